@@ -1,0 +1,1 @@
+"""What everything stands on: tensors, signatures, time, randomness, errors and settings."""

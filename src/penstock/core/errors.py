@@ -1,0 +1,114 @@
+"""The error family. Facts are attributes; adapters map a kind to an HTTP status or an exit code.
+
+    PenstockError
+    ├── InvalidInput             what a client or a user sent is wrong
+    │   ├── TooLarge             it passes a stated limit
+    │   └── UntrustedArtifact    it would have to be unpickled, and nobody said it is trusted
+    ├── NotFound                 no such model, version, alias or path
+    ├── Conflict                 what was expected to stand does not stand any more
+    ├── Refused                  not taken on now; the same request may succeed later
+    ├── DeadlineExceeded         the time allowed for it has passed
+    ├── ModelFailed              the model itself broke on input that its signature allows
+    ├── ConfigurationError       settings, an app file or the environment cannot be used
+    ├── CorruptArtifact          stored bytes do not have the digest they were stored under
+    └── StorageFailed            the disk or the database refused; nothing was half written
+
+An outcome that is expected and handled by the next line of code is a value, not one of these.
+"""
+
+__all__ = [
+    "ConfigurationError",
+    "Conflict",
+    "CorruptArtifact",
+    "DeadlineExceeded",
+    "InvalidInput",
+    "ModelFailed",
+    "NotFound",
+    "PenstockError",
+    "Refused",
+    "StorageFailed",
+    "TooLarge",
+    "UntrustedArtifact",
+]
+
+
+class PenstockError(Exception):
+    """The root of all errors that Penstock raises on purpose.
+
+    `message` says what is wrong and where, `hint` what to do about it. Both are written for the person
+    who can mend it and never carry a secret.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross process boundaries (runtime processes); keyword-only arguments need help for that.
+        return _rebuild, (type(self), self.message, self.__dict__)
+
+
+def _rebuild(kind: type[PenstockError], message: str, facts: dict[str, object]) -> PenstockError:
+    error = kind.__new__(kind, message)
+    error.args = (message,)
+    error.__dict__.update(facts)
+    return error
+
+
+class InvalidInput(PenstockError):
+    """What was sent does not fit. `where` names the place: an input tensor, a field, a file."""
+
+    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.where = where
+
+
+class TooLarge(InvalidInput):
+    """What was sent passes a limit."""
+
+
+class UntrustedArtifact(InvalidInput):
+    """Opening the artifact would run code from it, and it was not declared trusted."""
+
+
+class NotFound(PenstockError):
+    """There is no such thing under that name."""
+
+
+class Conflict(PenstockError):
+    """A compare-and-swap lost, or a name is taken."""
+
+
+class Refused(PenstockError):
+    """Not taken on now. `retry_after_s` is the least time, in seconds, after which to try again."""
+
+    def __init__(
+        self, message: str, *, reason: str, retry_after_s: float = 1.0, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(PenstockError):
+    """The request's deadline passed before its answer was ready."""
+
+
+class ModelFailed(PenstockError):
+    """The model raised, crashed or answered against its signature."""
+
+
+class ConfigurationError(PenstockError):
+    """Settings, an app file or the environment cannot be used as they are."""
+
+
+class CorruptArtifact(PenstockError):
+    """Stored bytes do not match their digest; they were not parsed."""
+
+
+class StorageFailed(PenstockError):
+    """A write to the disk or the database failed; what was there before still stands."""

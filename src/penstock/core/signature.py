@@ -1,0 +1,201 @@
+"""Signatures: names, element types and shapes of what a version takes and gives."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import cast
+
+import msgspec
+import numpy as np
+
+from penstock.core.errors import InvalidInput
+from penstock.core.tensors import Array, DataType, Tensors
+
+__all__ = ["ANY", "Signature", "TensorSpec"]
+
+ANY = -1
+"""An axis of any length."""
+
+CATEGORIES_SHOWN_MAX = 10
+_NOTATION = re.compile(r"\s*(?P<datatype>\w+)\s*(?P<nan>\?)?\s*\[(?P<shape>[^\]]*)\]\s*")
+
+
+class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One named input or output.
+
+    `shape` begins with the axis of rows, -1 unless the model is bound to a fixed number of them; another
+    -1 is an axis of any length. `nan` says that NaN (and infinity) is a value that the model has a place
+    for. `categories`, where given, are the only values that the model knows.
+    """
+
+    name: str
+    datatype: DataType
+    shape: tuple[int, ...]
+    nan: bool = False
+    categories: tuple[str | int | float, ...] | None = None
+
+    @classmethod
+    def parse(cls, name: str, notation: str) -> "TensorSpec":
+        """A spec from its notation: `FP32[-1, 30]`, `STRING[-1]`; `FP32?[-1]` where NaN has a place.
+
+        Raises `InvalidInput` with the notation and what is wrong in it.
+        """
+        match = _NOTATION.fullmatch(notation)
+        if match is None:
+            raise InvalidInput(
+                f"tensor {name!r}: {notation!r} is not a type with a shape",
+                where=name,
+                hint="write for example 'FP32[-1, 30]': a V2 type, then the shape with -1 for the rows",
+            )
+        try:
+            datatype = DataType(match["datatype"])
+            shape = tuple(int(axis) for axis in match["shape"].split(","))
+        except ValueError as error:
+            known = ", ".join(datatype.value for datatype in DataType)
+            raise InvalidInput(
+                f"tensor {name!r}: {notation!r}: {error}", where=name, hint=f"types are {known}"
+            ) from None
+        return cls(name=name, datatype=datatype, shape=shape, nan=match["nan"] is not None)
+
+    def __post_init__(self) -> None:
+        if not self.shape or any(axis < ANY for axis in self.shape) or self.shape[0] == 0:
+            raise InvalidInput(
+                f"tensor {self.name!r}: shape {list(self.shape)} has no axis of rows",
+                where=self.name,
+                hint="the first axis is the rows (-1 for any number), e.g. [-1, 30]",
+            )
+
+    def describe(self) -> str:
+        """The spec in its notation."""
+        return f"{self.datatype.value}{'?' if self.nan else ''}{list(self.shape)}"
+
+    def fit_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape under which an array of `shape` fits this spec; a column may come as [n] or [n, 1].
+
+        Raises `InvalidInput` where it does not fit.
+        """
+        wanted = self.shape
+        if len(shape) == len(wanted):
+            for axis, length in zip(wanted, shape, strict=True):
+                if axis not in (length, ANY):
+                    break
+            else:
+                return shape
+        elif len(shape) == len(wanted) + 1 and shape[-1] == 1:
+            return self.fit_shape(shape[:-1])
+        elif len(shape) + 1 == len(wanted) and wanted[-1] in (1, ANY):
+            return self.fit_shape((*shape, 1))
+        raise InvalidInput(
+            f"input {self.name!r}: expected shape {list(wanted)}, got {list(shape)}", where=self.name
+        )
+
+    def check_values(self, array: Array) -> None:
+        """Raises `InvalidInput` for NaN or infinity that has no place, and for an unknown category."""
+        if not self.nan and self.datatype.is_float:
+            self._check_finite(array)
+        if self.categories is not None:
+            self._check_categories(array)
+
+    def _check_finite(self, array: Array) -> None:
+        # One dot product reads everything and is finite unless something is not (or its square overflows):
+        # several times cheaper on small arrays than isfinite().all(), which then only confirms.
+        flat = array.ravel()
+        if flat.dtype.itemsize > 2 and math.isfinite(flat.dot(flat)):
+            return
+        finite = np.isfinite(cast("np.ndarray[tuple[int, ...], np.dtype[np.float64]]", array))
+        if finite.all():
+            return
+        place = tuple(int(index[0]) for index in np.nonzero(~finite))
+        raise InvalidInput(
+            f"input {self.name!r}, row {place[0]}: the model has no place for {array[place]}",
+            where=self.name,
+            hint="send a finite number; this model was not made for missing values",
+        )
+
+    def _check_categories(self, array: Array) -> None:
+        assert self.categories is not None
+        known = frozenset(self.categories)
+        for row, value in enumerate(array.ravel().tolist()):
+            if value not in known:
+                shown = ", ".join(repr(category) for category in self.categories[:CATEGORIES_SHOWN_MAX])
+                more = len(self.categories) - CATEGORIES_SHOWN_MAX
+                raise InvalidInput(
+                    f"input {self.name!r}, row {row}: unknown category {value!r}",
+                    where=self.name,
+                    hint=f"known are {shown}" + (f" and {more} more" if more > 0 else ""),
+                )
+
+
+class Signature(msgspec.Struct, frozen=True, kw_only=True):
+    """What a version takes and gives. All inputs of one request have the same number of rows."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @classmethod
+    def of(cls, *, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> "Signature":
+        """A signature from notations, as in `of(inputs={"x": "FP32[-1, 30]"}, outputs={"y": "FP32[-1]"})`."""
+        return cls(
+            inputs=tuple(TensorSpec.parse(name, notation) for name, notation in inputs.items()),
+            outputs=tuple(TensorSpec.parse(name, notation) for name, notation in outputs.items()),
+        )
+
+    def __post_init__(self) -> None:
+        for side, specs in (("inputs", self.inputs), ("outputs", self.outputs)):
+            names = [spec.name for spec in specs]
+            if not names:
+                raise InvalidInput(f"a signature needs {side}", where=side)
+            if len(set(names)) != len(names):
+                raise InvalidInput(f"{side} {names} have a name twice", where=side)
+
+    @property
+    def rows_fixed(self) -> int | None:
+        """The number of rows that the model is bound to, None where any will do."""
+        bound = {spec.shape[0] for spec in (*self.inputs, *self.outputs)} - {ANY}
+        return min(bound) if bound else None
+
+    def conform(self, tensors: Mapping[str, Array]) -> Tensors:
+        """The tensors as the model takes them: in the signature's order, each in its own shape.
+
+        Raises `InvalidInput`, naming the input and the row, for a missing or surplus name, a wrong element
+        type, rank or length, rows that disagree, no rows, NaN without a place and unknown categories.
+        """
+        if len(tensors) != len(self.inputs) or any(spec.name not in tensors for spec in self.inputs):
+            raise self.name_mismatch(tensors)
+        rows = -1
+        conformed: Tensors = {}
+        for spec in self.inputs:
+            array = tensors[spec.name]
+            if array.dtype != spec.datatype.numpy:
+                raise InvalidInput(
+                    f"input {spec.name!r}: expected {spec.datatype.value}, got {array.dtype}", where=spec.name
+                )
+            shape = spec.fit_shape(array.shape)
+            rows = check_rows(spec.name, shape[0], rows)
+            spec.check_values(array)
+            conformed[spec.name] = array if shape == array.shape else array.reshape(shape)
+        return conformed
+
+    def name_mismatch(self, given: Mapping[str, object]) -> InvalidInput:
+        """The error for inputs whose names are not the signature's."""
+        wanted = [spec.name for spec in self.inputs]
+        missing = [name for name in wanted if name not in given]
+        surplus = [name for name in given if name not in wanted]
+        said = [f"missing {missing}"] if missing else []
+        said += [f"unknown {surplus}"] if surplus else []
+        return InvalidInput(
+            f"inputs do not match the model's: {', '.join(said)}",
+            where=(missing or surplus)[0],
+            hint=f"the model takes {', '.join(f'{spec.name} {spec.describe()}' for spec in self.inputs)}",
+        )
+
+
+def check_rows(name: str, rows: int, rows_so_far: int) -> int:
+    """The number of rows, checked against the inputs before (-1: none yet). Raises `InvalidInput`."""
+    if rows == 0:
+        raise InvalidInput(f"input {name!r} has zero rows", where=name, hint="send at least one row")
+    if rows_so_far not in (-1, rows):
+        raise InvalidInput(
+            f"input {name!r} has {rows} rows where the inputs before it have {rows_so_far}", where=name
+        )
+    return rows

@@ -1,0 +1,1 @@
+"""Models: versions, their formats, compilation, runtimes and the registry."""
