@@ -1,0 +1,1 @@
+"""The user's declarations, and the only place that wires concrete parts to them."""

@@ -1,0 +1,123 @@
+"""What a user writes in an app file: models, and what is promised for them."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from penstock.core.errors import ConfigurationError
+from penstock.core.signature import Signature
+
+__all__ = ["App", "CallableDeclaration", "Declaration", "ModelDeclaration", "Objective"]
+
+F = TypeVar("F", bound=Callable[..., object])
+
+CHAMPION = "champion"
+
+
+class Objective(msgspec.Struct, frozen=True, kw_only=True):
+    """What is promised for a model: the latency of an answer, and the share of requests that keep it."""
+
+    latency_ms: float = 100.0
+    availability: float = 0.999
+
+    def __post_init__(self) -> None:
+        if not self.latency_ms > 0 or not 0 < self.availability < 1:
+            raise ConfigurationError(f"objective {self!r}: latency_ms is above 0, availability between 0 and 1")
+
+
+class ModelDeclaration(msgspec.Struct, frozen=True, kw_only=True):
+    """A model of the registry: the version that `alias` names, or one by its number."""
+
+    name: str
+    alias: str = CHAMPION
+    version: int | None = None
+    objective: Objective = msgspec.field(default_factory=Objective)
+    batch_rows_max: int | None = None
+
+
+class CallableDeclaration(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that is a Python callable of the app file."""
+
+    name: str
+    signature: Signature
+    target: Callable[..., object]
+    objective: Objective = msgspec.field(default_factory=Objective)
+    batch_rows_max: int | None = None
+
+
+Declaration = ModelDeclaration | CallableDeclaration
+
+
+class App:
+    """The declarations of one app file."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._declared: dict[str, Declaration] = {}
+
+    @property
+    def declarations(self) -> tuple[Declaration, ...]:
+        return tuple(self._declared.values())
+
+    def model(
+        self,
+        name: str,
+        *,
+        alias: str = CHAMPION,
+        version: int | None = None,
+        objective: Objective | None = None,
+        batch_rows_max: int | None = None,
+    ) -> ModelDeclaration:
+        """Serves a model of the registry: the version under `alias`, or the one with number `version`.
+
+        `batch_rows_max` bounds the rows of one run (default: the settings' `batching.rows_max`).
+        """
+        declared = ModelDeclaration(
+            name=name,
+            alias=alias,
+            version=version,
+            objective=objective or Objective(),
+            batch_rows_max=batch_rows_max,
+        )
+        self._declare(declared)
+        return declared
+
+    def callable(
+        self,
+        name: str,
+        *,
+        signature: Signature,
+        objective: Objective | None = None,
+        batch_rows_max: int | None = None,
+    ) -> Callable[[F], F]:
+        """Serves the function (or class) under it. It runs in a process of its own.
+
+        A function takes the inputs, a dict of numpy arrays with one row for each row asked for, and
+        returns the outputs likewise. A class is instantiated once, in that process, and its instances are
+        called: the place to load what the model needs. Rows of several callers come together in one call.
+        Raise `InvalidInput` for values that the model cannot take: the caller is told, and no one else.
+        """
+
+        def declare(target: F) -> F:
+            self._declare(
+                CallableDeclaration(
+                    name=name,
+                    signature=signature,
+                    target=target,
+                    objective=objective or Objective(),
+                    batch_rows_max=batch_rows_max,
+                )
+            )
+            return target
+
+        return declare
+
+    def _declare(self, declared: Declaration) -> None:
+        if declared.name in self._declared:
+            raise ConfigurationError(f"app {self.name!r} declares model {declared.name!r} twice")
+        if declared.batch_rows_max is not None and declared.batch_rows_max < 1:
+            raise ConfigurationError(
+                f"model {declared.name!r}: batch_rows_max is {declared.batch_rows_max}, not 1 or more"
+            )
+        self._declared[declared.name] = declared

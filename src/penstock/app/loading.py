@@ -1,0 +1,136 @@
+"""Reads an app file: imports it and finds its `App`."""
+
+import hashlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from penstock.app.declarations import App, CallableDeclaration
+from penstock.core.errors import ConfigurationError, InvalidInput, ModelFailed
+from penstock.core.signature import Signature
+from penstock.core.tensors import Tensors
+
+__all__ = ["file_version", "load_app", "load_callable"]
+
+MODULE_NAME = "penstock_app"
+VERSION_DIGITS = 12
+
+
+def load_app(reference: str) -> tuple[App, Path]:
+    """The `App` in an app file, and the file. `reference` is a path, or `path:name` where there are several.
+
+    Raises `ConfigurationError` when the file is missing, raises, or has no app (or several) in it.
+    """
+    path, name = _split(reference)
+    apps = {found: value for found, value in vars(_import(path)).items() if isinstance(value, App)}
+    if name is not None:
+        if name not in apps:
+            raise ConfigurationError(f"{path} has no App named {name!r}", hint=f"it has {_listed(apps)}")
+        return apps[name], path
+    if len(apps) != 1:
+        raise ConfigurationError(
+            f"{path} has {len(apps)} Apps: {_listed(apps)}" if apps else f"{path} has no App in it",
+            hint=f"name one: {path}:{next(iter(apps))}" if apps else 'write `app = penstock.App("name")`',
+        )
+    return next(iter(apps.values())), path
+
+
+def file_version(path: Path) -> str:
+    """A name for what an app file's callables do now: the beginning of its digest."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:VERSION_DIGITS]
+
+
+class CallableModel:
+    """A declared callable as a worker runs it."""
+
+    def __init__(self, declared: CallableDeclaration) -> None:
+        self.signature: Signature = declared.signature
+        self._name = declared.name
+        self._target = declared.target() if isinstance(declared.target, type) else declared.target
+        if not callable(self._target):
+            raise ModelFailed(
+                f"model {declared.name!r}: instances of {type(self._target).__name__} cannot be called",
+                hint="give the class a method __call__(self, inputs)",
+            )
+
+    def run(self, tensors: Tensors) -> Tensors:
+        """Calls it and holds what it returns against the signature. Raises `ModelFailed` where it differs."""
+        outputs = self._target(tensors)
+        if not isinstance(outputs, dict):
+            raise ModelFailed(f"model {self._name!r} returned {type(outputs).__name__}, not a dict of outputs")
+        try:
+            as_inputs = Signature(inputs=self.signature.outputs, outputs=self.signature.outputs)
+            return as_inputs.conform(_cast(outputs, self.signature))
+        except InvalidInput as error:
+            said = error.message.replace("inputs do", "its outputs do").replace("input ", "output ")
+            raise ModelFailed(f"model {self._name!r} answered against its signature: {said}") from None
+
+
+def load_callable(*, file: str, app: str, model: str) -> CallableModel:
+    """What a worker process calls to get the callable `model` of an app file."""
+    module = _import(Path(file))
+    for value in vars(module).values():
+        if isinstance(value, App) and value.name == app:
+            for declared in value.declarations:
+                if isinstance(declared, CallableDeclaration) and declared.name == model:
+                    return CallableModel(declared)
+    raise ConfigurationError(f"{file} declares no callable model {model!r} any more")
+
+
+def _cast(outputs: dict[str, object], signature: Signature) -> Tensors:
+    """Outputs in the declared element types: numpy computes in FP64 and INT64 unless told otherwise."""
+    import numpy as np
+
+    types = {spec.name: spec.datatype.numpy for spec in signature.outputs}
+    return {
+        name: np.asarray(value).astype(types[name], casting="same_kind", copy=False)
+        if name in types
+        else np.asarray(value)
+        for name, value in outputs.items()
+    }
+
+
+def _split(reference: str) -> tuple[Path, str | None]:
+    path, colon, name = reference.rpartition(":")
+    if colon and name.isidentifier() and not Path(reference).exists():
+        return Path(path), name
+    return Path(reference), None
+
+
+def _import(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ConfigurationError(f"app file {path}: no such file", hint="name a Python file with an App in it")
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    spec = importlib.util.spec_from_file_location(MODULE_NAME, path)
+    if spec is None or spec.loader is None:
+        raise ConfigurationError(f"app file {path} is not a Python file", hint="its name has to end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[MODULE_NAME] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigurationError(f"app file {path} raised at {_place(error, path)}: {_said(error)}") from error
+    return module
+
+
+def _place(error: Exception, path: Path) -> str:
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}"
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).name == path.name
+    ]
+    return f"line {lines[-1]}" if lines else "import"
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _listed(apps: dict[str, App]) -> str:
+    return ", ".join(apps) or "none"

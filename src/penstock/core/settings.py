@@ -1,0 +1,214 @@
+"""Settings: one frozen object, put together from defaults, a file, the environment and flags.
+
+Each is stronger than the one before it. The file is TOML (`penstock.toml`), a key `port` in the table
+`[server]` is the variable `PENSTOCK_SERVER_PORT` and the flag `--set server.port=…`.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from penstock.core.errors import ConfigurationError
+
+__all__ = [
+    "BatchingSettings",
+    "LoadedSettings",
+    "RegistrySettings",
+    "RuntimeSettings",
+    "ServerSettings",
+    "Settings",
+    "load_settings",
+]
+
+FILE_NAME = "penstock.toml"
+FILE_VARIABLE = "PENSTOCK_CONFIG"
+VARIABLE_PREFIX = "PENSTOCK_"
+
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The HTTP server of a `serve` process."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8000
+    """0 takes a free port."""
+    connections_max: Count = 16_384
+    """Open connections, busy or idle. A connection past it waits unseen, so keep it above what is expected."""
+    body_bytes_max: Count = 16 * 1024 * 1024
+    request_timeout_s: Seconds = 30.0
+    """The deadline of a request that does not bring one."""
+    drain_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
+    """How long requests that were taken on may still run after the server was told to stop."""
+
+
+class BatchingSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Micro-batching, for each version that is served."""
+
+    rows_max: Count = 1024
+    """Rows in one run of a model. A request of more rows runs alone."""
+    queue_rows_max: Count = 65_536
+    queue_bytes_max: Count = 256 * 1024 * 1024
+
+
+class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What executes versions."""
+
+    onnx_threads: Count = 1
+    """Threads within one run of an ONNX model."""
+    start_timeout_s: Seconds = 60.0
+    """How long the process of a native or Python model may take to load it."""
+
+
+class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where models are kept."""
+
+    database: str = ""
+    """An SQLAlchemy URL; empty: SQLite in the home folder."""
+    artifacts: str = ""
+    """A folder; empty: `artifacts` in the home folder."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """All of Penstock's settings."""
+
+    home: str = ".penstock"
+    """The folder in which this project's state is kept."""
+    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$")] = "info"
+    server: ServerSettings = msgspec.field(default_factory=ServerSettings)
+    batching: BatchingSettings = msgspec.field(default_factory=BatchingSettings)
+    runtime: RuntimeSettings = msgspec.field(default_factory=RuntimeSettings)
+    registry: RegistrySettings = msgspec.field(default_factory=RegistrySettings)
+
+    @property
+    def database_url(self) -> str:
+        return self.registry.database or f"sqlite:///{Path(self.home) / 'control.db'}"
+
+    @property
+    def artifacts_folder(self) -> Path:
+        return Path(self.registry.artifacts) if self.registry.artifacts else Path(self.home) / "artifacts"
+
+
+class LoadedSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings, and for each dotted key the place its value came from."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+    def rows(self) -> Iterator[tuple[str, object, str]]:
+        """(dotted key, value, where it came from), in the order of declaration."""
+        for key in self.origins:
+            value: Any = self.settings
+            for part in key.split("."):
+                value = getattr(value, part)
+            yield key, value, self.origins[key]
+
+
+def load_settings(
+    *, file: Path | None, environment: Mapping[str, str], flags: Mapping[str, object]
+) -> LoadedSettings:
+    """Settings from a file (None: `PENSTOCK_CONFIG`, else `penstock.toml` if there is one), environment, flags.
+
+    `flags` maps dotted keys to values. Raises `ConfigurationError` for a file that is missing or no TOML,
+    an unknown key (with the nearest known one) and a value that does not fit its key.
+    """
+    keys = list(_keys(Settings))
+    values: dict[str, object] = {}
+    origins = dict.fromkeys(keys, "default")
+    path = _settings_file(file, environment)
+    sources = [
+        *([(str(path), _read_file(path))] if path is not None else []),
+        ("environment", _read_environment(environment, keys)),
+        ("flag", dict(flags)),
+    ]
+    for origin, found in sources:
+        for key, value in found.items():
+            if key not in origins:
+                raise _unknown_key(key, keys, origin)
+            values[key] = value
+            origins[key] = f"{origin} {_variable(key)}" if origin == "environment" else origin
+    return LoadedSettings(settings=_build(values, origins), origins=origins)
+
+
+def _keys(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
+    for field in msgspec.structs.fields(struct):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from _keys(field.type, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}"
+
+
+def _settings_file(file: Path | None, environment: Mapping[str, str]) -> Path | None:
+    named = file or (Path(environment[FILE_VARIABLE]) if environment.get(FILE_VARIABLE) else None)
+    if named is not None:
+        return named
+    return Path(FILE_NAME) if Path(FILE_NAME).is_file() else None
+
+
+def _read_file(path: Path) -> dict[str, object]:
+    try:
+        with path.open("rb") as stream:
+            return dict(_flatten(tomllib.load(stream)))
+    except OSError as error:
+        raise ConfigurationError(
+            f"settings file {path}: {error.strerror}", hint="name another one with --config or PENSTOCK_CONFIG"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"settings file {path} is not TOML: {error}") from error
+
+
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _variable(key: str) -> str:
+    return VARIABLE_PREFIX + key.upper().replace(".", "_")
+
+
+def _read_environment(environment: Mapping[str, str], keys: list[str]) -> dict[str, object]:
+    by_variable = {_variable(key): key for key in keys}
+    found: dict[str, object] = {}
+    for variable, value in environment.items():
+        if not variable.startswith(VARIABLE_PREFIX) or variable == FILE_VARIABLE:
+            continue
+        if variable not in by_variable:
+            raise _unknown_key(variable, [*by_variable], "environment")
+        found[by_variable[variable]] = value
+    return found
+
+
+def _unknown_key(key: str, known: list[str], origin: str) -> ConfigurationError:
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    return ConfigurationError(
+        f"unknown setting {key!r} ({origin})",
+        hint=f"did you mean {nearest[0]!r}? `penstock config show` lists all of them",
+    )
+
+
+def _build(values: dict[str, object], origins: dict[str, str]) -> Settings:
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        *tables, name = key.split(".")
+        table = tree
+        for part in tables:
+            table = table.setdefault(part, {})
+        table[name] = value
+    try:
+        # Not strict: variables and `--set` bring numbers as text.
+        return msgspec.convert(tree, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        key = where.rstrip("`")
+        raise ConfigurationError(
+            f"setting {key!r} = {values.get(key)!r} ({origins.get(key, 'file')}): {what[:1].lower()}{what[1:]}"
+        ) from error

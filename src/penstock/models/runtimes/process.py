@@ -1,0 +1,193 @@
+"""Runs a model that holds the GIL in a process of its own, over shared memory."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from multiprocessing.connection import Connection
+
+import msgspec
+
+from penstock.core.clock import Clock
+from penstock.core.errors import DeadlineExceeded, ModelFailed, Refused
+from penstock.core.signature import Signature
+from penstock.core.tensors import Tensors
+from penstock.models.runtimes.arena import Arena
+from penstock.models.runtimes.backoff import RestartBackoff
+from penstock.models.runtimes.worker import Answer, Failure, Loaded, Run, WorkerReply
+
+__all__ = ["ProcessRuntime", "WorkerCommand"]
+
+STOP_TIMEOUT_S = 2.0
+# Numerical libraries start a thread for each core unless told; next to a server they would starve it.
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
+
+_encode_run = msgspec.msgpack.Encoder().encode
+_reply_decoder: msgspec.msgpack.Decoder[WorkerReply] = msgspec.msgpack.Decoder(WorkerReply)
+
+
+class WorkerCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker loads: `loader` ("module:function") called with `arguments` (plain values)."""
+
+    model: str
+    loader: str
+    arguments: dict[str, object]
+    threads: int = 1
+    start_timeout_s: float = 60.0
+
+
+class ProcessRuntime:
+    """A `Runtime` whose model lives in a worker process.
+
+    A worker that dies or does not answer in time costs the batch that it had, and is started anew, with
+    back-off when it keeps dying. Nothing of it outlives this process: the arenas have no name and the
+    worker ends when the lifeline closes.
+    """
+
+    def __init__(self, command: WorkerCommand, clock: Clock) -> None:
+        self._command = command
+        self._clock = clock
+        self._backoff = RestartBackoff()
+        self._requests = Arena.create()
+        self._replies = Arena.create()
+        self._worker: _Worker | None = None
+        self._signature = self._start().signature
+
+    @property
+    def signature(self) -> Signature:
+        return self._signature
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id; None while there is none."""
+        return self._worker.process.pid if self._worker is not None else None
+
+    def run(self, tensors: Tensors, timeout_s: float) -> Tensors:
+        worker = self._worker if self._worker is not None else self._restart()
+        message = _encode_run(Run(self._requests.write(tensors)))
+        try:
+            worker.connection.send_bytes(message)
+            reply = worker.receive(timeout_s)
+        except (EOFError, OSError):
+            raise self._died(f"model {self._command.model!r}: its process {worker.ending()}") from None
+        if reply is None:
+            worker.kill()
+            self._died("")
+            raise DeadlineExceeded(
+                f"model {self._command.model!r} did not answer within {timeout_s:.1f} s; its process was ended"
+            )
+        if isinstance(reply, Failure):
+            raise reply.error()
+        assert isinstance(reply, Answer)
+        return self._replies.read(reply.layouts)
+
+    def close(self) -> None:
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+        self._requests.close()
+        self._replies.close()
+
+    def _restart(self) -> "_Worker":
+        wait_s = self._backoff.wait_s(self._clock.monotonic())
+        if wait_s > 0:
+            raise Refused(
+                f"model {self._command.model!r}: its process keeps ending; next start in {wait_s:.1f} s",
+                reason="runtime_down",
+                retry_after_s=wait_s,
+                hint="the server's log has the cause",
+            )
+        self._start()
+        assert self._worker is not None
+        return self._worker
+
+    def _start(self) -> Loaded:
+        self._backoff.started(self._clock.monotonic())
+        worker = _Worker(self._command, self._requests, self._replies)
+        try:
+            reply = worker.receive(self._command.start_timeout_s)
+        except (EOFError, OSError):
+            raise self._died(
+                f"model {self._command.model!r}: while loading, its process {worker.ending()}"
+            ) from None
+        if isinstance(reply, Loaded):
+            self._worker = worker
+            return reply
+        worker.kill()
+        error = self._died(
+            f"model {self._command.model!r} did not load within {self._command.start_timeout_s:.0f} s"
+        )
+        raise reply.error() if isinstance(reply, Failure) else error
+
+    def _died(self, message: str) -> ModelFailed:
+        self._backoff.failed(self._clock.monotonic())
+        self._worker = None
+        return ModelFailed(message, hint="the server's log has what it printed; the process is started anew")
+
+
+class _Worker:
+    """One life of the worker process."""
+
+    def __init__(self, command: WorkerCommand, requests: Arena, replies: Arena) -> None:
+        ours, theirs = socket.socketpair()
+        lifeline_read, self._lifeline = os.pipe()
+        inherited = (theirs.fileno(), lifeline_read, requests.descriptor, replies.descriptor)
+        environment = dict.fromkeys(_THREAD_VARIABLES, str(command.threads)) | dict(os.environ)
+        self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [
+                sys.executable,
+                "-m",
+                "penstock.models.runtimes.worker",
+                *(str(descriptor) for descriptor in inherited),
+                command.loader,
+            ],
+            stdin=subprocess.PIPE,
+            stdout=sys.stderr,  # data on stdout is the command's alone
+            pass_fds=inherited,
+            env=environment,
+        )
+        os.close(lifeline_read)
+        theirs.close()
+        self.connection = Connection(ours.detach())
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), self.process.stdin as stdin:
+            stdin.write(msgspec.msgpack.encode(command.arguments))
+
+    def receive(self, timeout_s: float) -> WorkerReply | None:
+        """The worker's next message; None when none came in time. Raises `EOFError` when it died."""
+        if not self.connection.poll(timeout_s):
+            return None
+        return _reply_decoder.decode(self.connection.recv_bytes())
+
+    def ending(self) -> str:
+        """How the process ended, in words; it is reaped."""
+        try:
+            code = self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        self._release()
+        if code < 0:
+            return f"was ended by {signal.Signals(-code).name}"
+        return f"ended with status {code}"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._release()
+
+    def stop(self) -> None:
+        """Lets it finish, for a moment; then ends it."""
+        self.connection.close()
+        try:
+            self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._release()
+
+    def _release(self) -> None:
+        self.connection.close()
+        os.close(self._lifeline)

@@ -1,0 +1,28 @@
+"""The port that every runtime implements."""
+
+from typing import Protocol
+
+from penstock.core.signature import Signature
+from penstock.core.tensors import Tensors
+
+__all__ = ["Runtime"]
+
+
+class Runtime(Protocol):
+    """Executes one version. It is called by one thread at a time and blocks that thread."""
+
+    @property
+    def signature(self) -> Signature: ...
+
+    def run(self, tensors: Tensors, timeout_s: float) -> Tensors:
+        """Outputs for conformed inputs, with as many rows.
+
+        Raises `InvalidInput` when the model refuses values that its signature could not rule out,
+        `ModelFailed` when it breaks or answers against its signature, `DeadlineExceeded` when it was
+        stopped because `timeout_s` passed. A runtime that cannot be stopped ignores `timeout_s`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Frees what it holds; the runtime is not used after. Never raises."""
+        ...

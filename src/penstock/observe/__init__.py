@@ -1,0 +1,1 @@
+"""Observing: measures and logs."""

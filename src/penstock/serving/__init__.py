@@ -1,0 +1,1 @@
+"""Serving: protocols over one data plane, which stands on batching."""

@@ -1,0 +1,1 @@
+"""Micro-batching: requests of several callers run through a model together."""

@@ -1,0 +1,284 @@
+"""Brings queue, limits and runtime together: the thin edge between the event loop and a runtime's thread.
+
+Everything here happens on events: a request that comes, a batch that ends, a deadline that passes. The
+runtime runs in a thread of its own, one batch at a time; its results come back to the event loop.
+"""
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from penstock.core.clock import Clock
+from penstock.core.errors import DeadlineExceeded, InvalidInput, ModelFailed, PenstockError, Refused
+from penstock.core.tensors import Tensors, concatenate_rows, row_count, tensors_bytes
+from penstock.models.runtimes.runtime import Runtime
+from penstock.serving.batching.batch_limit import BatchLimit, BatchLimitStatistics
+from penstock.serving.batching.queue import BatchQueue, QueuedRequest, QueueStatistics, ShapeKey
+from penstock.serving.batching.service_model import ServiceModel, ServiceStatistics
+from penstock.serving.batching.wait_policy import WaitPolicy
+
+__all__ = ["BatchObserver", "BatchRows", "BatchingConfig", "Dispatcher", "DispatcherStatistics"]
+
+
+class BatchingConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`objective_s` is the latency objective that batches are sized for."""
+
+    objective_s: float
+    rows_max: int
+    queue_rows_max: int
+    queue_bytes_max: int
+
+
+class DispatcherStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of the parts, and whether a batch is running."""
+
+    queue: QueueStatistics
+    service: ServiceStatistics
+    limit: BatchLimitStatistics
+    running: bool
+
+
+@dataclass(slots=True, frozen=True)
+class BatchRows:
+    """One caller's share of a batch's outputs: rows `start` to `stop`."""
+
+    outputs: Tensors
+    start: int
+    stop: int
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _PendingRequest(QueuedRequest):
+    future: "asyncio.Future[BatchRows]"
+
+
+@dataclass(slots=True)
+class _FinishedBatch:
+    """What a run gave: outputs for all together, or (when the run failed) each request's own outcome."""
+
+    requests: list[_PendingRequest]
+    rows: int
+    started_s: float
+    ended_s: float
+    outputs: Tensors | None
+    outcomes: list[Tensors | Exception] | None = None
+
+
+BatchObserver = Callable[[int, float, float], None]
+"""Told of each batch: rows, seconds that its first request waited, seconds that it ran."""
+
+
+class Dispatcher:
+    """Batches the requests for one version on one runtime.
+
+    All methods are called in the event loop. The runtime is closed with the dispatcher.
+    """
+
+    def __init__(self, runtime: Runtime, config: BatchingConfig, clock: Clock, observer: BatchObserver) -> None:
+        self._runtime = runtime
+        self._clock = clock
+        self._observer = observer
+        self._loop = asyncio.get_running_loop()
+        self._queue: BatchQueue[_PendingRequest] = BatchQueue(
+            rows_max=config.queue_rows_max, bytes_max=config.queue_bytes_max
+        )
+        self._service = ServiceModel()
+        rows_max = 1 if runtime.signature.rows_fixed is not None else config.rows_max
+        self._limit = BatchLimit(objective_s=config.objective_s, rows_max=rows_max, service=self._service)
+        self._waiting = WaitPolicy(self._service)
+        self._running: list[_PendingRequest] = []
+        self._wakeup: asyncio.Handle | None = None
+        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._deadline_timer_s = float("inf")
+        self._closing = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._batches: queue.SimpleQueue[list[_PendingRequest] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run_batches, name="runtime", daemon=True)
+        self._thread.start()
+
+    async def run(self, tensors: Tensors, *, rows: int, arrived_s: float, deadline_s: float) -> BatchRows:
+        """The caller's rows of a batch. `tensors` are conformed inputs of `rows` rows; times are monotonic.
+
+        Raises `Refused` where the queue is full or the dispatcher closes, `DeadlineExceeded`, and what the
+        runtime raises for this caller's rows.
+        """
+        request = _PendingRequest(
+            tensors=tensors,
+            rows=rows,
+            size_bytes=tensors_bytes(tensors),
+            arrived_s=arrived_s,
+            deadline_s=deadline_s,
+            shape_key=_shape_key(tensors),
+            future=self._loop.create_future(),
+        )
+        self._offer(request)
+        try:
+            return await request.future
+        except asyncio.CancelledError:
+            request.abandoned = True
+            raise
+
+    def statistics(self) -> DispatcherStatistics:
+        return DispatcherStatistics(
+            queue=self._queue.statistics(),
+            service=self._service.statistics(),
+            limit=self._limit.statistics(),
+            running=bool(self._running),
+        )
+
+    async def close(self) -> None:
+        """Takes nothing new on, finishes what was taken on, then ends the thread and the runtime."""
+        self._closing = True
+        await self._idle.wait()
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+        self._batches.put(None)
+        # A thread that is stuck in a run that cannot be stopped is left to die with the process.
+        await asyncio.to_thread(self._thread.join, 1.0)
+        if not self._thread.is_alive():
+            self._runtime.close()
+
+    def _offer(self, request: _PendingRequest) -> None:
+        if self._closing:
+            raise Refused("this version is being unloaded", reason="draining")
+        if not self._queue.offer(request):
+            raise Refused(
+                f"{self._queue.rows} rows are waiting for this model already",
+                reason="queue_full",
+                hint="try again later, or send fewer rows at once",
+            )
+        self._waiting.arrived(request.arrived_s)
+        self._watch_deadline(request.deadline_s)
+        self._idle.clear()
+        if not self._running and self._wakeup is None:
+            # Not at once: the requests that the loop is about to bring in this turn come along.
+            self._wakeup = self._loop.call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        """Starts the next batch, if the runtime is idle and waiting for more does not pay."""
+        self._wakeup = None
+        if self._running:
+            return
+        now_s = self._clock.monotonic()
+        oldest = self._queue.oldest()
+        if oldest is not None and not self._closing:
+            wait_s = self._waiting.wait_s(rows=self._queue.rows, waited_s=now_s - oldest.arrived_s)
+            if wait_s > 0:
+                self._wakeup = self._loop.call_later(wait_s, self._dispatch)
+                return
+        batch, expired = self._queue.take(now_s, self._limit.rows())
+        self._expire(expired)
+        if batch:
+            self._running = batch
+            self._batches.put(batch)
+        else:
+            self._idle.set()
+
+    def _watch_deadline(self, deadline_s: float) -> None:
+        """Sees to it that the timer fires by then. It may fire early, when what it was set for is gone."""
+        if deadline_s >= self._deadline_timer_s:
+            return
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+        self._deadline_timer_s = deadline_s
+        delay_s = max(0.0, deadline_s - self._clock.monotonic())
+        self._deadline_timer = self._loop.call_later(delay_s, self._deadline_passed)
+
+    def _deadline_passed(self) -> None:
+        """Fails what is late, running or not: a runtime may hang."""
+        self._deadline_timer = None
+        self._deadline_timer_s = float("inf")
+        now_s = self._clock.monotonic()
+        self._expire(self._queue.take_expired(now_s))
+        self._expire([request for request in self._running if request.deadline_s <= now_s])
+        pending = [request.deadline_s for request in self._running if not request.future.done()]
+        self._watch_deadline(min([*pending, self._queue.first_deadline_s()]))
+
+    def _expire(self, requests: list[_PendingRequest]) -> None:
+        for request in requests:
+            _fail(request, DeadlineExceeded("the deadline passed before the model answered"))
+
+    def _finished(self, batch: _FinishedBatch) -> None:
+        """Hands each caller its rows. In the event loop."""
+        self._running = []
+        waited_s = batch.started_s - batch.requests[0].arrived_s
+        seconds = batch.ended_s - batch.started_s
+        self._observer(batch.rows, waited_s, seconds)
+        if batch.outputs is not None:
+            self._service.observe(batch.rows, seconds)
+            self._limit.observe(batch.ended_s - batch.requests[0].arrived_s)
+            start = 0
+            for request in batch.requests:
+                stop = start + request.rows
+                if not request.future.done():
+                    request.future.set_result(BatchRows(batch.outputs, start, stop))
+                start = stop
+        else:
+            assert batch.outcomes is not None
+            for request, outcome in zip(batch.requests, batch.outcomes, strict=True):
+                if isinstance(outcome, Exception):
+                    _fail(request, outcome)
+                elif not request.future.done():
+                    request.future.set_result(BatchRows(outcome, 0, request.rows))
+        self._dispatch()
+
+    def _run_batches(self) -> None:
+        """The runtime's thread."""
+        while (batch := self._batches.get()) is not None:
+            finished = self._run_batch(batch)
+            # A loop that has closed wants no results.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._finished, finished)
+            del batch, finished
+
+    def _run_batch(self, batch: list[_PendingRequest]) -> _FinishedBatch:
+        started_s = self._clock.monotonic()
+        rows = sum(request.rows for request in batch)
+        outputs: Tensors | None = None
+        outcomes: list[Tensors | Exception] | None = None
+        try:
+            outputs = self._run_rows([request.tensors for request in batch], rows, batch)
+        except InvalidInput as error:
+            outcomes = self._run_apart(batch) if len(batch) > 1 else [error]
+        except Exception as error:  # whatever a runtime raises goes to the callers, not to this thread
+            outcomes = [error] * len(batch)
+        return _FinishedBatch(batch, rows, started_s, self._clock.monotonic(), outputs, outcomes)
+
+    def _run_apart(self, batch: list[_PendingRequest]) -> list[Tensors | Exception]:
+        """Each request alone: one caller's rows that the model refuses are no other caller's concern."""
+        outcomes: list[Tensors | Exception] = []
+        for request in batch:
+            try:
+                outcomes.append(self._run_rows([request.tensors], request.rows, [request]))
+            except Exception as error:
+                outcomes.append(error)
+        return outcomes
+
+    def _run_rows(self, parts: list[Tensors], rows: int, batch: list[_PendingRequest]) -> Tensors:
+        deadline_s = max(request.deadline_s for request in batch)
+        timeout_s = max(deadline_s - self._clock.monotonic(), 0.001)
+        outputs = self._runtime.run(concatenate_rows(parts), timeout_s)
+        if row_count(outputs) != rows:
+            raise ModelFailed(
+                f"the model gave {row_count(outputs)} rows for {rows}",
+                hint="each row of inputs has to give one row of outputs, whatever else is in the batch",
+            )
+        return outputs
+
+
+def _shape_key(tensors: Tensors) -> ShapeKey:
+    return tuple(array.shape[1:] for array in tensors.values())
+
+
+def _fail(request: _PendingRequest, error: Exception) -> None:
+    if request.future.done():
+        return
+    if not isinstance(error, PenstockError):
+        error = ModelFailed(f"the model raised {type(error).__name__}: {error}")
+    request.future.set_exception(error)

@@ -1,0 +1,216 @@
+"""Between bytes and tensors: V2 JSON and the binary tensor extension, for one signature."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from penstock.core.errors import InvalidInput
+from penstock.core.signature import Signature, TensorSpec
+from penstock.core.tensors import Array, DataType, Tensors
+from penstock.serving.protocols.v2_data import from_binary, from_json, to_binary
+from penstock.serving.protocols.v2_messages import (
+    RequestedOutput,
+    Response,
+    ResponseOutput,
+    elements_type,
+    request_decoder,
+)
+
+__all__ = ["V2Codec", "V2Request"]
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True, frozen=True)
+class V2Request:
+    """A decoded inference request. `wanted` are the outputs to give, and whether each goes in binary."""
+
+    id: str | None
+    tensors: Tensors
+    wanted: Sequence[tuple[TensorSpec, bool]]
+    timeout_s: float | None
+
+
+class V2Codec:
+    """Decodes requests for one version and encodes its answers."""
+
+    def __init__(self, *, model: str, version: str, signature: Signature) -> None:
+        self._model = model
+        self._version = version
+        self._inputs = {spec.name: spec for spec in signature.inputs}
+        self._outputs = {spec.name: spec for spec in signature.outputs}
+        self._signature = signature
+        self._all_json = tuple((spec, False) for spec in signature.outputs)
+        self._all_binary = tuple((spec, True) for spec in signature.outputs)
+        self._decoder = request_decoder(signature)
+        self._decoder_typed = elements_type(signature) is not None
+        self._lenient_decoder = request_decoder(None)
+
+    def decode(self, body: bytes, json_bytes: int | None) -> V2Request:
+        """The request in `body`; its first `json_bytes` are JSON and the rest raw tensors, None: all is JSON.
+
+        Raises `InvalidInput` with the field, the place in it and what was expected.
+        """
+        if json_bytes is None:
+            (message, typed), raw = self._decode_message(body), None
+        else:
+            if not 0 <= json_bytes <= len(body):
+                raise InvalidInput(
+                    f"Inference-Header-Content-Length is {json_bytes}, the body has {len(body)} bytes",
+                    where="Inference-Header-Content-Length",
+                )
+            view = memoryview(body)
+            (message, typed), raw = self._decode_message(view[:json_bytes]), view[json_bytes:]
+        tensors = self._tensors(message.inputs, raw, typed)
+        parameters = message.parameters
+        if message.outputs is None and parameters is None:
+            return V2Request(message.id, tensors, self._all_json, None)
+        return V2Request(
+            message.id, tensors, self._wanted(message.outputs, parameters or {}), _timeout_s(parameters or {})
+        )
+
+    def encode(self, request: V2Request, outputs: Tensors, start: int, stop: int) -> tuple[bytes, int | None]:
+        """The answer's body for rows `start` to `stop`, and the length of its JSON where raw tensors follow."""
+        answered: list[ResponseOutput] = []
+        chunks: list[bytes] = []
+        for spec, binary in request.wanted:
+            array = outputs[spec.name][start:stop]
+            output = ResponseOutput(spec.name, spec.datatype.wire, list(array.shape))
+            if binary:
+                chunk = to_binary(array, spec.datatype)
+                output.parameters = {"binary_data_size": len(chunk)}
+                chunks.append(chunk)
+            else:
+                output.data = _json_data(array, spec.datatype)
+            answered.append(output)
+        head = _encode(Response(self._model, self._version, answered, request.id))
+        if not chunks:
+            return head, None
+        return b"".join((head, *chunks)), len(head)
+
+    def _decode_message(self, body: bytes | memoryview) -> tuple[Any, bool]:
+        """The message, and whether the decoder itself has seen to the types of its elements."""
+        try:
+            return self._decoder.decode(body), self._decoder_typed
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # Nested data, nulls and mistakes: the lenient decoder and from_json tell them apart.
+            pass
+        try:
+            return self._lenient_decoder.decode(body), False
+        except msgspec.ValidationError as error:
+            raise InvalidInput(f"the request is not a V2 inference request: {error}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InvalidInput(f"the body is not JSON: {error}", where="body") from None
+        except RecursionError:
+            raise InvalidInput("the body is nested too deeply", where="body") from None
+
+    def _tensors(self, inputs: Sequence[Any], raw: memoryview | None, typed: bool) -> Tensors:
+        tensors: Tensors = {}
+        offset = 0
+        for given in inputs:
+            spec = self._inputs.get(given.name)
+            if spec is None or given.name in tensors:
+                raise self._misnamed(inputs)
+            if given.datatype != spec.datatype.wire:
+                raise InvalidInput(
+                    f"input {spec.name!r}: expected datatype {spec.datatype.wire}, got {given.datatype!r}",
+                    where=spec.name,
+                )
+            size = _binary_size(given.parameters, spec.name)
+            if size is None:
+                tensors[spec.name] = self._from_json(given, spec, typed)
+                continue
+            if raw is None or offset + size > len(raw):
+                raise InvalidInput(
+                    f"input {spec.name!r}: binary_data_size is {size}, but the body has "
+                    f"{0 if raw is None else len(raw) - offset} bytes left for it",
+                    where=spec.name,
+                    hint="Inference-Header-Content-Length says where the JSON ends and raw tensors begin",
+                )
+            tensors[spec.name] = from_binary(raw[offset : offset + size], spec, _shape(given))
+            offset += size
+        if raw is not None and offset != len(raw):
+            raise InvalidInput(
+                f"the body has {len(raw) - offset} bytes more than the inputs' binary_data_size account for",
+                where="body",
+            )
+        return tensors
+
+    def _from_json(self, given: Any, spec: TensorSpec, typed: bool) -> Array:
+        if given.data is msgspec.UNSET:
+            raise InvalidInput(
+                f"input {spec.name!r} has no data",
+                where=spec.name,
+                hint="send `data`, or a binary tensor with the parameter binary_data_size",
+            )
+        return from_json(given.data, spec, _shape(given), typed=typed)
+
+    def _misnamed(self, inputs: Sequence[Any]) -> InvalidInput:
+        names = [given.name for given in inputs]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            return InvalidInput(f"input {twice!r} is given twice", where=twice)
+        return self._signature.name_mismatch(dict.fromkeys(names))
+
+    def _wanted(
+        self, requested: Sequence[RequestedOutput] | None, parameters: Mapping[str, Any]
+    ) -> Sequence[tuple[TensorSpec, bool]]:
+        binary_default = _flag(parameters, "binary_data_output", default=False)
+        if not requested:
+            return self._all_binary if binary_default else self._all_json
+        wanted = []
+        for output in requested:
+            spec = self._outputs.get(output.name)
+            if spec is None:
+                raise InvalidInput(
+                    f"unknown output {output.name!r}",
+                    where=output.name,
+                    hint=f"the model gives {', '.join(self._outputs)}",
+                )
+            wanted.append((spec, _flag(output.parameters or {}, "binary_data", default=binary_default)))
+        return wanted
+
+
+def _shape(given: Any) -> tuple[int, ...]:
+    shape = tuple(given.shape)
+    if not shape or min(shape) < 0:
+        raise InvalidInput(
+            f"input {given.name!r}: {list(shape)} is not a shape",
+            where=given.name,
+            hint="give the length of each axis, the rows first",
+        )
+    return shape
+
+
+def _binary_size(parameters: Mapping[str, Any] | None, name: str) -> int | None:
+    size = None if parameters is None else parameters.get("binary_data_size")
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
+        raise InvalidInput(f"input {name!r}: binary_data_size is {size!r}, not a number of bytes", where=name)
+    return size
+
+
+def _flag(parameters: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise InvalidInput(f"parameter {name!r} is {value!r}, not true or false", where=name)
+    return value
+
+
+def _timeout_s(parameters: Mapping[str, Any]) -> float | None:
+    """V2's `timeout` is in microseconds; 0 means none."""
+    timeout_us = parameters.get("timeout", 0)
+    if isinstance(timeout_us, bool) or not isinstance(timeout_us, int | float) or not timeout_us >= 0:
+        raise InvalidInput(
+            f"parameter 'timeout' is {timeout_us!r}, not a number of microseconds", where="timeout"
+        )
+    return timeout_us / 1e6 if timeout_us and math.isfinite(timeout_us) else None
+
+
+def _json_data(array: Array, datatype: DataType) -> list[Any]:
+    values: list[Any] = array.ravel().tolist()
+    if datatype is DataType.BYTES:
+        return [value.decode("utf-8", "backslashreplace") for value in values]
+    return values

@@ -1,0 +1,152 @@
+"""Tensor data on the wire: JSON lists and raw little-endian bytes."""
+
+import math
+import struct
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from penstock.core.errors import InvalidInput
+from penstock.core.signature import TensorSpec
+from penstock.core.tensors import Array, DataType
+
+__all__ = ["from_binary", "from_json", "to_binary"]
+
+_EXPECTED = {
+    "b": (frozenset({bool}), "true or false"),
+    "i": (frozenset({int}), "an integer"),
+    "u": (frozenset({int}), "an integer that is not negative"),
+    "f": (frozenset({int, float}), "a number"),
+    "O": (frozenset({str}), "a string"),
+}
+_LENGTH = struct.Struct("<I")
+
+
+def from_json(data: list[Any], spec: TensorSpec, shape: tuple[int, ...], *, typed: bool = False) -> Array:
+    """An array of `shape` from a JSON list, flat or nested, in row-major order.
+
+    `typed` says that the elements' types are known to fit; null is NaN where the spec has a place for it.
+    Raises `InvalidInput` for another number of elements, an element of another type, and one that the
+    type cannot hold.
+    """
+    count = math.prod(shape)
+    if len(data) != count or (data and type(data[0]) is list):
+        data = _flatten(data, spec.name, depth=len(shape))
+        if len(data) != count:
+            raise InvalidInput(
+                f"input {spec.name!r}: shape {list(shape)} takes {count} elements, data has {len(data)}",
+                where=spec.name,
+            )
+    if not typed:
+        _check_types(data, spec)
+    dtype = spec.datatype.numpy
+    if dtype.kind == "O":
+        return _objects(data, spec.datatype, shape)
+    try:
+        array = np.array(data, dtype=dtype)
+    except (OverflowError, ValueError) as error:
+        raise InvalidInput(f"input {spec.name!r}: {error}", where=spec.name) from None
+    return array.reshape(shape)
+
+
+def from_binary(raw: memoryview, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
+    """An array of `shape` from raw bytes. Raises `InvalidInput` where their number does not fit."""
+    count = math.prod(shape)
+    dtype = spec.datatype.numpy
+    if dtype.kind == "O":
+        return _objects(_split_bytes(raw, spec, count), spec.datatype, shape)
+    if len(raw) != count * dtype.itemsize:
+        raise InvalidInput(
+            f"input {spec.name!r}: shape {list(shape)} of {spec.datatype.wire} takes "
+            f"{count * dtype.itemsize} bytes, binary_data_size is {len(raw)}",
+            where=spec.name,
+        )
+    if dtype.kind == "b":
+        return cast("Array", (np.frombuffer(raw, dtype=np.uint8) != 0).reshape(shape))
+    # A copy, because raw tensors need not be aligned in the body, and the body need not be kept.
+    return np.frombuffer(raw, dtype=dtype).copy().reshape(shape)
+
+
+def to_binary(array: Array, datatype: DataType) -> bytes:
+    """Raw bytes of an output, row-major, little-endian; strings each after their length."""
+    if not datatype.is_object:
+        return np.ascontiguousarray(array, dtype=datatype.numpy).tobytes()
+    elements: list[str | bytes] = array.ravel().tolist()
+    pieces: list[bytes] = []
+    for element in elements:
+        encoded = element.encode() if isinstance(element, str) else element
+        pieces += (_LENGTH.pack(len(encoded)), encoded)
+    return b"".join(pieces)
+
+
+def _flatten(data: list[Any], name: str, depth: int) -> list[Any]:
+    """One level of nesting after the other, at most as many as the shape has axes."""
+    for _ in range(depth - 1):
+        if not data or type(data[0]) is not list:
+            return data
+        if not all(type(element) is list for element in data):
+            raise InvalidInput(f"input {name!r}: data is nested unevenly", where=name)
+        data = [element for inner in data for element in inner]
+    return data
+
+
+def _check_types(data: Sequence[Any], spec: TensorSpec) -> None:
+    allowed, expected = _EXPECTED[spec.datatype.numpy.kind]
+    found = set(map(type, data))
+    if found <= allowed:
+        return
+    for index, element in enumerate(data):
+        if type(element) in allowed or (element is None and spec.nan):
+            continue
+        shown = "null" if element is None else repr(element)
+        hint = "this model has no place for missing values" if element is None else None
+        raise InvalidInput(
+            f"input {spec.name!r}, element {index}: expected {expected}, got {shown[:80]}",
+            where=spec.name,
+            hint=hint,
+        )
+
+
+def _objects(elements: Sequence[str | bytes], datatype: DataType, shape: tuple[int, ...]) -> Array:
+    array = np.empty(len(elements), dtype=object)
+    if datatype is DataType.BYTES:
+        array[:] = [element.encode() if isinstance(element, str) else element for element in elements]
+    else:
+        array[:] = elements
+    return cast("Array", array.reshape(shape))
+
+
+def _split_bytes(raw: memoryview, spec: TensorSpec, count: int) -> list[str | bytes]:
+    elements: list[str | bytes] = []
+    offset = 0
+    while offset < len(raw):
+        if len(elements) == count or offset + _LENGTH.size > len(raw):
+            break
+        (size,) = _LENGTH.unpack_from(raw, offset)
+        offset += _LENGTH.size
+        if offset + size > len(raw):
+            raise InvalidInput(
+                f"input {spec.name!r}, element {len(elements)}: its length {size} passes the tensor's end",
+                where=spec.name,
+            )
+        elements.append(_text(raw[offset : offset + size], spec, len(elements)))
+        offset += size
+    if offset != len(raw) or len(elements) != count:
+        raise InvalidInput(
+            f"input {spec.name!r}: expected {count} elements, each after its length in four bytes; "
+            f"{len(elements)} and {len(raw) - offset} bytes were found",
+            where=spec.name,
+        )
+    return elements
+
+
+def _text(raw: memoryview, spec: TensorSpec, index: int) -> str | bytes:
+    if spec.datatype is DataType.BYTES:
+        return bytes(raw)
+    try:
+        return str(raw, "utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"input {spec.name!r}, element {index} is not UTF-8: {error.reason}", where=spec.name
+        ) from None
