@@ -7,6 +7,8 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from penstock.app.declarations import App, CallableDeclaration
 from penstock.core.errors import ConfigurationError, InvalidInput, ModelFailed
 from penstock.core.signature import Signature
@@ -63,8 +65,8 @@ class CallableModel:
         try:
             as_inputs = Signature(inputs=self.signature.outputs, outputs=self.signature.outputs)
             return as_inputs.conform(_cast(outputs, self.signature))
-        except InvalidInput as error:
-            said = error.message.replace("inputs do", "its outputs do").replace("input ", "output ")
+        except (InvalidInput, TypeError, ValueError) as error:
+            said = str(error).replace("inputs do", "its outputs do").replace("input ", "output ")
             raise ModelFailed(f"model {self._name!r} answered against its signature: {said}") from None
 
 
@@ -81,8 +83,6 @@ def load_callable(*, file: str, app: str, model: str) -> CallableModel:
 
 def _cast(outputs: dict[str, object], signature: Signature) -> Tensors:
     """Outputs in the declared element types: numpy computes in FP64 and INT64 unless told otherwise."""
-    import numpy as np
-
     types = {spec.name: spec.datatype.numpy for spec in signature.outputs}
     return {
         name: np.asarray(value).astype(types[name], casting="same_kind", copy=False)

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import cast
 
 import msgspec
@@ -20,7 +21,7 @@ CATEGORIES_SHOWN_MAX = 10
 _NOTATION = re.compile(r"\s*(?P<datatype>\w+)\s*(?P<nan>\?)?\s*\[(?P<shape>[^\]]*)\]\s*")
 
 
-class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     """One named input or output.
 
     `shape` begins with the axis of rows, -1 unless the model is bound to a fixed number of them; another
@@ -64,6 +65,32 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 where=self.name,
                 hint="the first axis is the rows (-1 for any number), e.g. [-1, 30]",
             )
+
+    @cached_property
+    def dtype(self) -> np.dtype[np.generic]:
+        """The element type in memory."""
+        return self.datatype.numpy
+
+    @cached_property
+    def row_shape(self) -> tuple[int, ...] | None:
+        """The shape of a row, where every axis but that of the rows is fixed; else None."""
+        fixed = self.shape[0] == ANY and ANY not in self.shape[1:]
+        return self.shape[1:] if fixed else None
+
+    @cached_property
+    def row_elements(self) -> int:
+        """The number of elements of a row; 0 where `row_shape` is None."""
+        return 0 if self.row_shape is None else math.prod(self.row_shape)
+
+    @cached_property
+    def numeric(self) -> bool:
+        """Whether the elements are numbers or booleans."""
+        return not self.datatype.is_object
+
+    @cached_property
+    def restricted(self) -> bool:
+        """Whether some values of the element type are not allowed."""
+        return self.categories is not None or (self.datatype.is_float and not self.nan)
 
     def describe(self) -> str:
         """The spec in its notation."""
@@ -126,7 +153,7 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 )
 
 
-class Signature(msgspec.Struct, frozen=True, kw_only=True):
+class Signature(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """What a version takes and gives. All inputs of one request have the same number of rows."""
 
     inputs: tuple[TensorSpec, ...]
@@ -160,20 +187,27 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
         Raises `InvalidInput`, naming the input and the row, for a missing or surplus name, a wrong element
         type, rank or length, rows that disagree, no rows, NaN without a place and unknown categories.
         """
-        if len(tensors) != len(self.inputs) or any(spec.name not in tensors for spec in self.inputs):
+        if len(tensors) != len(self.inputs):
             raise self.name_mismatch(tensors)
         rows = -1
         conformed: Tensors = {}
         for spec in self.inputs:
-            array = tensors[spec.name]
-            if array.dtype != spec.datatype.numpy:
+            array = tensors.get(spec.name)
+            if array is None:
+                raise self.name_mismatch(tensors)
+            if array.dtype != spec.dtype:
                 raise InvalidInput(
                     f"input {spec.name!r}: expected {spec.datatype.value}, got {array.dtype}", where=spec.name
                 )
-            shape = spec.fit_shape(array.shape)
-            rows = check_rows(spec.name, shape[0], rows)
-            spec.check_values(array)
-            conformed[spec.name] = array if shape == array.shape else array.reshape(shape)
+            shape = array.shape
+            if shape[1:] != spec.row_shape:
+                shape = spec.fit_shape(shape)
+                array = array.reshape(shape)
+            if shape[0] != rows:
+                rows = _check_rows(spec.name, shape[0], rows)
+            if spec.restricted:
+                spec.check_values(array)
+            conformed[spec.name] = array
         return conformed
 
     def name_mismatch(self, given: Mapping[str, object]) -> InvalidInput:
@@ -190,7 +224,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def check_rows(name: str, rows: int, rows_so_far: int) -> int:
+def _check_rows(name: str, rows: int, rows_so_far: int) -> int:
     """The number of rows, checked against the inputs before (-1: none yet). Raises `InvalidInput`."""
     if rows == 0:
         raise InvalidInput(f"input {name!r} has zero rows", where=name, hint="send at least one row")

@@ -111,11 +111,12 @@ def slice_rows(tensors: Tensors, start: int, stop: int) -> Tensors:
 
 def tensors_bytes(tensors: Mapping[str, Array]) -> int:
     """About how much memory the tensors hold."""
-    return sum(_array_bytes(array) for array in tensors.values())
+    size_bytes = 0
+    for array in tensors.values():
+        size_bytes += array.nbytes if array.dtype.kind != "O" else _object_bytes(array)
+    return size_bytes
 
 
-def _array_bytes(array: Array) -> int:
-    if array.dtype.kind != "O":
-        return int(array.nbytes)
+def _object_bytes(array: Array) -> int:
     elements: list[str | bytes] = array.ravel().tolist()
     return int(array.nbytes) + sum(len(element) + OBJECT_OVERHEAD_BYTES for element in elements)

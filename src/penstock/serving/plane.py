@@ -1,5 +1,6 @@
 """The data plane: what stands behind every protocol. It knows tensors, not HTTP or gRPC."""
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ import msgspec
 from penstock.core.clock import Clock
 from penstock.core.errors import NotFound, PenstockError
 from penstock.core.signature import Signature
-from penstock.core.tensors import Array, Tensors, row_count
+from penstock.core.tensors import Array
 from penstock.models.runtimes.runtime import Runtime
 from penstock.observe.metrics import LATENCY_BUCKETS_S, ROWS_BUCKETS, Counter, MetricSet
 from penstock.serving.batching.dispatcher import BatchingConfig, BatchRows, Dispatcher, DispatcherStatistics
@@ -35,9 +36,9 @@ class Deployment:
         self.version = served.version
         self.platform = served.platform
         self.signature: Signature = served.runtime.signature
-        self._clock = clock
+        self._conform = self.signature.conform
         self._measures = _DeploymentMeasures(metrics, model=served.model, version=served.version)
-        self._dispatcher = Dispatcher(served.runtime, served.batching, clock, self._measures.observe_batch)
+        self._dispatcher = Dispatcher(served.runtime, served.batching, clock, self._measures)
         metrics.gauge(
             "penstock_queue_rows",
             "Rows that wait for a runtime.",
@@ -46,25 +47,18 @@ class Deployment:
             version=served.version,
         )
 
-    async def infer(self, tensors: Mapping[str, Array], *, arrived_s: float, deadline_s: float) -> BatchRows:
-        """Outputs for inputs as they came off the wire. Times are monotonic seconds.
+    def infer(
+        self, tensors: Mapping[str, Array], arrived_s: float, deadline_s: float
+    ) -> "asyncio.Future[BatchRows]":
+        """A future of the outputs for inputs as they came off the wire. Times are monotonic seconds.
 
         Raises `InvalidInput` for inputs that do not fit the signature, and what the dispatcher raises.
         """
-        measures = self._measures
         try:
-            conformed: Tensors = self.signature.conform(tensors)
-            rows = row_count(conformed)
-            answer = await self._dispatcher.run(
-                conformed, rows=rows, arrived_s=arrived_s, deadline_s=deadline_s
-            )
+            return self._dispatcher.submit(self._conform(tensors), arrived_s, deadline_s)
         except PenstockError as error:
-            measures.failed(type(error).__name__)
+            self._measures.failed(error)
             raise
-        measures.answered.value += 1
-        measures.rows.value += rows
-        measures.latency_s.observe(self._clock.monotonic() - arrived_s)
-        return answer
 
     def statistics(self) -> DispatcherStatistics:
         return self._dispatcher.statistics()
@@ -97,6 +91,10 @@ class DataPlane:
     def accept(self) -> None:
         """All that is wanted has been added: from now on ready."""
         self._accepting = True
+
+    def refuse(self) -> None:
+        """Not ready any more."""
+        self._accepting = False
 
     def add(self, served: ServedModel) -> Deployment:
         versions = self._deployments.setdefault(served.model, {})
@@ -131,7 +129,7 @@ class DataPlane:
 
     async def close(self) -> None:
         """Not ready any more; every deployment finishes what it took on."""
-        self._accepting = False
+        self.refuse()
         for deployment in self.deployments():
             await deployment.close()
 
@@ -144,9 +142,9 @@ class _DeploymentMeasures:
         self._metrics = metrics
         self._labels = labels
         self._failures: dict[str, Counter] = {}
-        self.answered = self._outcome("ok")
-        self.rows = metrics.counter("penstock_rows_total", "Rows that were answered.", **labels)
-        self.latency_s = metrics.histogram(
+        self._answered = self._outcome("ok")
+        self._rows = metrics.counter("penstock_rows_total", "Rows that were answered.", **labels)
+        self._latency_s = metrics.histogram(
             "penstock_request_seconds", "From a request's arrival to its answer.", LATENCY_BUCKETS_S, **labels
         )
         self._wait_s = metrics.histogram(
@@ -160,16 +158,22 @@ class _DeploymentMeasures:
         )
         self._batch_rows = metrics.histogram("penstock_batch_rows", "Rows in a batch.", ROWS_BUCKETS, **labels)
 
-    def failed(self, outcome: str) -> None:
+    def batch(self, rows: int, waited_s: float, seconds: float) -> None:
+        self._batch_rows.observe(rows)
+        self._wait_s.observe(waited_s)
+        self._run_s.observe(seconds)
+
+    def answered(self, rows: int, seconds: float) -> None:
+        self._answered.value += 1
+        self._rows.value += rows
+        self._latency_s.observe(seconds)
+
+    def failed(self, error: Exception) -> None:
+        outcome = type(error).__name__
         counter = self._failures.get(outcome)
         if counter is None:
             counter = self._failures[outcome] = self._outcome(outcome)
         counter.value += 1
-
-    def observe_batch(self, rows: int, waited_s: float, seconds: float) -> None:
-        self._batch_rows.observe(rows)
-        self._wait_s.observe(waited_s)
-        self._run_s.observe(seconds)
 
     def _outcome(self, outcome: str) -> Counter:
         return self._metrics.counter(

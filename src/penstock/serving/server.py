@@ -29,7 +29,7 @@ class HttpServer:
             address=settings.host,
             port=self._port,
             interface=Interfaces.RSGI,
-            http=HTTPModes.auto,
+            http=HTTPModes.http1,
             websockets=False,
             backlog=BACKLOG,
             backpressure=settings.connections_max,
@@ -42,9 +42,13 @@ class HttpServer:
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
         return f"http://{host}:{self._port}"
 
+    def check_address(self) -> None:
+        """Raises `ConfigurationError` where the address cannot be listened on."""
+        _check_address(self._settings.host, self._port)
+
     async def start(self) -> None:
         """Returns once connections are accepted. Raises `ConfigurationError` where the address is taken."""
-        _check_address(self._settings.host, self._port)
+        self.check_address()
         self._serving = asyncio.create_task(self._granian.serve())
         for _ in range(1000):
             if self._serving.done():

@@ -8,8 +8,8 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -18,11 +18,18 @@ from penstock.core.errors import DeadlineExceeded, InvalidInput, ModelFailed, Pe
 from penstock.core.tensors import Tensors, concatenate_rows, row_count, tensors_bytes
 from penstock.models.runtimes.runtime import Runtime
 from penstock.serving.batching.batch_limit import BatchLimit, BatchLimitStatistics
-from penstock.serving.batching.queue import BatchQueue, QueuedRequest, QueueStatistics, ShapeKey
+from penstock.serving.batching.queue import BatchQueue, QueueStatistics, ShapeKey
 from penstock.serving.batching.service_model import ServiceModel, ServiceStatistics
 from penstock.serving.batching.wait_policy import WaitPolicy
 
-__all__ = ["BatchObserver", "BatchRows", "BatchingConfig", "Dispatcher", "DispatcherStatistics"]
+__all__ = [
+    "BatchOutputs",
+    "BatchRows",
+    "BatchingConfig",
+    "DispatchObserver",
+    "Dispatcher",
+    "DispatcherStatistics",
+]
 
 
 class BatchingConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,18 +50,73 @@ class DispatcherStatistics(msgspec.Struct, frozen=True, kw_only=True):
     running: bool
 
 
-@dataclass(slots=True, frozen=True)
-class BatchRows:
+class BatchOutputs:
+    """The outputs of a batch, shared by the callers in it."""
+
+    __slots__ = ("_flat", "tensors")
+
+    def __init__(self, tensors: Tensors) -> None:
+        self.tensors = tensors
+        self._flat: dict[str, list[Any]] = {}
+
+    def flat(self, name: str) -> list[Any]:
+        """All elements of an output, row-major, as Python values: converted once for all callers."""
+        values = self._flat.get(name)
+        if values is None:
+            values = self._flat[name] = self.tensors[name].ravel().tolist()
+        return values
+
+
+class BatchRows(NamedTuple):
     """One caller's share of a batch's outputs: rows `start` to `stop`."""
 
-    outputs: Tensors
+    outputs: BatchOutputs
     start: int
     stop: int
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class _PendingRequest(QueuedRequest):
-    future: "asyncio.Future[BatchRows]"
+class DispatchObserver(Protocol):
+    """Is told what happens, in the event loop."""
+
+    def batch(self, rows: int, waited_s: float, seconds: float) -> None:
+        """A batch of `rows` ran for `seconds`; its first request had waited `waited_s`."""
+        ...
+
+    def answered(self, rows: int, seconds: float) -> None:
+        """A request of `rows` was answered `seconds` after it came."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """A request was not answered."""
+        ...
+
+
+class _PendingRequest:
+    """A request that waits or runs, and its caller's future."""
+
+    __slots__ = ("arrived_s", "deadline_s", "future", "rows", "shape_key", "size_bytes", "tensors")
+
+    def __init__(  # noqa: PLR0913, PLR0917 - made once a request, on the hot path
+        self,
+        tensors: Tensors,
+        rows: int,
+        size_bytes: int,
+        arrived_s: float,
+        deadline_s: float,
+        shape_key: ShapeKey,
+        future: "asyncio.Future[BatchRows]",
+    ) -> None:
+        self.tensors = tensors
+        self.rows = rows
+        self.size_bytes = size_bytes
+        self.arrived_s = arrived_s
+        self.deadline_s = deadline_s
+        self.shape_key = shape_key
+        self.future = future
+
+    @property
+    def abandoned(self) -> bool:
+        return self.future.done()
 
 
 @dataclass(slots=True)
@@ -69,17 +131,15 @@ class _FinishedBatch:
     outcomes: list[Tensors | Exception] | None = None
 
 
-BatchObserver = Callable[[int, float, float], None]
-"""Told of each batch: rows, seconds that its first request waited, seconds that it ran."""
-
-
 class Dispatcher:
     """Batches the requests for one version on one runtime.
 
     All methods are called in the event loop. The runtime is closed with the dispatcher.
     """
 
-    def __init__(self, runtime: Runtime, config: BatchingConfig, clock: Clock, observer: BatchObserver) -> None:
+    def __init__(
+        self, runtime: Runtime, config: BatchingConfig, clock: Clock, observer: DispatchObserver
+    ) -> None:
         self._runtime = runtime
         self._clock = clock
         self._observer = observer
@@ -91,6 +151,7 @@ class Dispatcher:
         rows_max = 1 if runtime.signature.rows_fixed is not None else config.rows_max
         self._limit = BatchLimit(objective_s=config.objective_s, rows_max=rows_max, service=self._service)
         self._waiting = WaitPolicy(self._service)
+        self._shapes_vary = any(spec.row_shape is None for spec in runtime.signature.inputs)
         self._running: list[_PendingRequest] = []
         self._wakeup: asyncio.Handle | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None
@@ -102,27 +163,20 @@ class Dispatcher:
         self._thread = threading.Thread(target=self._run_batches, name="runtime", daemon=True)
         self._thread.start()
 
-    async def run(self, tensors: Tensors, *, rows: int, arrived_s: float, deadline_s: float) -> BatchRows:
-        """The caller's rows of a batch. `tensors` are conformed inputs of `rows` rows; times are monotonic.
+    def submit(self, tensors: Tensors, arrived_s: float, deadline_s: float) -> "asyncio.Future[BatchRows]":
+        """A future of the caller's rows. `tensors` are conformed inputs; times are monotonic seconds.
 
-        Raises `Refused` where the queue is full or the dispatcher closes, `DeadlineExceeded`, and what the
-        runtime raises for this caller's rows.
+        Cancel it when the caller is gone. Raises `Refused` where the queue is full or the dispatcher
+        closes; the future raises `DeadlineExceeded` and what the runtime raises for this caller's rows.
         """
+        future: asyncio.Future[BatchRows] = self._loop.create_future()
+        shape_key = _shape_key(tensors) if self._shapes_vary else ()
+        size_bytes = tensors_bytes(tensors)
         request = _PendingRequest(
-            tensors=tensors,
-            rows=rows,
-            size_bytes=tensors_bytes(tensors),
-            arrived_s=arrived_s,
-            deadline_s=deadline_s,
-            shape_key=_shape_key(tensors),
-            future=self._loop.create_future(),
+            tensors, row_count(tensors), size_bytes, arrived_s, deadline_s, shape_key, future
         )
         self._offer(request)
-        try:
-            return await request.future
-        except asyncio.CancelledError:
-            request.abandoned = True
-            raise
+        return future
 
     def statistics(self) -> DispatcherStatistics:
         return DispatcherStatistics(
@@ -202,31 +256,45 @@ class Dispatcher:
 
     def _expire(self, requests: list[_PendingRequest]) -> None:
         for request in requests:
-            _fail(request, DeadlineExceeded("the deadline passed before the model answered"))
+            self._fail(request, DeadlineExceeded("the deadline passed before the model answered"))
 
     def _finished(self, batch: _FinishedBatch) -> None:
         """Hands each caller its rows. In the event loop."""
         self._running = []
-        waited_s = batch.started_s - batch.requests[0].arrived_s
+        first_s = batch.requests[0].arrived_s
         seconds = batch.ended_s - batch.started_s
-        self._observer(batch.rows, waited_s, seconds)
+        self._observer.batch(batch.rows, batch.started_s - first_s, seconds)
         if batch.outputs is not None:
             self._service.observe(batch.rows, seconds)
-            self._limit.observe(batch.ended_s - batch.requests[0].arrived_s)
+            self._limit.observe(batch.ended_s - first_s)
+            outputs = BatchOutputs(batch.outputs)
             start = 0
             for request in batch.requests:
                 stop = start + request.rows
-                if not request.future.done():
-                    request.future.set_result(BatchRows(batch.outputs, start, stop))
+                self._answer(request, BatchRows(outputs, start, stop), batch.ended_s)
                 start = stop
         else:
             assert batch.outcomes is not None
             for request, outcome in zip(batch.requests, batch.outcomes, strict=True):
                 if isinstance(outcome, Exception):
-                    _fail(request, outcome)
-                elif not request.future.done():
-                    request.future.set_result(BatchRows(outcome, 0, request.rows))
+                    self._fail(request, outcome)
+                else:
+                    rows = BatchRows(BatchOutputs(outcome), 0, request.rows)
+                    self._answer(request, rows, batch.ended_s)
         self._dispatch()
+
+    def _answer(self, request: _PendingRequest, rows: BatchRows, now_s: float) -> None:
+        if not request.future.done():
+            request.future.set_result(rows)
+            self._observer.answered(request.rows, now_s - request.arrived_s)
+
+    def _fail(self, request: _PendingRequest, error: Exception) -> None:
+        if request.future.done():
+            return
+        if not isinstance(error, PenstockError):
+            error = ModelFailed(f"the model raised {type(error).__name__}: {error}")
+        request.future.set_exception(error)
+        self._observer.failed(error)
 
     def _run_batches(self) -> None:
         """The runtime's thread."""
@@ -274,11 +342,3 @@ class Dispatcher:
 
 def _shape_key(tensors: Tensors) -> ShapeKey:
     return tuple(array.shape[1:] for array in tensors.values())
-
-
-def _fail(request: _PendingRequest, error: Exception) -> None:
-    if request.future.done():
-        return
-    if not isinstance(error, PenstockError):
-        error = ModelFailed(f"the model raised {type(error).__name__}: {error}")
-    request.future.set_exception(error)

@@ -1,30 +1,29 @@
 """The queue before a runtime: bounded in rows and bytes, first come first served within equal shapes."""
 
 from collections import deque
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
-
-from penstock.core.tensors import Tensors
 
 __all__ = ["BatchQueue", "QueueStatistics", "QueuedRequest"]
 
 ShapeKey = tuple[tuple[int, ...], ...]
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class QueuedRequest:
-    """One caller's rows, waiting. Times are monotonic seconds. `abandoned`: nobody waits for it any more."""
+class QueuedRequest(Protocol):
+    """One caller's rows, waiting. Times are monotonic seconds."""
 
-    tensors: Tensors
     rows: int
     size_bytes: int
     arrived_s: float
     deadline_s: float
-    shape_key: ShapeKey = ()
+    shape_key: ShapeKey
     """What has to agree for two requests to run together: the lengths of the axes that are not fixed."""
-    abandoned: bool = field(default=False, init=False)
+
+    @property
+    def abandoned(self) -> bool:
+        """Nobody waits for it any more."""
+        ...
 
 
 class QueueStatistics(msgspec.Struct, frozen=True, kw_only=True):

@@ -114,7 +114,13 @@ class HttpApplication:
     async def _infer(self, endpoint: _Endpoint, scope: Scope, protocol: HttpProtocol) -> None:
         arrived_s = self._monotonic()
         headers = scope.headers
-        body = await self._body(headers, protocol)
+        length = headers.get("content-length")
+        if length is None:
+            body = await self._chunked_body(protocol)
+        elif _count(length, "Content-Length") > self._config.body_bytes_max:
+            raise _too_large(self._config.body_bytes_max)
+        else:
+            body = await protocol()
         json_bytes = headers.get("inference-header-content-length")
         try:
             request = endpoint.codec.decode(
@@ -127,12 +133,15 @@ class HttpApplication:
                     f"content-encoding {encoding!r} is not understood", hint="send the body as it is"
                 ) from None
             raise
-        deadline_s = arrived_s + min(
-            _timeout_s(headers.get("x-request-timeout-ms")) or self._config.request_timeout_s,
-            request.timeout_s or self._config.request_timeout_s,
-        )
-        answer = await endpoint.deployment.infer(request.tensors, arrived_s=arrived_s, deadline_s=deadline_s)
-        content, json_bytes = endpoint.codec.encode(request, answer.outputs, answer.start, answer.stop)
+        timeout_s = self._config.request_timeout_s
+        asked_ms = headers.get("x-request-timeout-ms")
+        if asked_ms is not None:
+            timeout_s = min(timeout_s, _timeout_s(asked_ms))
+        if request.timeout_s is not None:
+            timeout_s = min(timeout_s, request.timeout_s)
+        deadline_s = arrived_s + timeout_s
+        answer = await endpoint.deployment.infer(request.tensors, arrived_s, deadline_s)
+        content, json_bytes = endpoint.codec.encode(request, answer)
         self._answered_200.value += 1
         if json_bytes is None:
             protocol.response_bytes(200, _JSON, content)
@@ -146,14 +155,9 @@ class HttpApplication:
                 content,
             )
 
-    async def _body(self, headers: RequestHeaders, protocol: HttpProtocol) -> bytes:
-        """The body. Raises `TooLarge` before reading it where its length is told, else as soon as it shows."""
+    async def _chunked_body(self, protocol: HttpProtocol) -> bytes:
+        """A body whose length was not told. Raises `TooLarge` as soon as that shows."""
         limit = self._config.body_bytes_max
-        length = headers.get("content-length")
-        if length is not None:
-            if _count(length, "Content-Length") > limit:
-                raise _too_large(limit)
-            return await protocol()
         chunks: list[bytes] = []
         size = 0
         async for chunk in protocol:
@@ -295,10 +299,8 @@ def _count(text: str, header: str) -> int:
     return int(text)
 
 
-def _timeout_s(text: str | None) -> float | None:
-    """The header's timeout in seconds; None where there is none."""
-    if text is None:
-        return None
+def _timeout_s(text: str) -> float:
+    """The header's timeout in seconds."""
     try:
         timeout_ms = float(text)
     except ValueError:

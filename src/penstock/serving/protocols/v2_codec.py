@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from penstock.core.errors import InvalidInput
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Array, DataType, Tensors
-from penstock.serving.protocols.v2_data import from_binary, from_json, to_binary
+from penstock.serving.batching.dispatcher import BatchRows
+from penstock.serving.protocols.v2_data import from_binary, from_json, to_binary, to_json
 from penstock.serving.protocols.v2_messages import (
     RequestedOutput,
     Response,
@@ -24,13 +25,20 @@ __all__ = ["V2Codec", "V2Request"]
 _encode = msgspec.json.Encoder().encode
 
 
-@dataclass(slots=True, frozen=True)
-class V2Request:
+class WantedOutput(NamedTuple):
+    """An output as answers name it."""
+
+    name: str
+    wire: str
+    datatype: DataType
+
+
+class V2Request(NamedTuple):
     """A decoded inference request. `wanted` are the outputs to give, and whether each goes in binary."""
 
     id: str | None
     tensors: Tensors
-    wanted: Sequence[tuple[TensorSpec, bool]]
+    wanted: Sequence[tuple[WantedOutput, bool]]
     timeout_s: float | None
 
 
@@ -40,11 +48,13 @@ class V2Codec:
     def __init__(self, *, model: str, version: str, signature: Signature) -> None:
         self._model = model
         self._version = version
-        self._inputs = {spec.name: spec for spec in signature.inputs}
-        self._outputs = {spec.name: spec for spec in signature.outputs}
+        self._inputs = {spec.name: (spec, spec.datatype.wire) for spec in signature.inputs}
+        self._outputs = {
+            spec.name: WantedOutput(spec.name, spec.datatype.wire, spec.datatype) for spec in signature.outputs
+        }
         self._signature = signature
-        self._all_json = tuple((spec, False) for spec in signature.outputs)
-        self._all_binary = tuple((spec, True) for spec in signature.outputs)
+        self._all_json = tuple((wanted, False) for wanted in self._outputs.values())
+        self._all_binary = tuple((wanted, True) for wanted in self._outputs.values())
         self._decoder = request_decoder(signature)
         self._decoder_typed = elements_type(signature) is not None
         self._lenient_decoder = request_decoder(None)
@@ -72,19 +82,21 @@ class V2Codec:
             message.id, tensors, self._wanted(message.outputs, parameters or {}), _timeout_s(parameters or {})
         )
 
-    def encode(self, request: V2Request, outputs: Tensors, start: int, stop: int) -> tuple[bytes, int | None]:
-        """The answer's body for rows `start` to `stop`, and the length of its JSON where raw tensors follow."""
+    def encode(self, request: V2Request, answer: BatchRows) -> tuple[bytes, int | None]:
+        """The answer's body, and the length of its JSON where raw tensors follow it."""
+        batch, start, stop = answer
         answered: list[ResponseOutput] = []
         chunks: list[bytes] = []
-        for spec, binary in request.wanted:
-            array = outputs[spec.name][start:stop]
-            output = ResponseOutput(spec.name, spec.datatype.wire, list(array.shape))
+        for wanted, binary in request.wanted:
+            array = batch.tensors[wanted.name]
+            output = ResponseOutput(wanted.name, wanted.wire, [stop - start, *array.shape[1:]])
             if binary:
-                chunk = to_binary(array, spec.datatype)
+                chunk = to_binary(array[start:stop], wanted.datatype)
                 output.parameters = {"binary_data_size": len(chunk)}
                 chunks.append(chunk)
             else:
-                output.data = _json_data(array, spec.datatype)
+                width = 1 if array.ndim == 1 else math.prod(array.shape[1:])
+                output.data = to_json(batch.flat(wanted.name)[start * width : stop * width], wanted.datatype)
             answered.append(output)
         head = _encode(Response(self._model, self._version, answered, request.id))
         if not chunks:
@@ -111,17 +123,19 @@ class V2Codec:
         tensors: Tensors = {}
         offset = 0
         for given in inputs:
-            spec = self._inputs.get(given.name)
-            if spec is None or given.name in tensors:
+            name = given.name
+            known = self._inputs.get(name)
+            if known is None or name in tensors:
                 raise self._misnamed(inputs)
-            if given.datatype != spec.datatype.wire:
+            spec, wire = known
+            if given.datatype != wire:
                 raise InvalidInput(
-                    f"input {spec.name!r}: expected datatype {spec.datatype.wire}, got {given.datatype!r}",
+                    f"input {name!r}: expected datatype {wire}, got {given.datatype!r}",
                     where=spec.name,
                 )
-            size = _binary_size(given.parameters, spec.name)
+            size = None if given.parameters is None else _binary_size(given.parameters, name)
             if size is None:
-                tensors[spec.name] = self._from_json(given, spec, typed)
+                tensors[name] = self._from_json(given, spec, typed)
                 continue
             if raw is None or offset + size > len(raw):
                 raise InvalidInput(
@@ -140,13 +154,20 @@ class V2Codec:
         return tensors
 
     def _from_json(self, given: Any, spec: TensorSpec, typed: bool) -> Array:
-        if given.data is msgspec.UNSET:
+        data, shape = given.data, given.shape
+        if data is msgspec.UNSET:
             raise InvalidInput(
                 f"input {spec.name!r} has no data",
                 where=spec.name,
                 hint="send `data`, or a binary tensor with the parameter binary_data_size",
             )
-        return from_json(given.data, spec, _shape(given), typed=typed)
+        usual = typed and spec.numeric and shape and shape[1:] == spec.row_shape
+        if usual and len(data) == shape[0] * spec.row_elements:
+            try:
+                return np.array(data, dtype=spec.dtype).reshape(shape)
+            except (OverflowError, ValueError):
+                pass  # from_json says what is wrong
+        return from_json(data, spec, _shape(given), typed=typed)
 
     def _misnamed(self, inputs: Sequence[Any]) -> InvalidInput:
         names = [given.name for given in inputs]
@@ -157,25 +178,25 @@ class V2Codec:
 
     def _wanted(
         self, requested: Sequence[RequestedOutput] | None, parameters: Mapping[str, Any]
-    ) -> Sequence[tuple[TensorSpec, bool]]:
+    ) -> Sequence[tuple[WantedOutput, bool]]:
         binary_default = _flag(parameters, "binary_data_output", default=False)
         if not requested:
             return self._all_binary if binary_default else self._all_json
         wanted = []
         for output in requested:
-            spec = self._outputs.get(output.name)
-            if spec is None:
+            known = self._outputs.get(output.name)
+            if known is None:
                 raise InvalidInput(
                     f"unknown output {output.name!r}",
                     where=output.name,
                     hint=f"the model gives {', '.join(self._outputs)}",
                 )
-            wanted.append((spec, _flag(output.parameters or {}, "binary_data", default=binary_default)))
+            wanted.append((known, _flag(output.parameters or {}, "binary_data", default=binary_default)))
         return wanted
 
 
 def _shape(given: Any) -> tuple[int, ...]:
-    shape = tuple(given.shape)
+    shape: tuple[int, ...] = given.shape
     if not shape or min(shape) < 0:
         raise InvalidInput(
             f"input {given.name!r}: {list(shape)} is not a shape",
@@ -185,8 +206,8 @@ def _shape(given: Any) -> tuple[int, ...]:
     return shape
 
 
-def _binary_size(parameters: Mapping[str, Any] | None, name: str) -> int | None:
-    size = None if parameters is None else parameters.get("binary_data_size")
+def _binary_size(parameters: Mapping[str, Any], name: str) -> int | None:
+    size = parameters.get("binary_data_size")
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
         raise InvalidInput(f"input {name!r}: binary_data_size is {size!r}, not a number of bytes", where=name)
     return size
@@ -207,10 +228,3 @@ def _timeout_s(parameters: Mapping[str, Any]) -> float | None:
             f"parameter 'timeout' is {timeout_us!r}, not a number of microseconds", where="timeout"
         )
     return timeout_us / 1e6 if timeout_us and math.isfinite(timeout_us) else None
-
-
-def _json_data(array: Array, datatype: DataType) -> list[Any]:
-    values: list[Any] = array.ravel().tolist()
-    if datatype is DataType.BYTES:
-        return [value.decode("utf-8", "backslashreplace") for value in values]
-    return values

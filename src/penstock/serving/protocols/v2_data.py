@@ -11,7 +11,7 @@ from penstock.core.errors import InvalidInput
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Array, DataType
 
-__all__ = ["from_binary", "from_json", "to_binary"]
+__all__ = ["from_binary", "from_json", "to_binary", "to_json"]
 
 _EXPECTED = {
     "b": (frozenset({bool}), "true or false"),
@@ -31,7 +31,7 @@ def from_json(data: list[Any], spec: TensorSpec, shape: tuple[int, ...], *, type
     type cannot hold.
     """
     count = math.prod(shape)
-    if len(data) != count or (data and type(data[0]) is list):
+    if len(data) != count or (not typed and data and type(data[0]) is list):
         data = _flatten(data, spec.name, depth=len(shape))
         if len(data) != count:
             raise InvalidInput(
@@ -40,7 +40,7 @@ def from_json(data: list[Any], spec: TensorSpec, shape: tuple[int, ...], *, type
             )
     if not typed:
         _check_types(data, spec)
-    dtype = spec.datatype.numpy
+    dtype = spec.dtype
     if dtype.kind == "O":
         return _objects(data, spec.datatype, shape)
     try:
@@ -53,7 +53,7 @@ def from_json(data: list[Any], spec: TensorSpec, shape: tuple[int, ...], *, type
 def from_binary(raw: memoryview, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
     """An array of `shape` from raw bytes. Raises `InvalidInput` where their number does not fit."""
     count = math.prod(shape)
-    dtype = spec.datatype.numpy
+    dtype = spec.dtype
     if dtype.kind == "O":
         return _objects(_split_bytes(raw, spec, count), spec.datatype, shape)
     if len(raw) != count * dtype.itemsize:
@@ -78,6 +78,13 @@ def to_binary(array: Array, datatype: DataType) -> bytes:
         encoded = element.encode() if isinstance(element, str) else element
         pieces += (_LENGTH.pack(len(encoded)), encoded)
     return b"".join(pieces)
+
+
+def to_json(values: list[Any], datatype: DataType) -> list[Any]:
+    """The elements of an output as JSON has them. NaN and infinity become null, which is all JSON offers."""
+    if datatype is DataType.BYTES:
+        return [value.decode("utf-8", "backslashreplace") for value in values]
+    return values
 
 
 def _flatten(data: list[Any], name: str, depth: int) -> list[Any]:

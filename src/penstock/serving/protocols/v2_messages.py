@@ -119,7 +119,7 @@ def request_decoder(signature: Signature | None) -> msgspec.json.Decoder[Any]:
         "RequestInput",
         [
             ("name", str),
-            ("shape", list[int]),
+            ("shape", tuple[int, ...]),
             ("datatype", str),
             ("data", data | msgspec.UnsetType, msgspec.UNSET),
             ("parameters", Parameters | None, None),

@@ -1,0 +1,116 @@
+"""From a declaration to a model that can be served: the version found, checked, loaded and tried out."""
+
+from pathlib import Path
+
+from penstock.app.declarations import App, CallableDeclaration, Declaration, ModelDeclaration
+from penstock.app.loading import file_version
+from penstock.core.clock import Clock
+from penstock.core.errors import NotFound
+from penstock.core.settings import Settings
+from penstock.models.golden import Golden, check_golden
+from penstock.models.registry.artifacts import FolderArtifactStore
+from penstock.models.registry.registry import Registry
+from penstock.models.runtimes.native import native_command
+from penstock.models.runtimes.onnx import OnnxRuntime
+from penstock.models.runtimes.process import ProcessRuntime, WorkerCommand
+from penstock.models.runtimes.runtime import Runtime
+from penstock.models.version import ModelVersion, RuntimeKind, SourceFormat
+from penstock.serving.batching.dispatcher import BatchingConfig
+from penstock.serving.plane import ServedModel
+
+__all__ = ["Loader", "open_registry"]
+
+_PLATFORMS = {
+    SourceFormat.PICKLE: "sklearn",
+    SourceFormat.XGBOOST: "xgboost",
+    SourceFormat.LIGHTGBM: "lightgbm",
+}
+
+
+def open_registry(settings: Settings) -> Registry:
+    """The registry that the settings name. Raises `ConfigurationError` and `StorageFailed`."""
+    return Registry.open(settings.database_url, FolderArtifactStore(settings.artifacts_folder))
+
+
+class Loader:
+    """Loads what an app file declares. Its methods block; threads may share it."""
+
+    def __init__(self, app: App, file: Path, settings: Settings, clock: Clock) -> None:
+        self._app = app
+        self._file = file
+        self._settings = settings
+        self._clock = clock
+        wanted = any(isinstance(declared, ModelDeclaration) for declared in app.declarations)
+        self._registry = open_registry(settings) if wanted else None
+
+    def close(self) -> None:
+        if self._registry is not None:
+            self._registry.close()
+
+    def load(self, declared: Declaration) -> ServedModel:
+        """The declared model, ready to answer.
+
+        Raises `NotFound` for what the registry does not have, `CorruptArtifact` before anything of it is
+        parsed, and `ModelFailed` for a model that does not load or fails its golden rows.
+        """
+        if isinstance(declared, CallableDeclaration):
+            return self._load_callable(declared)
+        assert self._registry is not None
+        version = self._resolve(self._registry, declared)
+        runtime = self._open_runtime(self._registry, version)
+        try:
+            self._try_out(self._registry, version, runtime)
+        except BaseException:
+            runtime.close()
+            raise
+        platform = "onnxruntime" if version.runtime is RuntimeKind.ONNX else _PLATFORMS[version.format]
+        return self._served(declared, str(version.number), platform, runtime)
+
+    def _resolve(self, registry: Registry, declared: ModelDeclaration) -> ModelVersion:
+        try:
+            if declared.version is not None:
+                return registry.get(declared.name, declared.version)
+            return registry.get(declared.name, alias=declared.alias)
+        except NotFound as error:
+            hint = f"push it first: penstock model push {declared.name} FILE --alias {declared.alias}"
+            raise NotFound(f"{self._file}: {error.message}", hint=error.hint or hint) from None
+
+    def _open_runtime(self, registry: Registry, version: ModelVersion) -> Runtime:
+        path = registry.fetch(version)
+        settings = self._settings.runtime
+        if version.runtime is RuntimeKind.ONNX:
+            return OnnxRuntime(path, version.signature, threads=settings.onnx_threads)
+        command = native_command(version, path, threads=1, start_timeout_s=settings.start_timeout_s)
+        return ProcessRuntime(command, self._clock)
+
+    def _try_out(self, registry: Registry, version: ModelVersion, runtime: Runtime) -> None:
+        """Warms the runtime up and holds it against the golden rows, where the version has some."""
+        if version.golden is None:
+            return
+        golden = Golden.decode(registry.fetch(version, "golden").read_bytes())
+        check_golden(runtime, golden, model=version.model, timeout_s=self._settings.server.request_timeout_s)
+
+    def _load_callable(self, declared: CallableDeclaration) -> ServedModel:
+        command = WorkerCommand(
+            model=declared.name,
+            loader="penstock.app.loading:load_callable",
+            arguments={"file": str(self._file), "app": self._app.name, "model": declared.name},
+            start_timeout_s=self._settings.runtime.start_timeout_s,
+        )
+        runtime = ProcessRuntime(command, self._clock)
+        return self._served(declared, file_version(self._file), "python", runtime)
+
+    def _served(self, declared: Declaration, version: str, platform: str, runtime: Runtime) -> ServedModel:
+        settings = self._settings.batching
+        return ServedModel(
+            model=declared.name,
+            version=version,
+            platform=platform,
+            runtime=runtime,
+            batching=BatchingConfig(
+                objective_s=declared.objective.latency_ms / 1000,
+                rows_max=declared.batch_rows_max or settings.rows_max,
+                queue_rows_max=settings.queue_rows_max,
+                queue_bytes_max=settings.queue_bytes_max,
+            ),
+        )

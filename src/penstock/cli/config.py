@@ -1,0 +1,34 @@
+"""`penstock config`: what is set, and where it came from."""
+
+import re
+
+import typer
+
+from penstock.cli.options import ConfigOption, JsonOption, SetOption, settings_from
+from penstock.cli.output import print_json, print_table
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Settings.")
+
+_PASSWORD = re.compile(r"(?<=:)[^:/@]+(?=@)")
+
+
+@app.callback()
+def root() -> None:
+    """Settings."""
+
+
+@app.command()
+def show(config: ConfigOption = None, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+    """Print each setting, its value and where that came from."""
+    rows = [(key, _masked(value), origin) for key, value, origin in settings_from(config, overrides).rows()]
+    if as_json:
+        print_json({key: {"value": value, "origin": origin} for key, value, origin in rows})
+    else:
+        print_table(("setting", "value", "from"), rows)
+
+
+def _masked(value: object) -> object:
+    """A database's URL without its password."""
+    return _PASSWORD.sub("***", value) if isinstance(value, str) and "://" in value else value

@@ -1,0 +1,144 @@
+"""`penstock predict`: ask a running server."""
+
+import json
+import math
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import msgspec
+import typer
+
+from penstock.cli.options import JsonOption
+from penstock.cli.output import print_json, print_table
+from penstock.core.errors import InvalidInput, PenstockError
+
+__all__ = ["predict"]
+
+TIMEOUT_S = 60.0
+ROWS_PER_REQUEST = 1000
+URL_DEFAULT = "http://127.0.0.1:8000"
+
+
+def predict(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Rows in a file: .parquet, .csv, .json, .ndjson, .npy …")
+    ] = None,
+    row: Annotated[
+        str | None,
+        typer.Option(help='One row as JSON: {"column": value} or [numbers].'),
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="Ask this version.")] = None,
+    url: Annotated[str, typer.Option(help="The server.")] = URL_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a running server for predictions and print them, a row each."""
+    if (data is None) == (row is None):
+        raise InvalidInput("give either --data FILE or --row JSON")
+    server = _Server(url)
+    path = f"/v2/models/{name}" + (f"/versions/{version}" if version else "")
+    metadata = server.call("GET", path)
+    columns = _columns_of_file(data, metadata) if data is not None else _columns_of_row(row or "", metadata)
+    rows = len(next(iter(columns.values())))
+    answers: list[dict[str, Any]] = []
+    for start in range(0, rows, ROWS_PER_REQUEST):
+        part = {key: values[start : start + ROWS_PER_REQUEST] for key, values in columns.items()}
+        answers += _rows(server.call("POST", f"{path}/infer", _request(part, metadata)))
+    if as_json:
+        print_json(answers)
+    else:
+        print_table(tuple(answers[0]), (tuple(answer.values()) for answer in answers))
+
+
+class _Server:
+    """A connection to a server; it says what went wrong in one line."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidInput(f"{url!r} is not the URL of a server", hint=f"e.g. {URL_DEFAULT}")
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self._url = url
+        self._connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_S)
+
+    def call(self, method: str, path: str, body: object | None = None) -> Any:
+        content = None if body is None else msgspec.json.encode(body)
+        try:
+            self._connection.request(method, path, content, {"content-type": "application/json"})
+            response = self._connection.getresponse()
+            answer = json.loads(response.read())
+        except (OSError, HTTPException, ValueError) as error:
+            raise PenstockError(
+                f"no answer from {self._url}: {error}", hint="is it running? penstock run app.py"
+            ) from error
+        if response.status != 200:
+            raise PenstockError(f"{self._url} answered {response.status}: {answer.get('error', answer)}")
+        return answer
+
+
+def _columns_of_file(file: Path, metadata: dict[str, Any]) -> dict[str, list[Any]]:
+    """The rows by input: a list of values, or of rows of a matrix."""
+    import numpy as np
+
+    from penstock.models.samples import read_samples
+
+    samples = read_samples(file)
+    inputs = metadata["inputs"]
+    if isinstance(samples, np.ndarray):
+        return {inputs[0]["name"]: samples.tolist()}
+    if len(inputs) == 1 and len(inputs[0]["shape"]) == 2:
+        return {inputs[0]["name"]: [list(values) for values in samples.iter_rows()]}
+    missing = [each["name"] for each in inputs if each["name"] not in samples.columns]
+    if missing:
+        raise InvalidInput(f"{file} has no columns {missing}", where=missing[0])
+    return {each["name"]: samples[each["name"]].to_list() for each in inputs}
+
+
+def _columns_of_row(row: str, metadata: dict[str, Any]) -> dict[str, list[Any]]:
+    try:
+        values = json.loads(row)
+    except ValueError as error:
+        raise InvalidInput(f"--row is not JSON: {error}", where="--row") from None
+    inputs = metadata["inputs"]
+    if isinstance(values, list) and len(inputs) == 1:
+        return {inputs[0]["name"]: [values]}
+    names = [each["name"] for each in inputs]
+    if not isinstance(values, dict) or set(values) != set(names):
+        raise InvalidInput(f"--row has to be an object with {names}", where="--row")
+    return {name: [values[name]] for name in names}
+
+
+def _request(columns: dict[str, list[Any]], metadata: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "inputs": [
+            {
+                "name": each["name"],
+                "datatype": each["datatype"],
+                "shape": _shape(columns[each["name"]]),
+                "data": columns[each["name"]],
+            }
+            for each in metadata["inputs"]
+        ]
+    }
+
+
+def _shape(values: Any) -> list[int]:
+    shape = []
+    while isinstance(values, list):
+        shape.append(len(values))
+        values = values[0] if values else None
+    return shape
+
+
+def _rows(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """One dict a row from the answer's flat tensors."""
+    count = answer["outputs"][0]["shape"][0]
+    rows: list[dict[str, Any]] = [{} for _ in range(count)]
+    for output in answer["outputs"]:
+        width = math.prod(output["shape"][1:])
+        for index, row in enumerate(rows):
+            part = output["data"][index * width : (index + 1) * width]
+            row[output["name"]] = part[0] if len(output["shape"]) == 1 else part
+    return rows

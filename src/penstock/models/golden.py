@@ -1,0 +1,90 @@
+"""Golden rows: sample inputs of a version with the outputs that its native model gave at push."""
+
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+
+from penstock.core.errors import CorruptArtifact, ModelFailed
+from penstock.core.tensors import Array, Tensors, row_count
+from penstock.models.runtimes.runtime import Runtime
+
+__all__ = ["GOLDEN_ROWS_MAX", "Golden", "check_golden", "golden_rows"]
+
+GOLDEN_ROWS_MAX = 64
+TOLERANCE = 1e-4
+"""Wider than the gate's: another processor or library may round otherwise; another model differs by more."""
+
+
+class Golden(msgspec.Struct, frozen=True):
+    """Inputs and outputs, row by row."""
+
+    inputs: Tensors
+    outputs: Tensors
+
+    def encode(self) -> bytes:
+        return msgspec.msgpack.encode({"inputs": _plain(self.inputs), "outputs": _plain(self.outputs)})
+
+    @classmethod
+    def decode(cls, content: bytes) -> "Golden":
+        """Raises `CorruptArtifact` for bytes that are no golden rows."""
+        try:
+            decoded = msgspec.msgpack.decode(content)
+            return cls(_tensors(decoded["inputs"]), _tensors(decoded["outputs"]))
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+            raise CorruptArtifact(f"the golden rows cannot be read: {error}") from error
+
+
+def golden_rows(samples: Tensors) -> Tensors:
+    """Rows spread evenly over the samples, at most `GOLDEN_ROWS_MAX`."""
+    rows = row_count(samples)
+    picked = np.unique(np.linspace(0, rows - 1, min(rows, GOLDEN_ROWS_MAX), dtype=np.int64))
+    return {name: array[picked] for name, array in samples.items()}
+
+
+def check_golden(runtime: Runtime, golden: Golden, *, model: str, timeout_s: float) -> None:
+    """Raises `ModelFailed`, naming the first row that differs, when the runtime does not give these outputs."""
+    outputs = runtime.run(golden.inputs, timeout_s)
+    for name, expected in golden.outputs.items():
+        differing = np.flatnonzero(~_agree(outputs[name], expected))
+        if len(differing):
+            row = int(differing[0])
+            raise ModelFailed(
+                f"model {model!r}: on golden row {row} output {name!r} is {outputs[name][row].tolist()!r}, "
+                f"at push it was {expected[row].tolist()!r} ({len(differing)} of {len(expected)} rows differ)",
+                hint="a library may have changed since; push the model again from this environment",
+            )
+
+
+def _agree(given: Array, expected: Array) -> Array:
+    if given.shape != expected.shape:
+        return np.zeros(len(expected), dtype=bool)
+    if expected.dtype.kind == "f":
+        scale = np.maximum(1.0, np.abs(expected))
+        same = np.isclose(given / scale, expected / scale, rtol=0, atol=TOLERANCE, equal_nan=True)
+    else:
+        same = np.asarray(given == expected)
+    return cast("Array", same.reshape(len(expected), -1).all(axis=1))
+
+
+def _plain(tensors: Tensors) -> dict[str, Any]:
+    return {
+        name: [array.dtype.str, list(array.shape), array.ravel().tolist() if _boxed(array) else array.tobytes()]
+        for name, array in tensors.items()
+    }
+
+
+def _boxed(array: Array) -> bool:
+    return array.dtype.kind == "O"
+
+
+def _tensors(plain: dict[str, Any]) -> Tensors:
+    tensors: Tensors = {}
+    for name, (dtype, shape, data) in plain.items():
+        if isinstance(data, bytes):
+            tensors[name] = np.frombuffer(data, dtype=dtype).reshape(shape)
+        else:
+            boxed = np.empty(len(data), dtype=object)
+            boxed[:] = data
+            tensors[name] = boxed.reshape(shape)
+    return tensors

@@ -1,0 +1,30 @@
+"""ONNX Runtime, in the server's own process: it lets go of the GIL while it runs."""
+
+from pathlib import Path
+
+from penstock.core.signature import Signature
+from penstock.core.tensors import Tensors
+from penstock.models.onnx_io import OnnxBinding, open_session
+
+__all__ = ["OnnxRuntime"]
+
+
+class OnnxRuntime:
+    """A `Runtime` over an ONNX graph in a file whose digest has been checked. It cannot be stopped in a run."""
+
+    def __init__(self, path: Path, signature: Signature, *, threads: int = 1) -> None:
+        self._binding: OnnxBinding | None = OnnxBinding(
+            open_session(path, where=str(path), threads=threads), signature
+        )
+        self._signature = signature
+
+    @property
+    def signature(self) -> Signature:
+        return self._signature
+
+    def run(self, tensors: Tensors, timeout_s: float) -> Tensors:  # noqa: ARG002 - see the port
+        assert self._binding is not None, "the runtime is closed"
+        return self._binding.run(tensors)
+
+    def close(self) -> None:
+        self._binding = None
