@@ -4,6 +4,7 @@ Run as a script, this file is such a process: `python test_registry_processes.py
 says `ready`, waits for a line, then works and prints its results as one line of JSON.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -128,10 +129,15 @@ WORK = {
 }
 
 
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def main(verb: str, folder: str, argument: str) -> None:
-    print("ready", flush=True)
+    say("ready")
     sys.stdin.readline()
-    print(json.dumps(WORK[verb](Path(folder), int(argument))), flush=True)
+    say(json.dumps(WORK[verb](Path(folder), int(argument))))
 
 
 @contextmanager
@@ -153,8 +159,8 @@ def worker(verb: str, folder: Path, argument: int) -> Iterator[subprocess.Popen[
 def run_together(folder: Path, *work: tuple[str, int]) -> list:
     """Starts a process for each piece of work, lets them go at once, and gives their results."""
     results = []
-    processes = [worker(verb, folder, argument) for verb, argument in work]
-    with _all(processes) as running:
+    with ExitStack() as stack:
+        running = [stack.enter_context(worker(verb, folder, argument)) for verb, argument in work]
         for process in running:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n", process.communicate()[1]
@@ -167,14 +173,6 @@ def run_together(folder: Path, *work: tuple[str, int]) -> list:
             assert process.returncode == 0, errors
             results.append(json.loads(output))
     return results
-
-
-@contextmanager
-def _all(processes: list) -> Iterator[list[subprocess.Popen[str]]]:
-    from contextlib import ExitStack
-
-    with ExitStack() as stack:
-        yield [stack.enter_context(process) for process in processes]
 
 
 def test_racing_pushes_get_distinct_versions_and_none_is_lost(tmp_path: Path) -> None:
@@ -210,7 +208,7 @@ def test_a_collector_never_takes_what_a_push_refers_to(tmp_path: Path) -> None:
     assert collected > 0, "the collector has met something to take"
     with open_registry(tmp_path) as registry:
         left = registry.versions("late")
-        assert sorted(version.number for version in left) == sorted(sum(pushed, []))
+        assert sorted(version.number for version in left) == sorted(itertools.chain(*pushed))
         for version in left:
             assert registry.fetch(version).read_bytes().startswith(b"shared")
             registry.fetch(version, "golden")

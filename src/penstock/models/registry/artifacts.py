@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import io
 import os
@@ -21,6 +22,7 @@ __all__ = ["ArtifactStore", "FolderArtifactStore", "OnStep", "StoredArtifact", "
 
 CHUNK_BYTES = 1024 * 1024
 PART_SUFFIX = ".part"
+PART_ATTEMPTS_MAX = 10
 READ_ONLY = 0o444
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -76,7 +78,7 @@ class ArtifactStore(Protocol):
         ...
 
     def sweep(self, before: datetime) -> tuple[int, ...]:
-        """Removes what puts that died have left since before that time; the sizes removed, in bytes.
+        """Removes what puts that died have left, last written before that time; the sizes removed, in bytes.
 
         Raises `StorageFailed`.
         """
@@ -87,7 +89,7 @@ class FolderArtifactStore:
     """A folder with one read-only file a digest. Several processes may use it at once.
 
     Bytes are written under a temporary name, synced, renamed and the folder synced: whatever dies when, a
-    file under a digest is whole.
+    file under a digest is whole. A put holds a lock on its temporary file, which dies with its process.
     """
 
     def __init__(self, root: Path, *, on_step: OnStep = no_step) -> None:
@@ -96,36 +98,54 @@ class FolderArtifactStore:
 
     def put(self, source: Path | bytes) -> StoredArtifact:
         with open_source(source) as stream:
-            part = self.root / f".{unique_token()}{PART_SUFFIX}"
             try:
                 make_folder(self.root)
-                stored = self._write_part(part, stream, source)
-                # Also over a file that is there: the new one is known to be whole, and it is young again
-                # for a garbage collector that has seen the old one unused.
-                part.replace(self._path(stored.digest))
-                self._on_step("artifact renamed")
+                stored = self._write(stream, source)
                 sync_folder(self.root)
             except OSError as error:
                 raise _storage_failed(error, f"{describe(source)} was not stored in {self.root}") from error
-            finally:
-                with contextlib.suppress(OSError):
-                    part.unlink(missing_ok=True)
         return stored
 
-    def _write_part(self, part: Path, stream: BinaryIO, source: Path | bytes) -> StoredArtifact:
+    def _write(self, stream: BinaryIO, source: Path | bytes) -> StoredArtifact:
+        part, target = self._open_part()
         digest = hashlib.sha256()
-        with part.open("xb") as target:
-            self._on_step("part opened")
-            while chunk := _read_chunk(stream, source):
-                digest.update(chunk)
-                target.write(chunk)
-            target.flush()
-            self._on_step("part written")
-            os.fchmod(target.fileno(), READ_ONLY)
-            # A failed sync is not tried again on this file: the kernel may have dropped the pages already.
-            os.fsync(target.fileno())
-            status = os.fstat(target.fileno())
-        return _stored(digest.hexdigest(), status)
+        try:
+            with target:
+                self._on_step("part opened")
+                while chunk := _read_chunk(stream, source):
+                    digest.update(chunk)
+                    target.write(chunk)
+                target.flush()
+                self._on_step("part written")
+                os.fchmod(target.fileno(), READ_ONLY)
+                # A failed sync is not tried again on this file: the kernel may have dropped its pages already.
+                os.fsync(target.fileno())
+                stored = _stored(digest.hexdigest(), os.fstat(target.fileno()))
+                # Also over a file that is there: the new one is known to be whole, and it is young again for
+                # a garbage collector that has seen the old one unused. While it is open, hence locked.
+                part.replace(self._path(stored.digest))
+                self._on_step("artifact renamed")
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+        return stored
+
+    def _open_part(self) -> tuple[Path, BinaryIO]:
+        """A new temporary file, locked for as long as it is open: so `sweep` knows the dead from the living."""
+        for _ in range(PART_ATTEMPTS_MAX):
+            part = self.root / f".{unique_token()}{PART_SUFFIX}"
+            target = part.open("xb")
+            try:
+                fcntl.flock(target, fcntl.LOCK_EX)
+                if os.fstat(target.fileno()).st_nlink > 0:
+                    return part, target
+                # A sweep came between opening and locking, and took it for dead.
+            except BaseException:
+                target.close()
+                part.unlink(missing_ok=True)
+                raise
+            target.close()
+        raise OSError(errno.EBUSY, "each temporary file was swept at once")
 
     def fetch(self, digest: str) -> Path:
         path = self._path(digest)
@@ -176,10 +196,11 @@ class FolderArtifactStore:
         for name, status in self._entries():
             if name.endswith(PART_SUFFIX) and status.st_mtime < before.timestamp():
                 try:
-                    (self.root / name).unlink(missing_ok=True)
+                    removed = _remove_unlocked(self.root / name)
                 except OSError as error:
                     raise _storage_failed(error, f"{name} was not removed from {self.root}") from error
-                removed_bytes.append(status.st_size)
+                if removed:
+                    removed_bytes.append(status.st_size)
         return tuple(removed_bytes)
 
     def _entries(self) -> Iterator[tuple[str, os.stat_result]]:
@@ -243,6 +264,17 @@ def _unreadable(source: Path | bytes, error: OSError) -> InvalidInput:
 def _stored(digest: str, status: os.stat_result) -> StoredArtifact:
     stored_at = datetime.fromtimestamp(status.st_mtime, UTC)
     return StoredArtifact(digest=digest, size_bytes=status.st_size, stored_at=stored_at)
+
+
+def _remove_unlocked(part: Path) -> bool:
+    """Removes the file unless a put has it open; whether it did. Raises `OSError`."""
+    try:
+        with part.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    return True
 
 
 def make_folder(folder: Path) -> None:

@@ -1,9 +1,10 @@
 import errno
+import fcntl
 import hashlib
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import BinaryIO, NoReturn, Self
 
 import pytest
 
@@ -181,3 +182,40 @@ def test_putting_it_again_makes_it_young(store: FolderArtifactStore) -> None:
     stored = store.stat(DIGEST)
     assert stored is not None
     assert stored.stored_at.year > 1970
+
+
+def test_the_files_of_puts_under_way_are_not_swept(tmp_path: Path) -> None:
+    swept: list[tuple[int, ...]] = []
+    store = FolderArtifactStore(
+        tmp_path / "artifacts", on_step=lambda _: swept.append(store.sweep(datetime(2130, 1, 1, tzinfo=UTC)))
+    )
+    assert store.fetch(store.put(CONTENT).digest).read_bytes() == CONTENT
+    assert swept == [(), (), ()]
+
+
+def test_a_file_swept_before_it_was_locked_is_made_anew(
+    store: FolderArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locks = 0
+    flock = fcntl.flock
+
+    def sweep_first(file: BinaryIO, operation: int) -> None:
+        nonlocal locks
+        locks += 1
+        if locks == 1:
+            Path(file.name).unlink()
+        flock(file, operation)
+
+    monkeypatch.setattr("penstock.models.registry.artifacts.fcntl.flock", sweep_first)
+    assert store.fetch(store.put(CONTENT).digest).read_bytes() == CONTENT
+    assert locks == 2
+
+
+def test_sweeps_without_end_are_an_error_and_not_a_loop(
+    store: FolderArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "penstock.models.registry.artifacts.fcntl.flock", lambda file, _: Path(file.name).unlink()
+    )
+    with pytest.raises(StorageFailed, match="swept at once"):
+        store.put(CONTENT)
