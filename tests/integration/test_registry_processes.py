@@ -73,7 +73,10 @@ def work_push_until(folder: Path, duration_s: int) -> list[int]:
         end = time.monotonic() + duration_s
         while time.monotonic() < end:
             content = f"shared {len(numbers) % 7}".encode()
-            numbers.append(registry.push(make_candidate(folder, content, golden=content)).number)
+            version = registry.push(make_candidate(folder, content, golden=content))
+            # At once: the next push of the same content would mend what the collector had wrongly taken.
+            assert registry.fetch(version).read_bytes() == content
+            numbers.append(version.number)
             for number in numbers[-3:-2]:
                 registry.delete("late", number)
     return numbers[-2:]

@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from penstock.core.errors import Conflict, NotFound
 from penstock.core.signature import Signature
 from penstock.models.registry import ANY_VERSION, AliasMoved, Candidate, FolderArtifactStore, Registry
 from penstock.models.version import Lineage, RuntimeKind, SourceFormat
 
-models = st.sampled_from(["late", "early"])
-aliases = st.sampled_from(["champion", "canary"])
-numbers = st.integers(1, 6)
+# Few names and numbers, so that most verbs meet something.
+models = st.sampled_from(["late", "late", "late", "early"])
+aliases = st.sampled_from(["champion", "champion", "canary"])
+numbers = st.integers(1, 4)
 contents = st.binary(min_size=1, max_size=1)
 SIGNATURE = Signature.of(inputs={"x": "FP32[-1]"}, outputs={"y": "FP32[-1]"})
 
@@ -35,6 +36,11 @@ class RegistryMachine(RuleBasedStateMachine):
 
     def open(self) -> None:
         self.registry = Registry.open(f"sqlite:///{self.folder}/penstock.db", self.store)
+
+    @initialize(to=st.sets(aliases))
+    def push_two(self, to: set[str]) -> None:
+        self.push("late", b"1", None, to, None)
+        self.push("late", b"2", b"3", set(), 1)
 
     def teardown(self) -> None:
         self.registry.close()
@@ -93,6 +99,12 @@ class RegistryMachine(RuleBasedStateMachine):
                 self.registry.delete_alias(model, alias)
             return
         assert self.registry.delete_alias(model, alias) == self.aliases[model].pop(alias)
+
+    @rule()
+    def delete_the_newest(self) -> None:
+        """Where a number is used again, if ever."""
+        if versions := self.versions["late"]:
+            self.delete("late", max(versions))
 
     @rule(model=models, number=numbers)
     def delete(self, model: str, number: int) -> None:

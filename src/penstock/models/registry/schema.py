@@ -33,12 +33,10 @@ def bring_to_head(database: Database) -> None:
     from alembic.config import Config
 
     with _alembic_in_use, database.writing("its tables were not made") as connection:
-        # Another process may have done it while this one waited for the lock.
-        if _is_at_head(connection, database.name):
-            return
         _check_names_free(connection, database.name)
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        # Nothing is left to do where another process did it while this one waited for the lock.
         command.upgrade(config, "head")
 
 
