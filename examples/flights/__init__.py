@@ -1,0 +1,1 @@
+"""The demo: will a flight that is about to leave arrive more than 15 minutes late?"""
