@@ -69,7 +69,7 @@ def _picked(chosen: Any, columns: list[str]) -> list[str] | None:
         return (
             columns[chosen] if all(isinstance(end, int | None) for end in (chosen.start, chosen.stop)) else None
         )
-    picked = np.atleast_1d(np.asarray(chosen)).tolist()
+    picked: list[Any] = np.atleast_1d(np.asarray(chosen)).tolist()
     if all(isinstance(choice, str) for choice in picked):
         return picked
     if all(type(choice) is bool for choice in picked):

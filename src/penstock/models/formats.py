@@ -46,7 +46,7 @@ def detect_format(path: Path) -> SourceFormat:
         raise InvalidInput(
             f"{path} is not a model file of a known kind",
             where=str(path),
-            hint="push .onnx, .joblib or .pkl (with --trust-pickle), XGBoost's .json or .ubj, or LightGBM's .txt",
+            hint="push .onnx, XGBoost's .json or .ubj, LightGBM's .txt, or .joblib or .pkl with --trust-pickle",
         )
     return detected
 
@@ -55,7 +55,7 @@ def _by_content(head: bytes) -> SourceFormat | None:
     # Pickles come first: whatever a file is called, what would be unpickled has to be trusted.
     if head[:1] == b"\x80" or head.startswith(_COMPRESSED):
         return SourceFormat.PICKLE
-    if head.startswith(b"tree\n") or head.startswith(b"tree\r\n"):
+    if head.startswith((b"tree\n", b"tree\r\n")):
         return SourceFormat.LIGHTGBM
     if head.lstrip().startswith(b"{") and b"learner" in head:
         return SourceFormat.XGBOOST
@@ -78,7 +78,7 @@ def open_native(
     *,
     trust_pickle: bool,
     signature: Signature | None = None,
-    samples: Samples | None = None,
+    samples: "Samples | None" = None,
 ) -> NativeModel:
     """The model in a file whose digest the caller has verified, under `signature` or the inferred one.
 

@@ -32,7 +32,7 @@ class Runner(Protocol):
     def run(self, tensors: Tensors) -> Tensors: ...
 
 
-def infer_signature(predictor: Predictor, samples: Samples | None = None) -> Signature:
+def infer_signature(predictor: Predictor, samples: "Samples | None" = None) -> Signature:
     """The signature of a fitted model.
 
     Inputs: a tensor [-1] for each column where the model was fitted on a frame and the samples are one (or
@@ -85,7 +85,7 @@ def _answers_nan(runner: Runner, row: Tensors, spec: TensorSpec) -> bool:
     return all(bool(np.isfinite(output).all()) for output in outputs.values() if output.dtype.kind == "f")
 
 
-def _inputs(predictor: Predictor, samples: Samples | None) -> tuple[TensorSpec, ...]:
+def _inputs(predictor: Predictor, samples: "Samples | None") -> tuple[TensorSpec, ...]:
     if predictor.column_names is None or isinstance(samples, np.ndarray):
         return (_matrix_input(predictor, samples),)
     kinds = column_kinds(predictor.model)
@@ -101,7 +101,7 @@ def _inputs(predictor: Predictor, samples: Samples | None) -> tuple[TensorSpec, 
     return tuple(specs)
 
 
-def _matrix_input(predictor: Predictor, samples: Samples | None) -> TensorSpec:
+def _matrix_input(predictor: Predictor, samples: "Samples | None") -> TensorSpec:
     datatype = predictor.number_datatype
     features = predictor.features
     if isinstance(samples, np.ndarray):

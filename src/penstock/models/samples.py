@@ -174,7 +174,7 @@ def _read_ndjson(path: Path) -> Samples:
 def _read_arrow(path: Path) -> Samples:
     import polars as pl
 
-    return pl.read_ipc(path, n_rows=SAMPLE_ROWS_MAX, memory_map=False)
+    return pl.read_ipc(path, n_rows=SAMPLE_ROWS_MAX)
 
 
 def _read_npy(path: Path) -> Samples:

@@ -19,7 +19,7 @@ class LightgbmPredictor:
 
     library = "lightgbm"
     number_datatype = DataType.FP64  # LightGBM compares features with thresholds in float64.
-    column_names = None
+    column_names: tuple[str, ...] | None = None
 
     def __init__(self, model: Any, *, where: str) -> None:
         dumped = model.dump_model(num_iteration=1)
@@ -33,7 +33,7 @@ class LightgbmPredictor:
         self.model = model
         self.features: int | None = int(model.num_feature())
         names = tuple(model.feature_name())
-        self.feature_names = None if names[:1] == ("Column_0",) else names
+        self.feature_names: tuple[str, ...] | None = None if names[:1] == ("Column_0",) else names
         class_count = max(2, int(dumped["num_class"]))
         self.classes: Array | None = (
             np.arange(class_count, dtype=np.int64) if objective in ("binary", "multiclass") else None

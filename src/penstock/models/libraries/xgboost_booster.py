@@ -24,7 +24,7 @@ class XgboostPredictor:
 
     library = "xgboost"
     number_datatype = DataType.FP32  # XGBoost keeps features and thresholds in float32.
-    column_names = None
+    column_names: tuple[str, ...] | None = None
 
     def __init__(self, model: Any, *, where: str) -> None:
         learner = json.loads(model.save_config())["learner"]
@@ -38,7 +38,7 @@ class XgboostPredictor:
         self.model = model
         self.features: int | None = int(model.num_features())
         names = model.feature_names
-        self.feature_names = tuple(names) if names else None
+        self.feature_names: tuple[str, ...] | None = tuple(names) if names else None
         class_count = max(2, int(learner["learner_model_param"]["num_class"]))
         self.classes: Array | None = (
             np.arange(class_count, dtype=np.int64) if objective in CLASS_OBJECTIVES else None
