@@ -13,13 +13,12 @@ from urllib.request import urlopen
 
 import polars as pl
 import uvloop
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from sklearn.metrics import roc_auc_score
-
 from examples.flights.data import load_departures
 from examples.flights.replay import Replayed, replay
 from examples.flights.train import train, write
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sklearn.metrics import roc_auc_score
 
 APRIL = 4
 HOME = Path(".penstock")

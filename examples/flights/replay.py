@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 import polars as pl
-
 from examples.flights.data import FEATURES, TEXT_FEATURES
 
 CONNECTIONS = 32
@@ -53,7 +52,9 @@ async def _send(
 ) -> None:
     address = urlsplit(url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
-    head = f"POST {PATH} HTTP/1.1\r\nhost: {address.netloc}\r\ncontent-type: application/json\r\ncontent-length: "
+    head = (
+        f"POST {PATH} HTTP/1.1\r\nhost: {address.netloc}\r\ncontent-type: application/json\r\ncontent-length: "
+    )
     for index, body in bodies:
         sent = time.perf_counter()
         writer.write(f"{head}{len(body)}\r\n\r\n".encode() + body)

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import joblib
 import polars as pl
+from examples.flights.data import FEATURES, NUMBER_FEATURES, TEXT_FEATURES
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OrdinalEncoder
-
-from examples.flights.data import FEATURES, NUMBER_FEATURES, TEXT_FEATURES
 
 SAMPLE_ROWS = 20_000
 
@@ -22,7 +21,9 @@ def train(departures: pl.DataFrame) -> Pipeline:
         [
             (
                 "columns",
-                ColumnTransformer([("text", encoder, TEXT_FEATURES), ("numbers", "passthrough", NUMBER_FEATURES)]),
+                ColumnTransformer(
+                    [("text", encoder, TEXT_FEATURES), ("numbers", "passthrough", NUMBER_FEATURES)]
+                ),
             ),
             ("trees", HistGradientBoostingClassifier(max_iter=100, random_state=0)),
         ]

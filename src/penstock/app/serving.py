@@ -11,6 +11,7 @@ from pathlib import Path
 from penstock.app.declarations import App
 from penstock.app.loader import Loader
 from penstock.core.clock import Clock
+from penstock.core.errors import PenstockError
 from penstock.core.settings import Settings
 from penstock.observe.metrics import MetricSet
 from penstock.observe.process import add_process_metrics
@@ -71,13 +72,17 @@ async def serve(
 
 async def _load_until(stop: asyncio.Event, loader: Loader, app: App) -> list[ServedModel]:
     """All declared models, loaded side by side; none when it is told to stop first."""
-    stopped = asyncio.create_task(stop.wait())
-    loads = [asyncio.create_task(asyncio.to_thread(loader.load, declared)) for declared in app.declarations]
+    loads = [asyncio.ensure_future(asyncio.to_thread(loader.load, declared)) for declared in app.declarations]
     together = asyncio.gather(*loads)
+    stopped = asyncio.ensure_future(stop.wait())
+    stopped.add_done_callback(lambda done: None if done.cancelled() else together.cancel())
     try:
-        await asyncio.wait([stopped, together], return_when=asyncio.FIRST_COMPLETED)
-        return await together if together.done() else []
-    except BaseException:
+        return await together
+    except asyncio.CancelledError:
+        if stop.is_set():
+            return []
+        raise
+    except PenstockError:
         for load in loads:
             await _discard(load)
         raise
@@ -86,7 +91,7 @@ async def _load_until(stop: asyncio.Event, loader: Loader, app: App) -> list[Ser
         loader.close()
 
 
-async def _discard(load: "asyncio.Task[ServedModel]") -> None:
+async def _discard(load: "asyncio.Future[ServedModel]") -> None:
     """Frees what was loaded beside a model that failed."""
     with contextlib.suppress(Exception):
         (await load).runtime.close()

@@ -202,7 +202,8 @@ def gc(
     if as_json:
         print_json(garbage)
     else:
-        say(f"removed {garbage.files} files, {garbage.size_bytes / 1e6:.1f} MB")
+        removed = len(garbage.artifacts) + garbage.unfinished_files
+        say(f"removed {removed} files, {garbage.freed_bytes / 1e6:.1f} MB")
 
 
 def _registry(config: Path | None, overrides: list[str] | None) -> "Registry":

@@ -1,9 +1,10 @@
 """Golden rows: sample inputs of a version with the outputs that its native model gave at push."""
 
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from penstock.core.errors import CorruptArtifact, ModelFailed
 from penstock.core.tensors import Array, Tensors, row_count
@@ -56,7 +57,7 @@ def check_golden(runtime: Runtime, golden: Golden, *, model: str, timeout_s: flo
             )
 
 
-def _agree(given: Array, expected: Array) -> Array:
+def _agree(given: Array, expected: Array) -> npt.NDArray[np.bool_]:
     if given.shape != expected.shape:
         return np.zeros(len(expected), dtype=bool)
     if expected.dtype.kind == "f":

@@ -135,15 +135,15 @@ def _input_step(spec: TensorSpec, argument: SessionArgument) -> _InputStep | Non
     return _InputStep(spec.name, dtype, as_column) if dtype is not None or as_column else None
 
 
-def open_session(source: Path | bytes, *, where: str) -> Session:
-    """A session on one thread over a graph in a file or in memory.
+def open_session(source: Path | bytes, *, where: str, threads: int = 1) -> Session:
+    """A session on so many threads over a graph in a file or in memory.
 
     Raises `InvalidInput` where it is not an ONNX graph that ONNX Runtime can run; `where` names it.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = LOG_FATAL_ONLY
     try:

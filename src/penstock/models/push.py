@@ -49,7 +49,9 @@ def prepare(
         return _prepare_onnx(model, file, samples, provenance)
     rows = read_samples(samples) if samples is not None else None
     native = open_native(file, kind, trust_pickle=trust_pickle, samples=rows)
-    tensors = None if rows is None else to_tensors(rows, native.signature, columns=native.column_names)
+    tensors = (
+        None if rows is None else to_tensors(rows, native.signature, columns=native.predictor.column_names)
+    )
     compiled, compilations = compile_to_onnx(native, tensors)
     golden = None
     if tensors is not None:
@@ -65,7 +67,11 @@ def prepare(
         golden=golden,
         trusted_pickle=trust_pickle and kind is SourceFormat.PICKLE,
         compilations=compilations,
-        **_said(provenance),
+        creator=provenance.creator,
+        metrics=provenance.metrics,
+        parameters=provenance.parameters,
+        lineage=provenance.lineage,
+        aliases=provenance.aliases,
     )
 
 
@@ -83,14 +89,14 @@ def _prepare_onnx(model: str, file: Path, samples: Path | None, provenance: Prov
         format=SourceFormat.ONNX,
         source=file,
         golden=golden,
-        **_said(provenance),
+        creator=provenance.creator,
+        metrics=provenance.metrics,
+        parameters=provenance.parameters,
+        lineage=provenance.lineage,
+        aliases=provenance.aliases,
     )
 
 
 def _fixed_rows(tensors: Tensors, signature: Signature) -> Tensors:
     rows = signature.rows_fixed
     return tensors if rows is None else {name: array[:rows] for name, array in tensors.items()}
-
-
-def _said(provenance: Provenance) -> dict[str, object]:
-    return msgspec.structs.asdict(provenance)
