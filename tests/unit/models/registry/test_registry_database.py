@@ -29,7 +29,7 @@ def _no_sleeping(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_mode_is_asked_for_until_it_is_had() -> None:
-    contended = Contended(refusals=database.JOURNAL_ATTEMPTS_MAX - 1)
+    contended = Contended(refusals=100)
     database._use_write_ahead_log(contended)
     assert contended.refusals == 0
 
