@@ -289,7 +289,7 @@ def _next_number(connection: Connection, candidate: Candidate) -> int:
         raise NotFound(
             f"the parent {model}:{parent} has never been a version", hint="name a version of the same model"
         )
-    number = (connection.scalar(select(func.max(VERSIONS.c.number)).where(VERSIONS.c.model == model)) or 0) + 1
+    number = (last or 0) + 1
     if last is None:
         connection.execute(insert(MODELS).values(name=model, last_number=number))
     else:
