@@ -1,0 +1,160 @@
+"""Servers started for a benchmark: pinned, logged, watched, and ended with everything they started.
+
+A server may start daemons that leave its process group. All of them inherit a marker in their environment
+that is unique to one `Service`, and nothing without that marker is ever signalled.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from benchmarks.harness.cores import pinned
+
+__all__ = ["Service", "ServiceFailed", "free_ports"]
+
+MARKER = "PENSTOCK_BENCHMARK_SERVICE"
+STOP_S_MAX = 5.0
+KILL_S_MAX = 5.0
+LOG_TAIL_LINES = 25
+
+
+class ServiceFailed(Exception):
+    """A server did not start, broke, or answered wrongly; the message ends with the tail of its log."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nothing listens on."""
+    holders = [socket.socket() for _ in range(count)]
+    try:
+        for holder in holders:
+            holder.bind(("127.0.0.1", 0))
+        return [holder.getsockname()[1] for holder in holders]
+    finally:
+        for holder in holders:
+            holder.close()
+
+
+class Service:
+    """One server of a benchmark, as a context: started on entry, ended with all its descendants on exit.
+
+    `scratch` is a folder of its own for temporary files; its path is short enough for Unix sockets in it.
+    """
+
+    def __init__(
+        self, command: Sequence[str], *, core: int, log: Path, folder: Path, environment: Mapping[str, str]
+    ) -> None:
+        self.command = list(command)
+        self.log = log
+        self.started_s = 0.0
+        self._core = core
+        self._folder = folder
+        self._environment = dict(environment)
+        self._mark = secrets.token_hex(16)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.scratch = Path(tempfile.mkdtemp(prefix="bench-"))
+
+    def __enter__(self) -> "Service":
+        environment = os.environ | {"TMPDIR": str(self.scratch)} | self._environment | {MARKER: self._mark}
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("wb") as output, pinned(self._core):
+            self.started_s = time.monotonic()
+            self._process = subprocess.Popen(
+                self.command,
+                cwd=self._folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._stop()
+        finally:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def check_alive(self) -> None:
+        """Raise `ServiceFailed` if the command has ended."""
+        assert self._process is not None, "the service is not started"
+        status = self._process.poll()
+        if status is not None:
+            raise self.failed(f"it ended with exit status {status}")
+
+    def failed(self, why: str) -> ServiceFailed:
+        lines = self.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+        tail = "\n".join(f"  | {line}" for line in lines) or "  | (empty)"
+        return ServiceFailed(f"{why}\ncommand: {' '.join(self.command)}\nlog: {self.log}\n{tail}")
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything alive that this service started, daemons included."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARKER) == self._mark:
+                    found.append(process)
+            except (psutil.Error, OSError):
+                continue
+        return found
+
+    def resident_bytes(self) -> int:
+        """Resident memory of all its processes together, shared pages counted in each."""
+        return sum(_resident_bytes(process) for process in self.processes())
+
+    def worker(self, port: int) -> psutil.Process:
+        """The process that answers on `port`; of several that hold the socket, the largest."""
+        holders = [process for process in self.processes() if _listens(process, port)]
+        if not holders:
+            raise self.failed(f"no process of it listens on port {port}")
+        return max(holders, key=_resident_bytes)
+
+    def _stop(self) -> None:
+        assert self._process is not None
+        for signal_number, wait_s in ((signal.SIGTERM, STOP_S_MAX), (signal.SIGKILL, KILL_S_MAX)):
+            members = self.processes()
+            if signal_number == signal.SIGTERM:
+                # The command itself ends its children in the order it likes; the rest are asked after it.
+                _send([self._process_handle(members)], signal_number)
+                psutil.wait_procs(members, timeout=wait_s)
+                continue
+            _send(members, signal_number)
+            psutil.wait_procs(members, timeout=wait_s)
+        self._process.wait(timeout=KILL_S_MAX)
+
+    def _process_handle(self, members: list[psutil.Process]) -> psutil.Process | None:
+        assert self._process is not None
+        return next((member for member in members if member.pid == self._process.pid), None)
+
+
+def _send(processes: Sequence[psutil.Process | None], signal_number: int) -> None:
+    for process in processes:
+        try:
+            if process is not None:
+                process.send_signal(signal_number)
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _resident_bytes(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def _listens(process: psutil.Process, port: int) -> bool:
+    try:
+        connections = process.net_connections(kind="tcp")
+    except psutil.Error:
+        return False
+    return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in connections)
