@@ -75,7 +75,9 @@ class LoadGenerator:
             return cls(binary, core=core)
         compiler = shutil.which("cc")
         if compiler is None:
-            raise LoadFailed("no C compiler (cc) for the load generator\nhint: install one, e.g. the package gcc")
+            raise LoadFailed(
+                "no C compiler (cc) for the load generator\nhint: install one, e.g. the package gcc"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         built = subprocess.run(
             [compiler, "-O2", "-o", str(binary), str(SOURCE)],

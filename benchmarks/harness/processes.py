@@ -46,7 +46,7 @@ def free_ports(count: int) -> list[int]:
 class Service:
     """One server of a benchmark, as a context: started on entry, ended with all its descendants on exit.
 
-    `scratch` is a folder of its own for temporary files; its path is short enough for Unix sockets in it.
+    Its temporary folder (TMPDIR) is its own and goes with it; the path is short enough for Unix sockets.
     """
 
     def __init__(
@@ -60,29 +60,35 @@ class Service:
         self._environment = dict(environment)
         self._mark = secrets.token_hex(16)
         self._process: subprocess.Popen[bytes] | None = None
-        self.scratch = Path(tempfile.mkdtemp(prefix="bench-"))
+        self._scratch: Path | None = None
 
     def __enter__(self) -> "Service":
-        environment = os.environ | {"TMPDIR": str(self.scratch)} | self._environment | {MARKER: self._mark}
+        self._scratch = Path(tempfile.mkdtemp(prefix="bench-"))
+        environment = os.environ | {"TMPDIR": str(self._scratch)} | self._environment | {MARKER: self._mark}
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("wb") as output, pinned(self._core):
-            self.started_s = time.monotonic()
-            self._process = subprocess.Popen(
-                self.command,
-                cwd=self._folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        try:
+            with self.log.open("wb") as output, pinned(self._core):
+                self.started_s = time.monotonic()
+                self._process = subprocess.Popen(
+                    self.command,
+                    cwd=self._folder,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            raise ServiceFailed(f"it cannot be started: {error}") from error
         return self
 
     def __exit__(self, *_: object) -> None:
         try:
             self._stop()
         finally:
-            shutil.rmtree(self.scratch, ignore_errors=True)
+            assert self._scratch is not None
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
     def check_alive(self) -> None:
         """Raise `ServiceFailed` if the command has ended."""
@@ -119,28 +125,21 @@ class Service:
         return max(holders, key=_resident_bytes)
 
     def _stop(self) -> None:
+        """Ask the command to end, which ends its children in the order it likes; then kill what is left."""
         assert self._process is not None
-        for signal_number, wait_s in ((signal.SIGTERM, STOP_S_MAX), (signal.SIGKILL, KILL_S_MAX)):
-            members = self.processes()
-            if signal_number == signal.SIGTERM:
-                # The command itself ends its children in the order it likes; the rest are asked after it.
-                _send([self._process_handle(members)], signal_number)
-                psutil.wait_procs(members, timeout=wait_s)
-                continue
-            _send(members, signal_number)
-            psutil.wait_procs(members, timeout=wait_s)
+        members = self.processes()
+        _send([member for member in members if member.pid == self._process.pid], signal.SIGTERM)
+        psutil.wait_procs(members, timeout=STOP_S_MAX)
+        left = self.processes()
+        _send(left, signal.SIGKILL)
+        psutil.wait_procs(left, timeout=KILL_S_MAX)
         self._process.wait(timeout=KILL_S_MAX)
 
-    def _process_handle(self, members: list[psutil.Process]) -> psutil.Process | None:
-        assert self._process is not None
-        return next((member for member in members if member.pid == self._process.pid), None)
 
-
-def _send(processes: Sequence[psutil.Process | None], signal_number: int) -> None:
+def _send(processes: Sequence[psutil.Process], signal_number: int) -> None:
     for process in processes:
         try:
-            if process is not None:
-                process.send_signal(signal_number)
+            process.send_signal(signal_number)
         except psutil.NoSuchProcess:
             continue
 

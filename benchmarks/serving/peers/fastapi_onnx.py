@@ -25,4 +25,4 @@ class Answer(BaseModel):
 async def predict(flight: Flight) -> Answer:
     row = np.asarray([flight.features], dtype=np.float32)
     (probabilities,) = session.run(["probabilities"], {"x": row})
-    return Answer(probability=probabilities[0, 1])
+    return Answer(probability=float(probabilities[0, 1]))

@@ -22,4 +22,4 @@ class Answer(BaseModel):
 @app.post("/predict")
 async def predict(flight: Flight) -> Answer:
     row = np.asarray([flight.features], dtype=np.float32)
-    return Answer(probability=model.predict_proba(row)[0, 1])
+    return Answer(probability=float(model.predict_proba(row)[0, 1]))
