@@ -1,1 +1,1 @@
-"""What every benchmark shares: processes and cores, the load generator, environments of peers, the JSON report."""
+"""What every benchmark shares: cores, processes, the load generator, environments of peers, the report."""

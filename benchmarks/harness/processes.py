@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -46,7 +47,8 @@ def free_ports(count: int) -> list[int]:
 class Service:
     """One server of a benchmark, as a context: started on entry, ended with all its descendants on exit.
 
-    Its temporary folder (TMPDIR) is its own and goes with it; the path is short enough for Unix sockets.
+    HOME and TMPDIR are one folder of its own that goes with it, so that nothing is written into the home of
+    whoever runs the benchmark; its path is short enough for Unix sockets.
     """
 
     def __init__(
@@ -62,9 +64,10 @@ class Service:
         self._process: subprocess.Popen[bytes] | None = None
         self._scratch: Path | None = None
 
-    def __enter__(self) -> "Service":
+    def __enter__(self) -> Self:
         self._scratch = Path(tempfile.mkdtemp(prefix="bench-"))
-        environment = os.environ | {"TMPDIR": str(self._scratch)} | self._environment | {MARKER: self._mark}
+        own = {"HOME": str(self._scratch), "TMPDIR": str(self._scratch), MARKER: self._mark}
+        environment = os.environ | own | self._environment
         self.log.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self.log.open("wb") as output, pinned(self._core):

@@ -51,6 +51,7 @@ typedef struct {
   unsigned turn;          /* which request comes next */
   const Request *request; /* NULL while nothing is asked */
   size_t sent, got, need; /* need: the answer's whole length, 0 while its head is incomplete */
+  size_t chunk;           /* where the next chunk of a chunked answer begins, 0 if it is not chunked */
   size_t room;
   int status, close_after, silent;
   uint64_t start_ns;
@@ -103,7 +104,7 @@ static void flush(Conn *c) {
 
 static void begin(Conn *c) {
   c->request = &requests[c->turn++ % request_count];
-  c->sent = c->got = c->need = 0;
+  c->sent = c->got = c->need = c->chunk = 0;
   c->close_after = 0;
   c->start_ns = now_ns();
   flush(c);
@@ -125,9 +126,25 @@ static void parse_head(Conn *c) {
   for (char *line = strstr(c->answer, "\r\n"); line && line < end; line = strstr(line + 2, "\r\n")) {
     if (!strncasecmp(line + 2, "content-length:", 15)) body = strtoul(line + 17, NULL, 10);
     else if (!strncasecmp(line + 2, "connection: close", 17)) c->close_after = 1;
-    else if (!strncasecmp(line + 2, "transfer-encoding:", 18)) refuse("chunked answers are not read");
+    else if (!strncasecmp(line + 2, "transfer-encoding: chunked", 26)) c->chunk = end + 4 - c->answer;
   }
   c->need = (size_t)(end + 4 - c->answer) + body;
+}
+
+/* Whether the last chunk of a chunked answer has come. Trailers are not read: no server here sends them. */
+static int chunks_complete(Conn *c) {
+  c->answer[c->got] = 0;
+  while (c->chunk < c->got) {
+    char *size_end = strstr(c->answer + c->chunk, "\r\n");
+    if (!size_end) return 0;
+    size_t bytes = strtoul(c->answer + c->chunk, NULL, 16);
+    size_t next = size_end + 2 - c->answer + bytes + 2;
+    if (bytes >= ANSWER_BYTES_MAX) refuse("an answer is too large");
+    if (!bytes) return c->got >= next;
+    if (next > c->got) return 0;
+    c->chunk = next;
+  }
+  return 0;
 }
 
 static void count(Conn *c) {
@@ -147,7 +164,7 @@ static int on_readable(Conn *c) {
     if (n == 0) return -1;
     c->got += n;
     if (!c->need) parse_head(c);
-    if (c->need && c->got >= c->need) return 1;
+    if (c->chunk ? chunks_complete(c) : c->need && c->got >= c->need) return 1;
   }
 }
 

@@ -1,1 +1,1 @@
-"""What it costs to ask a model for an answer: Penstock, six peers, and two limits. `python -m benchmarks.serving`."""
+"""What it costs to ask a model for an answer: Penstock, six peers and two limits."""

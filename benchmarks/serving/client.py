@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.harness.processes import Service
-from benchmarks.serving.dialects import Dialect, WrongAnswer
+from benchmarks.serving.dialects import Answer, Dialect, WrongAnswer
 from benchmarks.serving.model import Rows
 
 __all__ = ["Asker", "NotAnswered", "check_answers", "first_good_answer", "get_json"]
@@ -44,8 +44,9 @@ class Asker:
             connection.close()
         if response.status != 200:
             raise NotAnswered(f"status {response.status}: {answer[:300].decode(errors='replace')}")
+        received = {name.lower(): value for name, value in response.getheaders()}
         try:
-            return self._dialect.decode(body, {k.lower(): v for k, v in response.getheaders()}, answer)
+            return self._dialect.decode(Answer(asked=body, headers=received, body=answer))
         except (ValueError, KeyError, TypeError) as error:
             raise WrongAnswer(f"cannot be read ({error!r}): {answer[:300]!r}") from error
 

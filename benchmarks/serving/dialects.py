@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-__all__ = ["BentoRows", "Dialect", "EchoedV2", "Features", "V2Binary", "V2Json", "WrongAnswer"]
+__all__ = ["Answer", "BentoRows", "Dialect", "EchoedV2", "Features", "V2Binary", "V2Json", "WrongAnswer"]
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 HEAD_LENGTH = "Inference-Header-Content-Length"
@@ -16,12 +17,21 @@ class WrongAnswer(Exception):
     """An answer with status 200 that is not the model's."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """An answer with status 200: the body it answers, its headers in lower case, its own body."""
+
+    asked: bytes
+    headers: Mapping[str, str]
+    body: bytes
+
+
 class Dialect(Protocol):
     """One row to a request, the answer to a probability (None where an answer holds none, but is right)."""
 
     def encode(self, row: Sequence[float]) -> tuple[bytes, dict[str, str]]: ...
 
-    def decode(self, asked: bytes, headers: Mapping[str, str], answer: bytes) -> float | None: ...
+    def decode(self, answer: Answer) -> float | None: ...
 
 
 class Features:
@@ -30,8 +40,8 @@ class Features:
     def encode(self, row: Sequence[float]) -> tuple[bytes, dict[str, str]]:
         return json.dumps({"features": row}).encode(), dict(JSON_HEADERS)
 
-    def decode(self, asked: bytes, headers: Mapping[str, str], answer: bytes) -> float:
-        return float(json.loads(answer)["probability"])
+    def decode(self, answer: Answer) -> float:
+        return float(json.loads(answer.body)["probability"])
 
 
 class BentoRows:
@@ -40,8 +50,8 @@ class BentoRows:
     def encode(self, row: Sequence[float]) -> tuple[bytes, dict[str, str]]:
         return json.dumps({"rows": [row]}).encode(), dict(JSON_HEADERS)
 
-    def decode(self, asked: bytes, headers: Mapping[str, str], answer: bytes) -> float:
-        (probability,) = json.loads(answer)
+    def decode(self, answer: Answer) -> float:
+        (probability,) = json.loads(answer.body)
         return float(probability)
 
 
@@ -55,8 +65,8 @@ class V2Json:
         tensor = {"name": self.input_name, "shape": [1, len(row)], "datatype": "FP32", "data": list(row)}
         return json.dumps({"inputs": [tensor]}).encode(), dict(JSON_HEADERS)
 
-    def decode(self, asked: bytes, headers: Mapping[str, str], answer: bytes) -> float:
-        output = _probabilities(json.loads(answer)["outputs"])
+    def decode(self, answer: Answer) -> float:
+        output = _probabilities(json.loads(answer.body)["outputs"])
         return float(np.ravel(output["data"])[-1])
 
 
@@ -74,17 +84,17 @@ class V2Binary(V2Json):
         head = json.dumps({"parameters": {"binary_data_output": True}, "inputs": [tensor]}).encode()
         return head + data, {"Content-Type": "application/octet-stream", HEAD_LENGTH: str(len(head))}
 
-    def decode(self, asked: bytes, headers: Mapping[str, str], answer: bytes) -> float:
-        if HEAD_LENGTH.lower() not in headers:
+    def decode(self, answer: Answer) -> float:
+        if HEAD_LENGTH.lower() not in answer.headers:
             raise WrongAnswer("asked for binary tensors, answered without them")
-        position = int(headers[HEAD_LENGTH.lower()])
-        outputs = json.loads(answer[:position])["outputs"]
+        position = int(answer.headers[HEAD_LENGTH.lower()])
+        outputs = json.loads(answer.body[:position])["outputs"]
         wanted = _probabilities(outputs)
         for output in outputs:
             size = int(output["parameters"]["binary_data_size"])
             if output is wanted:
                 dtype = "<f4" if output["datatype"] == "FP32" else "<f8"
-                return float(np.frombuffer(answer[position : position + size], dtype=dtype)[-1])
+                return float(np.frombuffer(answer.body[position : position + size], dtype=dtype)[-1])
             position += size
         raise WrongAnswer("no output holds probabilities")
 
@@ -92,8 +102,8 @@ class V2Binary(V2Json):
 class EchoedV2(V2Json):
     """The very same request as V2 JSON; the answer is its body."""
 
-    def decode(self, asked: bytes, headers: Mapping[str, str], answer: bytes) -> None:
-        if answer != asked:
+    def decode(self, answer: Answer) -> None:
+        if answer.body != answer.asked:
             raise WrongAnswer("the echo is not the body that was sent")
 
 

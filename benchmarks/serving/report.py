@@ -157,7 +157,7 @@ def _rows(results: Results) -> list[tuple[str, ...]]:
 
 
 def _times(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}×"
+    return "" if value is None else f"{value:.2f} times"
 
 
 def _ratio_rows(results: Results) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ import onnxruntime as ort
 
 
 class LateAPI(ls.LitAPI):
-    def setup(self, device: str) -> None:
+    def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe calls it so
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         self.session = ort.InferenceSession(
