@@ -4,6 +4,7 @@ A server may start daemons that leave its process group. All of them inherit a m
 that is unique to one `Service`, and nothing without that marker is ever signalled.
 """
 
+import ipaddress
 import os
 import secrets
 import shutil
@@ -23,7 +24,7 @@ from benchmarks.harness.cores import pinned
 __all__ = ["Service", "ServiceFailed", "free_ports"]
 
 MARKER = "PENSTOCK_BENCHMARK_SERVICE"
-STOP_S_MAX = 5.0
+STOP_S_MAX = 3.0
 KILL_S_MAX = 5.0
 LOG_TAIL_LINES = 25
 
@@ -122,16 +123,25 @@ class Service:
 
     def worker(self, port: int) -> psutil.Process:
         """The process that answers on `port`; of several that hold the socket, the largest."""
-        holders = [process for process in self.processes() if _listens(process, port)]
+        holders = [
+            process for process in self.processes() if any(port == its for _, its in _listening(process))
+        ]
         if not holders:
             raise self.failed(f"no process of it listens on port {port}")
         return max(holders, key=_resident_bytes)
 
+    def check_loopback(self) -> None:
+        """Raise `ServiceFailed` if anything of it can be reached from another machine."""
+        for process in self.processes():
+            for address, port in _listening(process):
+                if not ipaddress.ip_address(address.removeprefix("::ffff:")).is_loopback:
+                    raise self.failed(f"{process.name()} listens on {address}:{port}, which is not loopback")
+
     def _stop(self) -> None:
-        """Ask the command to end, which ends its children in the order it likes; then kill what is left."""
+        """End the command as Ctrl-C does, so that it ends its children in its own order; kill what is left."""
         assert self._process is not None
         members = self.processes()
-        _send([member for member in members if member.pid == self._process.pid], signal.SIGTERM)
+        _send([member for member in members if member.pid == self._process.pid], signal.SIGINT)
         psutil.wait_procs(members, timeout=STOP_S_MAX)
         left = self.processes()
         _send(left, signal.SIGKILL)
@@ -154,9 +164,9 @@ def _resident_bytes(process: psutil.Process) -> int:
         return 0
 
 
-def _listens(process: psutil.Process, port: int) -> bool:
+def _listening(process: psutil.Process) -> list[tuple[str, int]]:
     try:
         connections = process.net_connections(kind="tcp")
     except psutil.Error:
-        return False
-    return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in connections)
+        return []
+    return [(c.laddr.ip, c.laddr.port) for c in connections if c.status == psutil.CONN_LISTEN]

@@ -10,7 +10,8 @@
  *   -H 'K: V'  a further header, repeatable
  *   -c N  connections that send          -i N  further connections, opened first and silent, that send one
  *   request each at the end              -w S  seconds not counted, first
- *   -d S  seconds counted, at most       -n N  answers counted, at most (0: no such bound)
+ *   -d S  seconds counted (up to 10 s more until 10 answers have come, and fewer with -n)
+ *   -n N  answers counted, at most (0: no such bound)
  *
  * Prints one JSON object: requests, seconds, rps, p50_us, p90_us, p99_us, p999_us, max_us, status (counts),
  * errors (connections broken in mid-request, then opened anew), idle, idle_served, idle_dropped (closed by the
@@ -42,6 +43,8 @@ enum {
   HEADER_BYTES_MAX = 8192,
   LATENCY_US_MAX = 10 * 1000 * 1000,
   IDLE_SERVE_S_MAX = 30,
+  ANSWERS_MIN = 10,
+  OVERTIME_S_MAX = 10,
 };
 
 typedef struct { char *data; size_t bytes; } Request;
@@ -307,6 +310,10 @@ int main(int argc, char **argv) {
   counting = 1;
   uint64_t start = now_ns();
   run_until(start + (uint64_t)(counted_s * 1e9));
+  if (counted < ANSWERS_MIN && (!counted_max || counted_max > ANSWERS_MIN)) {
+    counted_max = ANSWERS_MIN;
+    run_until(now_ns() + OVERTIME_S_MAX * 1000000000ull);
+  }
   uint64_t elapsed = now_ns() - start;
   counting = 0;
   int served = serve_idle(idlers, idle);

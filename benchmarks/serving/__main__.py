@@ -131,6 +131,8 @@ def main() -> int:
     options = arguments()
     # Ended from outside, servers must be ended too: their contexts run on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # In the background of a shell this is ignored, and a server would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     on = machine()
     try:

@@ -25,7 +25,7 @@ CONNECTIONS = 64
 OPEN_CONNECTIONS = 5_000
 BATCH_ROWS = 64
 COMMAND_S_MAX = 120
-WARM_ANSWERS = 20_000
+WARM_ANSWERS = 10_000
 GROWTH_S_MAX = 600.0
 IMPORT = "import time; t = time.perf_counter(); import penstock; print(time.perf_counter() - t)"
 
@@ -56,12 +56,12 @@ FULL = Plan(
 )
 QUICK = Plan(
     rounds=1,
-    seconds=1.5,
-    warmup_s=0.4,
-    single_seconds=0.5,
+    seconds=1.2,
+    warmup_s=0.3,
+    single_seconds=0.4,
     single_warmup_s=0.1,
     idle_pairs=1,
-    growth_answers=100_000,
+    growth_answers=60_000,
     command_runs=3,
 )
 
@@ -107,19 +107,20 @@ class Bench:
         self._folder = folder
 
     def sample(self, system: System, model: ModelFiles, rows: Rows) -> Sample:
-        """One start: first answer, right answers, then 64 connections and 1."""
+        """One start: first answer, right answers, then 1 connection and 64."""
         plan = self.plan
         with self._serving(system, model) as (service, port):
             asker = Asker(port, system.path, system.dialect)
             start_s = first_good_answer(service, asker, rows, wait_s_max=system.start_s_max)
             check_answers(service, asker, rows)
+            service.check_loopback()
             target = self._target(system, port, rows)
             try:
-                many = self._load.run(
-                    target, connections=CONNECTIONS, seconds=plan.seconds, warmup_s=plan.warmup_s
-                )
                 single = self._load.run(
                     target, connections=1, seconds=plan.single_seconds, warmup_s=plan.single_warmup_s
+                )
+                many = self._load.run(
+                    target, connections=CONNECTIONS, seconds=plan.seconds, warmup_s=plan.warmup_s
                 )
             except LoadFailed as error:
                 raise service.failed(str(error)) from error

@@ -116,6 +116,10 @@ def _mlserver(at: Setting) -> Launch:
 
 
 RAY_ENVIRONMENT = {
+    # Despite its name: off, it keeps Ray on the loopback address on Linux too.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # Workers run at niceness 15 unless told otherwise, and would yield to anything else on the core.
+    "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",

@@ -28,13 +28,26 @@ class Late:
         return {"probability": await self.predict(asked["features"])}
 
 
+def stay_on_loopback() -> None:
+    """Run first in every worker process: the gRPC server of a replica has no setting for its address.
+
+    It would listen on every interface of the machine; a benchmark must not.
+    """
+    from ray.serve._private import replica
+
+    listen = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, address: listen(
+        server, address.replace("[::]:", "127.0.0.1:")
+    )
+
+
 def main(port: int) -> None:
     ray.init(
         num_cpus=1,
         include_dashboard=False,
         object_store_memory=100 * 2**20,
         log_to_driver=False,
-        _node_ip_address="127.0.0.1",
+        runtime_env={"worker_process_setup_hook": stay_on_loopback},
         _temp_dir=os.environ["TMPDIR"],
     )
     serve.start(http_options={"host": "127.0.0.1", "port": port}, logging_config={"enable_access_log": False})
