@@ -30,10 +30,10 @@ class Cores:
 
 
 @contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """Hold this thread to `core`; a process started meanwhile, and all that it starts, inherits that."""
+def pinned(*cores: int) -> Iterator[None]:
+    """Hold this thread to `cores`; a process started meanwhile, and all that it starts, inherits that."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:

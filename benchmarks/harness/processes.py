@@ -21,7 +21,7 @@ import psutil
 
 from benchmarks.harness.cores import pinned
 
-__all__ = ["Service", "ServiceFailed", "free_ports"]
+__all__ = ["Service", "ServiceFailed", "anonymous_bytes", "free_ports"]
 
 MARKER = "PENSTOCK_BENCHMARK_SERVICE"
 STOP_S_MAX = 3.0
@@ -53,12 +53,18 @@ class Service:
     """
 
     def __init__(
-        self, command: Sequence[str], *, core: int, log: Path, folder: Path, environment: Mapping[str, str]
+        self,
+        command: Sequence[str],
+        *,
+        cores: frozenset[int],
+        log: Path,
+        folder: Path,
+        environment: Mapping[str, str],
     ) -> None:
         self.command = list(command)
         self.log = log
         self.started_s = 0.0
-        self._core = core
+        self._cores = cores
         self._folder = folder
         self._environment = dict(environment)
         self._mark = secrets.token_hex(16)
@@ -71,7 +77,7 @@ class Service:
         environment = os.environ | own | self._environment
         self.log.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with self.log.open("wb") as output, pinned(self._core):
+            with self.log.open("wb") as output, pinned(*self._cores):
                 self.started_s = time.monotonic()
                 self._process = subprocess.Popen(
                     self.command,
@@ -93,6 +99,15 @@ class Service:
         finally:
             assert self._scratch is not None
             shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def pin(self, core: int) -> None:
+        """Hold every thread of it to `core`, and so whatever they start from now on."""
+        for process in self.processes():
+            try:
+                for thread in process.threads():
+                    os.sched_setaffinity(thread.id, {core})
+            except (psutil.Error, ProcessLookupError):
+                continue
 
     def check_alive(self) -> None:
         """Raise `ServiceFailed` if the command has ended."""
@@ -155,6 +170,14 @@ def _send(processes: Sequence[psutil.Process], signal_number: int) -> None:
             process.send_signal(signal_number)
         except psutil.NoSuchProcess:
             continue
+
+
+def anonymous_bytes(process: psutil.Process) -> int:
+    """Resident memory that it has allocated, without pages of files: those come and go as the kernel likes."""
+    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    raise LookupError(f"no RssAnon for process {process.pid}")
 
 
 def _resident_bytes(process: psutil.Process) -> int:

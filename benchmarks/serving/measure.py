@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.harness.cores import Cores, pinned
 from benchmarks.harness.environments import Environments
 from benchmarks.harness.load import Load, LoadFailed, LoadGenerator, Target
-from benchmarks.harness.processes import Service, ServiceFailed, free_ports
+from benchmarks.harness.processes import Service, ServiceFailed, anonymous_bytes, free_ports
 from benchmarks.harness.report import median
 from benchmarks.serving.client import Asker, NotAnswered, check_answers, first_good_answer, get_json
 from benchmarks.serving.model import ModelFiles, Rows
@@ -78,7 +78,10 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """What Penstock takes, apart from throughput. Memory is resident; times are medians."""
+    """What Penstock takes, apart from throughput. Memory is resident; times are medians.
+
+    Growth is of allocated memory alone: pages of files come and go with the kernel's needs.
+    """
 
     start_s: float
     worker_mb: float
@@ -112,6 +115,8 @@ class Bench:
         with self._serving(system, model) as (service, port):
             asker = Asker(port, system.path, system.dialect)
             start_s = first_good_answer(service, asker, rows, wait_s_max=system.start_s_max)
+            if system.starts_wide:
+                service.pin(self._cores.server)
             check_answers(service, asker, rows)
             service.check_loopback()
             target = self._target(system, port, rows)
@@ -158,8 +163,9 @@ class Bench:
             target = self._target(system, port, rows)
             try:
                 worker_mb, tree_mb = self._memory_mb(service, port)
-                pairs = [self._idle_pair(target) for _ in range(plan.idle_pairs)]
+                # Growth first: thousands of connections leave memory behind that is only given back later.
                 growth_mb, answers = self._growth_mb(service, port, target)
+                pairs = [self._idle_pair(target) for _ in range(plan.idle_pairs)]
             except LoadFailed as error:
                 raise service.failed(str(error)) from error
         few, crowds = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
@@ -199,7 +205,7 @@ class Bench:
         self._load.run(
             target, connections=CONNECTIONS, seconds=GROWTH_S_MAX, warmup_s=0.0, answers_max=WARM_ANSWERS
         )
-        before_mb, _ = self._memory_mb(service, port)
+        before_bytes = anonymous_bytes(service.worker(port))
         load = self._load.run(
             target,
             connections=CONNECTIONS,
@@ -207,7 +213,7 @@ class Bench:
             warmup_s=0.0,
             answers_max=self.plan.growth_answers,
         )
-        return self._memory_mb(service, port)[0] - before_mb, load.answered
+        return (anonymous_bytes(service.worker(port)) - before_bytes) / 2**20, load.answered
 
     def _import_s(self) -> float:
         command = [str(self._environments.python(None)), "-c", IMPORT]
@@ -239,7 +245,9 @@ class Bench:
         }
         service = Service(
             launch.command,
-            core=self._cores.server,
+            cores=frozenset(
+                {self._cores.server, self._cores.load} if system.starts_wide else {self._cores.server}
+            ),
             log=self._folder / "log" / f"{system.name}.log",
             folder=launch.folder,
             environment=shared | dict(launch.environment),

@@ -58,6 +58,8 @@ class System:
     dialect: Dialect
     launch: Callable[[Setting], Launch]
     start_s_max: float = 30.0
+    starts_wide: bool = False
+    """Started on both cores and held to one after its first answer: it has too many processes to start on one."""
 
     @property
     def requirements(self) -> Path | None:
@@ -189,6 +191,7 @@ PEER_SYSTEMS: tuple[System, ...] = (
         dialect=Features(),
         launch=_script("rayserve_late.py", RAY_ENVIRONMENT),
         start_s_max=90.0,
+        starts_wide=True,
     ),
 )
 
