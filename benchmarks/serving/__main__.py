@@ -91,8 +91,11 @@ def measure(results: Results, bench: Bench, model: ModelFiles, rows: Rows, say: 
                 f"round {number + 1}/{bench.plan.rounds}  {system.title:28} {sample.many.rps:10,.0f} requests/s"
                 f"  ({time.monotonic() - begun_s:.1f} s)"
             )
-        if any(system.kind is not Kind.PEER for system in results.systems):
-            results.direct_rows_per_s.append(bench.direct_rows_per_s(model))
+        if "onnx_direct" not in results.failures:
+            try:
+                results.direct_rows_per_s.append(bench.direct_rows_per_s(model))
+            except ServiceFailed as error:
+                fail(results, "onnx_direct", str(error), say)
 
 
 def measure_footprint(results: Results, bench: Bench, model: ModelFiles, rows: Rows, say: Say) -> None:

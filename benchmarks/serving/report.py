@@ -176,6 +176,7 @@ def _footprint_rows(seen: Footprint) -> list[tuple[str, str]]:
         ("p99 of 64 connections alone", f"{seen.p99_64_us / 1000:.2f} ms"),
         (f"p99 of 64 among {seen.idle + 64:,}", f"{seen.p99_5000_us / 1000:.2f} ms"),
         ("idle connections served in the end", f"{seen.idle_served:,} of {seen.idle:,}"),
+        ("requests of the active ones that failed", f"{seen.idle_failed:,}"),
     ]
 
 

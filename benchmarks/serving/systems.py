@@ -59,7 +59,7 @@ class System:
     launch: Callable[[Setting], Launch]
     start_s_max: float = 30.0
     starts_wide: bool = False
-    """Started on both cores and held to one after its first answer: it has too many processes to start on one."""
+    """Started on both cores and held to one after its first answer: it is too many processes for one."""
 
     @property
     def requirements(self) -> Path | None:
