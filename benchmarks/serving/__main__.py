@@ -1,6 +1,7 @@
 """`python -m benchmarks.serving`: tables on standard output, progress on standard error."""
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -21,6 +22,7 @@ from benchmarks.serving.systems import Kind, System, systems
 
 FOLDER = Path(__file__).parents[2] / ".bench"
 ROOM_COLUMNS = 150
+BUSY_LOAD = 0.7
 
 Say = Callable[[str], None]
 
@@ -138,6 +140,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     on = machine()
+    if os.getloadavg()[0] > BUSY_LOAD:
+        errors.print(f"warning: the machine is busy (load {os.getloadavg()[0]:.1f}); figures will be off")
     try:
         results = run(options, Cores.available(), errors.print)
     except (Unpinnable, LoadFailed) as error:
