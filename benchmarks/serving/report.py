@@ -101,6 +101,7 @@ def ratios(
     binary = figures.get("penstock_binary")
     return {
         "echo_limit": over("granian_echo"),
+        "http_limit": over("uvloop_echo"),
         "onnx_direct": ratio(rps, direct),
         "fastapi_sklearn": over("fastapi_sklearn"),
         "best_peer": ratio(rps, max((peer.rps_64 for peer in measured), default=None)),

@@ -73,8 +73,11 @@ def _penstock(at: Setting) -> Launch:
     )
 
 
-def _granian_echo(at: Setting) -> Launch:
-    return Launch(command=[str(at.python), str(HERE / "limits" / "granian_echo.py"), str(at.port)])
+def _limit(name: str) -> Callable[[Setting], Launch]:
+    def launch(at: Setting) -> Launch:
+        return Launch(command=[str(at.python), str(HERE / "limits" / f"{name}.py"), str(at.port)])
+
+    return launch
 
 
 def _uvicorn(module: str) -> Callable[[Setting], Launch]:
@@ -127,7 +130,7 @@ RAY_ENVIRONMENT = {
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
 }
 
-_OURS = ("penstock", "granian", "onnxruntime", "numpy")
+_OURS = ("penstock", "httptools", "uvloop", "onnxruntime", "numpy")
 _ASGI = ("fastapi", "uvicorn", "uvloop", "pydantic")
 
 PEER_SYSTEMS: tuple[System, ...] = (
@@ -223,11 +226,21 @@ def systems(input_name: str = "x") -> tuple[System, ...]:
             name="granian_echo",
             title="limit: Granian RSGI echo",
             kind=Kind.LIMIT,
-            environment=None,
+            environment="granian",
             packages=("granian", "uvloop"),
             path="/",
             dialect=EchoedV2(),
-            launch=_granian_echo,
+            launch=_limit("granian_echo"),
+        ),
+        System(
+            name="uvloop_echo",
+            title="limit: uvloop and httptools echo",
+            kind=Kind.LIMIT,
+            environment=None,
+            packages=("uvloop", "httptools"),
+            path="/",
+            dialect=EchoedV2(),
+            launch=_limit("uvloop_echo"),
         ),
         *PEER_SYSTEMS,
     )

@@ -1,4 +1,4 @@
-"""The limit of the HTTP server that Penstock stands on: read the body, answer with it."""
+"""The limit of Granian over RSGI: read the body, answer with it."""
 
 import sys
 
