@@ -1,4 +1,4 @@
-"""The limit of what Penstock's HTTP stands on: uvloop and httptools, with nothing that a server needs besides."""
+"""The limit of what Penstock's HTTP stands on: uvloop and httptools, and nothing that a server needs."""
 
 import asyncio
 import sys

@@ -37,6 +37,7 @@ def results() -> Results:
         ("penstock", 30_000, 90),
         ("penstock_binary", 33_000, 80),
         ("granian_echo", 40_000, 70),
+        ("uvloop_echo", 60_000, 50),
         ("fastapi_sklearn", 1_500, 800),
         ("fastapi_onnx", 6_000, 180),
     ):
@@ -67,6 +68,7 @@ def test_ratios_compare_with_limits_and_the_best_peer():
     assert numbers == pytest.approx(
         {
             "echo_limit": 0.75,
+            "http_limit": 0.5,
             "onnx_direct": 0.1,
             "fastapi_sklearn": 20.0,
             "best_peer": 5.0,
