@@ -275,11 +275,9 @@ class HttpConnection(asyncio.Protocol):
             self._transport.close()
             return
         self._transport.write(b"%b%b%b\r\n%b" % (head, self._date.line, length, body))
+        self._idle_since_s = self._monotonic()
         if self._pipelined:
-            # By the loop, not from here: a long pipeline would nest as deep.
-            asyncio.get_running_loop().call_soon(self._next)
-        else:
-            self._idle_since_s = self._monotonic()
+            self._next()
 
     def leave(self) -> None:
         """Closes once what was received is answered; at once where nothing is."""
@@ -307,10 +305,10 @@ class HttpConnection(asyncio.Protocol):
             self._transport.close()
 
     def _next(self) -> None:
-        if self._active is None and self._pipelined:
-            self._active = self._pipelined.popleft()
-            self._resume_reading()
-            self._handler.handle(self._active)
+        """Handles the next pipelined request. Nests at most as deep as there may be such."""
+        self._active = self._pipelined.popleft()
+        self._resume_reading()
+        self._handler.handle(self._active)
 
     def _refuse_body(self) -> None:
         self._refuse(
