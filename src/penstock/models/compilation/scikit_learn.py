@@ -67,7 +67,7 @@ def _initial_types(signature: Signature, precision: Precision, *, split: bool) -
 
 
 def _without_feature_names_and_types(model: Any) -> Any:
-    """A copy whose XGBoost booster calls its features f0, f1, … and has numbers only: all that the converter reads.
+    """A copy whose XGBoost booster has numbers f0, f1, … for features, which is all that the converter reads.
 
     Types of features change nothing but how trees are printed, unless they are categories.
     """

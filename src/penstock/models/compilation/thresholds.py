@@ -40,7 +40,7 @@ def make_exact(model: Any, estimator: Any) -> None:
         raise NoExactForm("the graph has several tree ensembles")
     node, kind = nodes[0], type(estimator).__name__
     if hasattr(estimator, "_predictors"):
-        _set_float64(model, node, _histogram_thresholds(estimator, node))
+        _set_float64(model, node, _histogram_thresholds(estimator))
     elif kind.startswith("LGBM") or type(estimator).__module__.startswith("lightgbm"):
         _set_float64(model, node, _lightgbm_thresholds(estimator, node))
     else:
@@ -73,7 +73,7 @@ def _branches(node: Any) -> npt.NDArray[np.bool_]:
     return np.array([mode != b"LEAF" for mode in _attributes(node)["nodes_modes"].strings])
 
 
-def _histogram_thresholds(estimator: Any, node: Any) -> Thresholds:
+def _histogram_thresholds(estimator: Any) -> Thresholds:
     trees = [tree.nodes for iteration in estimator._predictors for tree in iteration]  # noqa: SLF001 (no public way)
     nodes = np.concatenate(trees)
     if nodes["is_categorical"].any():
