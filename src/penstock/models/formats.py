@@ -26,6 +26,7 @@ _COMPRESSED = (
     b"\x04\x22\x4d\x18",
     b"\xfd7zXZ",
     b"x\x01",
+    b"x^",
     b"x\x9c",
     b"x\xda",
 )

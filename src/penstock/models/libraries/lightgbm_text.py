@@ -14,8 +14,8 @@ _BRANCH_FIELDS = ("split_feature", "threshold", "decision_type", "left_child", "
 def check_lightgbm_text(text: str) -> None:
     """Raises `ValueError` where the header, the sizes or the fields of the trees do not fit together."""
     start = text.find("Tree=0")
-    if start < 0 or "\nend of trees" not in text:
-        raise ValueError("the trees do not end where they should")
+    if start < 0 or "\nend of trees" not in text or "\nend of parameters" not in text:
+        raise ValueError("its end is missing")
     header = _fields(text[:start])
     if "tree_sizes" not in header or "max_feature_idx" not in header:
         raise ValueError("the header has no tree_sizes or no max_feature_idx")

@@ -5,6 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 import xgboost as xgb
+from onnx import checker
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import (
@@ -29,6 +30,7 @@ from penstock.models.inference import infer_signature
 from penstock.models.libraries import wrap_model
 from penstock.models.native import NativeModel
 from penstock.models.onnx_io import OnnxBinding, open_session
+from penstock.models.onnx_signature import infer_onnx_signature
 from penstock.models.samples import to_tensors
 
 FEATURES = ["distance", "hour", "night", "carrier", "origin"]
@@ -177,7 +179,10 @@ FRAME_MODELS = {
         ),
         LogisticRegression(max_iter=300),
     ),
-    "one-hot, forest": (encoded(OneHotEncoder(sparse_output=False)), RandomForestClassifier(10, random_state=0)),
+    "one-hot, forest": (
+        encoded(OneHotEncoder(sparse_output=False)),
+        RandomForestClassifier(10, random_state=0),
+    ),
     "ordinal, histogram boosting": (
         encoded(OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)),
         HistGradientBoostingClassifier(max_iter=10),
@@ -189,7 +194,8 @@ FRAME_MODELS = {
     "imputed text": (
         encoded(
             make_pipeline(
-                SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+                SimpleImputer(strategy="most_frequent"),
+                OneHotEncoder(handle_unknown="ignore", sparse_output=False),
             )
         ),
         LogisticRegression(max_iter=1000),
@@ -239,7 +245,9 @@ def test_an_estimator_fitted_on_a_frame_takes_columns(flights):
 
 
 def test_columns_whose_names_no_converter_would_choose(flights):
-    frame = flights.select(pl.col("distance").alias("dep delay (min)"), pl.col("hour").alias("variable"), "carrier")
+    frame = flights.select(
+        pl.col("distance").alias("dep delay (min)"), pl.col("hour").alias("variable"), "carrier"
+    )
     transformer = make_column_transformer((OneHotEncoder(), ["carrier"]), remainder="passthrough")
     model = make_pipeline(transformer, Ridge()).fit(frame, flights["delay"])
     answers, _ = compiled_answers(model, frame)
@@ -283,6 +291,16 @@ def test_lightgbm_with_categories(data):
     onnx, compilations = compile_to_onnx(native, tensors)
     # A category that is NaN or infinite is where the graph may differ; then the version stays native.
     assert onnx is not None or all(compilation.failure for compilation in compilations)
+
+
+def test_the_compiled_form_is_a_valid_graph_with_the_signature(data, tmp_path):
+    native, tensors = prepare(RandomForestClassifier(5).fit(data.matrix, data.letters), data.matrix)
+    onnx, _ = compile_to_onnx(native, tensors)
+    checker.check_model(onnx, full_check=True)
+    (tmp_path / "model.onnx").write_bytes(onnx)
+    read = infer_onnx_signature(tmp_path / "model.onnx")
+    assert [spec.describe() for spec in read.inputs] == ["FP32?[-1, 5]"]
+    assert [spec.describe() for spec in read.outputs] == [spec.describe() for spec in native.signature.outputs]
 
 
 def test_labels_of_a_classifier_without_probabilities(data):
