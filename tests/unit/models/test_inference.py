@@ -16,6 +16,7 @@ from penstock.core.errors import InvalidInput
 from penstock.core.tensors import DataType
 from penstock.models.inference import infer_signature
 from penstock.models.libraries import wrap_model
+from penstock.models.samples import to_tensors
 
 
 def signature_of(model, samples=None):
@@ -166,3 +167,11 @@ def test_objectives_without_probabilities_are_refused(objective, data):
     booster = xgb.train({"objective": objective, **classes}, xgb.DMatrix(data.matrix, data.binary), 2)
     with pytest.raises(InvalidInput, match=objective):
         signature_of(booster)
+
+
+def test_nan_in_samples_that_has_no_place_is_said_where(data):
+    holes = data.matrix.copy()
+    holes[3, 2] = np.nan
+    signature = signature_of(LogisticRegression().fit(data.matrix, data.binary), holes)
+    with pytest.raises(InvalidInput, match="'x', row 3: the model has no place for nan"):
+        to_tensors(holes, signature)

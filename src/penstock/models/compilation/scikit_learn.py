@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from penstock.core.signature import Signature
+from penstock.core.signature import ANY, Signature
 from penstock.core.tensors import DataType
 from penstock.models.compilation.imputer import convert_simple_imputer
 from penstock.models.compilation.precision import Precision
@@ -57,7 +57,7 @@ def _initial_types(signature: Signature, precision: Precision, *, split: bool) -
 
     first = signature.inputs[0]
     if len(first.shape) > 1:
-        return [(first.name, kind(first.datatype)([None, first.shape[1]]))]
+        return [(first.name, kind(first.datatype)([None, None if first.shape[1] == ANY else first.shape[1]]))]
     if split:
         return [(spec.name, kind(spec.datatype)([None, 1])) for spec in signature.inputs]
     kinds = {spec.datatype.is_object for spec in signature.inputs}
