@@ -22,7 +22,7 @@ from penstock.models.version import Compilation
 
 __all__ = ["GATE_ROWS_MAX", "compile_to_onnx"]
 
-GATE_ROWS_MAX = 50_000
+GATE_ROWS_MAX = 20_000
 """Sample rows that the gate compares at most: they are taken evenly from all that there are."""
 
 

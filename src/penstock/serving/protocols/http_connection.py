@@ -120,7 +120,7 @@ class HttpConnection(asyncio.Protocol):
         "_pipelined", "_reading_paused", "_started_s", "_target", "_transport", "_write_paused_since_s",
     )  # fmt: skip
 
-    def __init__(  # noqa: PLR0913, PLR0917 - made by the server alone
+    def __init__(
         self,
         handler: HttpHandler,
         limits: ConnectionLimits,

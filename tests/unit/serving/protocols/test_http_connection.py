@@ -264,7 +264,9 @@ def test_leaving_answers_what_was_received_and_then_closes():
     assert idle.transport.closed
 
 
-@pytest.mark.parametrize("data", [b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"])
+@pytest.mark.parametrize(
+    "data", [b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"]
+)
 def test_a_client_that_wants_to_close_is_heard(data):
     rig = Rig()
     rig.feed(data)
