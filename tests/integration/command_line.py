@@ -49,7 +49,7 @@ class CommandLine:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=before,
+            preexec_fn=before,  # noqa: PLW1509 - limits are set, and no thread of the tests runs meanwhile
         )
 
     def run(
