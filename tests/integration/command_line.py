@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 PENSTOCK = str(Path(sys.executable).with_name("penstock"))
 PATIENCE_S = 60.0
@@ -38,6 +39,7 @@ class CommandLine:
         *arguments: str | Path,
         environment: Mapping[str, str] | None = None,
         before: Callable[[], None] | None = None,
+        stderr: int | IO[str] = subprocess.PIPE,
     ) -> subprocess.Popen[str]:
         """The command, running. `before` is called in its process first, to set limits."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
@@ -47,7 +49,7 @@ class CommandLine:
             env=kept | {"NO_COLOR": "1", "COLUMNS": "200"} | dict(environment or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             preexec_fn=before,  # noqa: PLW1509 - limits are set, and no thread of the tests runs meanwhile
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
+from granian.rsgi import ProtocolClosed
 
 from penstock.core.clock import Clock
 from penstock.core.errors import (
@@ -28,6 +29,8 @@ __all__ = ["HttpApplication", "HttpConfig"]
 log = logging.getLogger(__name__)
 
 Headers = list[tuple[str, str]]
+
+COUNT_DIGITS_MAX = 18
 
 _encode = msgspec.json.Encoder().encode
 _JSON: Headers = [("content-type", "application/json")]
@@ -104,6 +107,8 @@ class HttpApplication:
                 await self._route(scope, protocol)
         except PenstockError as error:
             self._respond_error(protocol, error)
+        except ProtocolClosed:
+            pass  # the client hung up before its body was whole: there is nobody to answer
         except Exception:
             reference = unique_token(4)
             log.exception("error %s in %s %s", reference, scope.method, scope.path)
@@ -294,8 +299,8 @@ def _too_large(limit: int) -> TooLarge:
 
 
 def _count(text: str, header: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise InvalidInput(f"{header} is {text!r}, not a number of bytes", where=header)
+    if not (text.isascii() and text.isdigit() and len(text) <= COUNT_DIGITS_MAX):
+        raise InvalidInput(f"{header} is {text[:80]!r}, not a number of bytes", where=header)
     return int(text)
 
 
