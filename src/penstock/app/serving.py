@@ -44,11 +44,10 @@ async def serve(
     config = HttpConfig(
         name="penstock",
         version=version,
-        body_bytes_max=settings.server.body_bytes_max,
         request_timeout_s=settings.server.request_timeout_s,
     )
-    server = HttpServer(HttpApplication(plane, metrics, clock, config), settings.server)
-    server.check_address()  # before models are loaded, which may take long
+    server = HttpServer(HttpApplication(plane, metrics, config), settings.server, clock, metrics)
+    server.bind()  # before models are loaded, which may take long
     try:
         for served in await _load_until(stop, Loader(app, file, settings, clock), app):
             plane.add(served)
@@ -68,6 +67,7 @@ async def serve(
             async with asyncio.timeout(settings.server.drain_s):
                 await server.stop()
                 await plane.close()
+        server.abort()
 
 
 async def _load_until(stop: asyncio.Event, loader: Loader, app: App) -> list[ServedModel]:

@@ -65,7 +65,8 @@ def _agree(given: Array, expected: Array) -> npt.NDArray[np.bool_]:
         same = np.isclose(given / scale, expected / scale, rtol=0, atol=TOLERANCE, equal_nan=True)
     else:
         same = np.asarray(given == expected)
-    return cast("Array", same.reshape(len(expected), -1).all(axis=1))
+    agreeing: npt.NDArray[np.bool_] = same.reshape(len(expected), -1).all(axis=1)
+    return agreeing
 
 
 def _plain(tensors: Tensors) -> dict[str, Any]:

@@ -1,0 +1,52 @@
+# The first call of any target sets up what it needs in .venv; pinned versions stand in constraints.txt.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lint types layers bench-% clean
+
+help:  ## This list.
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+
+demo: .venv/.demo  ## Train on real flights, push, serve, replay April (ONCE=1: end after it).
+	$(BIN)/python -m examples.flights.demo $(if $(ONCE),--once)
+
+test: .venv/.dev  ## All tests.
+	$(BIN)/python -m pytest $(TESTS)
+
+check: format lint types layers test  ## What has to pass: format, lint, types, layers, tidy and all tests.
+
+format: .venv/.dev  ## Fails where a file is not formatted.
+	$(BIN)/ruff format --check --quiet .
+
+lint: .venv/.dev
+	$(BIN)/ruff check --quiet .
+
+types: .venv/.dev
+	$(BIN)/mypy
+
+layers: .venv/.dev
+	$(BIN)/lint-imports
+
+bench-%: .venv/.dev  ## A benchmark, e.g. bench-serving (ARGS="--quick --json FILE").
+	$(BIN)/python -m benchmarks.$* $(ARGS)
+
+clean:  ## Removes what the targets made, but not .penstock, where models are.
+	rm -rf .venv .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "error: no Python found; install Python 3.11 or set PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is too old; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	"$(PYTHON)" -m venv .venv
+
+.venv/.demo: .venv/bin/python pyproject.toml constraints.txt
+	@echo "setting up .venv (once) ..." >&2
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+.venv/.dev: .venv/bin/python pyproject.toml constraints.txt
+	@echo "setting up .venv (once) ..." >&2
+	$(PIP) --editable '.[dev]'
+	@touch $@ .venv/.demo
