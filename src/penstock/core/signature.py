@@ -134,7 +134,7 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         # One dot product reads everything and is finite unless something is not (or its square overflows):
         # several times cheaper on small arrays than isfinite().all(), which then only confirms. `vdot`, unlike
         # `dot`, does not warn of an overflow.
-        flat = array.ravel()
+        flat = cast("np.ndarray[tuple[int], np.dtype[np.float64]]", array.ravel())
         if flat.dtype.itemsize > 2 and math.isfinite(np.vdot(flat, flat)):
             return
         finite = np.isfinite(cast("np.ndarray[tuple[int, ...], np.dtype[np.float64]]", array))

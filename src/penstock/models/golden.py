@@ -1,6 +1,6 @@
 """Golden rows: sample inputs of a version with the outputs that its native model gave at push."""
 
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
