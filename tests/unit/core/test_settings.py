@@ -43,7 +43,7 @@ def test_each_source_is_stronger_than_the_one_before() -> None:
     assert rows["server.host"] == ("environment", "environment PENSTOCK_SERVER_HOST")
     assert rows["server.connections_max"] == (11, "given.toml")
     assert rows["log_level"] == ("info", "default")
-    assert list(rows) == [key for key in loaded.origins]
+    assert list(rows) == list(loaded.origins)
 
 
 def test_every_key_can_come_from_every_source() -> None:

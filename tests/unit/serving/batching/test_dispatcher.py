@@ -93,9 +93,7 @@ class Bench:
             "queue_rows_max": 10_000,
             "queue_bytes_max": 10**9,
         }
-        self.dispatcher = Dispatcher(
-            runtime, BatchingConfig(**defaults | config), self.clock, self.observer
-        )
+        self.dispatcher = Dispatcher(runtime, BatchingConfig(**defaults | config), self.clock, self.observer)
         return self.dispatcher
 
     def submit(self, *values: int, life_s: float = 30.0) -> "asyncio.Future[BatchRows]":
@@ -200,6 +198,7 @@ def test_results_are_never_mixed_between_callers(
         assert sum(bench.observer.answers) == wanted
         await bench.close()
         assert wanted <= sum(rows for (rows,) in runtime.runs) <= sum(rows for rows, _ in sizes)
+
     run(test)
 
 

@@ -95,7 +95,9 @@ def test_expired_and_abandoned_requests_do_not_run() -> None:
 
 
 def test_a_shape_of_which_nothing_is_left_gives_way() -> None:
-    queue = filled(Waiting("a", shape_key=((1,),), abandoned=True), Waiting("b", shape_key=((2,),), arrived_s=1))
+    queue = filled(
+        Waiting("a", shape_key=((1,),), abandoned=True), Waiting("b", shape_key=((2,),), arrived_s=1)
+    )
     assert names(queue.take(5.0, 10)[0]) == "b"
 
 

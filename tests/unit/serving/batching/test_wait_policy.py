@@ -31,7 +31,9 @@ def poisson(rate: float, count: int, seed: int) -> list[float]:
     return times
 
 
-def simulate(arrivals: list[float], service: ServiceModel, wait: Wait, arrived: Callable[[float], None]) -> tuple[float, int]:
+def simulate(
+    arrivals: list[float], service: ServiceModel, wait: Wait, arrived: Callable[[float], None]
+) -> tuple[float, int]:
     """The mean latency in seconds, and how often the server waited. As the dispatcher does it: a decision
     when a request finds the server idle, when a wait is over and when a batch ends.
     """
