@@ -130,7 +130,7 @@ X = {"x": np.array([1, 2], "<f4")}
 
 
 def test_a_function(tmp_path: Path) -> None:
-    """numpy computes wider than declared; what fits the kind is cast."""
+    """Numpy computes wider than declared; what fits the kind is cast."""
     model = function(tmp_path, '{"y": inputs["x"].astype("f8") + 1, "s": ["a", "b"]}')
     outputs = model.run(X)
     assert list(outputs) == ["y", "s"]
