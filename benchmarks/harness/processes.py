@@ -23,7 +23,7 @@ from benchmarks.harness.cores import pinned
 
 __all__ = ["Service", "ServiceFailed", "anonymous_bytes", "free_ports"]
 
-MARKER = "PENSTOCK_BENCHMARK_SERVICE"
+MARKER = "BENCHMARK_SERVICE"
 STOP_S_MAX = 3.0
 KILL_S_MAX = 5.0
 LOG_TAIL_LINES = 25

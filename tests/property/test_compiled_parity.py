@@ -9,11 +9,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from penstock.models.compilation import compare, compile_to_onnx
-from penstock.models.inference import infer_signature
 from penstock.models.libraries import wrap_model
 from penstock.models.native import NativeModel
 from penstock.models.onnx_io import OnnxBinding, open_session
 from penstock.models.samples import to_tensors
+from penstock.models.signature_inference import infer_signature
 
 MODELS = {
     "boosting": lambda seed: HistGradientBoostingRegressor(max_iter=8, random_state=seed),

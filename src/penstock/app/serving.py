@@ -11,7 +11,7 @@ from pathlib import Path
 from penstock.app.declarations import App
 from penstock.app.loader import Loader
 from penstock.core.clock import Clock
-from penstock.core.errors import PenstockError
+from penstock.core.errors import ConfigurationError, PenstockError
 from penstock.core.settings import Settings
 from penstock.observe.metrics import MetricSet
 from penstock.observe.process import add_process_metrics
@@ -37,6 +37,10 @@ async def serve(
     A second signal ends the process at once. Raises `PenstockError` where a model cannot be loaded or the
     address is taken.
     """
+    if not app.declarations:
+        raise ConfigurationError(
+            f"{file}: app {app.name!r} declares no models", hint='add one: app.model("name")'
+        )
     stop = _stop_on_signals()
     metrics = MetricSet()
     add_process_metrics(metrics)

@@ -11,7 +11,8 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Settings.")
 
-_PASSWORD = re.compile(r"(?<=:)[^:/@]+(?=@)")
+# To the last @: a password with one in it should have been escaped, but is no less a secret.
+_PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@")
 
 
 @app.callback()
@@ -31,4 +32,4 @@ def show(config: ConfigOption = None, overrides: SetOption = None, as_json: Json
 
 def _masked(value: object) -> object:
     """A database's URL without its password."""
-    return _PASSWORD.sub("***", value) if isinstance(value, str) and "://" in value else value
+    return _PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) and "://" in value else value

@@ -48,7 +48,3 @@ def main() -> None:
     except PenstockError as error:
         print_error(error)
         sys.exit(1)
-    except BrokenPipeError:
-        # Whoever read our output has gone (`penstock model list | head`); that is no error of ours.
-        sys.stderr.close()
-        sys.exit(0)

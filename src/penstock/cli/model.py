@@ -1,8 +1,10 @@
 """`penstock model`: the registry."""
 
+import contextlib
 import getpass
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from penstock.models.version import ModelVersion
 
 __all__ = ["app"]
+
+GRACE_S_MAX = 1e9
 
 app = typer.Typer(no_args_is_help=True, help="Models and their versions.")
 
@@ -72,7 +76,9 @@ def push(  # noqa: PLR0913, PLR0917 - the options of one command
         aliases=tuple(alias or ()),
     )
     with _registry(config, overrides) as registry:
-        candidate = prepare(name, file, samples=samples, trust_pickle=trust_pickle, provenance=provenance)
+        # What libraries and pickled code print while they work is not the data that this command prints.
+        with contextlib.redirect_stdout(sys.stderr):
+            candidate = prepare(name, file, samples=samples, trust_pickle=trust_pickle, provenance=provenance)
         version = registry.push(candidate)
     if as_json:
         print_json(version)
@@ -190,7 +196,8 @@ def delete(
 @app.command()
 def gc(
     grace_s: Annotated[
-        float, typer.Option("--grace", help="Keep files younger than this, in seconds.")
+        float,
+        typer.Option("--grace", min=0, max=GRACE_S_MAX, help="Keep files younger than this, in seconds."),
     ] = 3600.0,
     as_json: JsonOption = False,
     config: ConfigOption = None,

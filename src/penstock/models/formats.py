@@ -6,12 +6,12 @@ from typing import Any
 
 from penstock.core.errors import InvalidInput, PenstockError, UntrustedArtifact
 from penstock.core.signature import Signature
-from penstock.models.inference import infer_signature
 from penstock.models.libraries.lightgbm_text import check_lightgbm_text
 from penstock.models.libraries.wrap import wrap_model
 from penstock.models.native import NativeModel
 from penstock.models.onnx_io import short_reason
 from penstock.models.samples import Samples
+from penstock.models.signature_inference import infer_signature
 from penstock.models.version import SourceFormat
 
 __all__ = ["detect_format", "open_native"]

@@ -11,10 +11,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from penstock.core.errors import InvalidInput, ModelFailed
-from penstock.models.inference import infer_signature
 from penstock.models.libraries import wrap_model
 from penstock.models.native import NativeModel
 from penstock.models.samples import to_tensors
+from penstock.models.signature_inference import infer_signature
 
 
 def native_of(model, samples):

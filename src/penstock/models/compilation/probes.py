@@ -9,7 +9,7 @@ from penstock.core.errors import PenstockError
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Tensors, slice_rows
 from penstock.models.compilation.parity import compare
-from penstock.models.inference import Runner
+from penstock.models.signature_inference import Runner
 
 __all__ = ["probe_failure"]
 

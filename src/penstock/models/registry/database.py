@@ -117,12 +117,13 @@ def _sqlite_path(text: str) -> Path:
         raise ConfigurationError(
             "the URL of the registry's database cannot be read", hint="write sqlite:///path/to/penstock.db"
         ) from None
-    name = url.render_as_string(hide_password=True)
     if url.drivername not in {"sqlite", "sqlite+pysqlite"}:
+        # Not even with its password hidden: one with an @ in it has ended up in the host's name.
         raise ConfigurationError(
-            f"{name}: the registry's database cannot be {url.drivername}",
+            f"the registry's database cannot be {url.drivername}",
             hint="write sqlite:///path/to/penstock.db",
         )
+    name = url.render_as_string(hide_password=True)
     if not url.database or url.database == ":memory:" or url.query:
         raise ConfigurationError(
             f"{name}: the registry's database is a file, without options, that other processes can open too",

@@ -1,6 +1,7 @@
 """Runs a model that holds the GIL in a process of its own, over shared memory."""
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -19,6 +20,8 @@ from penstock.models.runtimes.backoff import RestartBackoff
 from penstock.models.runtimes.worker import Answer, Failure, Loaded, Run, WorkerReply
 
 __all__ = ["ProcessRuntime", "WorkerCommand"]
+
+log = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 2.0
 # Numerical libraries start a thread for each core unless told; next to a server they would starve it.
@@ -69,7 +72,13 @@ class ProcessRuntime:
         return self._worker.process.pid if self._worker is not None else None
 
     def run(self, tensors: Tensors, timeout_s: float) -> Tensors:
-        worker = self._worker if self._worker is not None else self._restart()
+        worker = self._worker
+        if worker is not None and worker.process.poll() is not None:
+            # It died with nothing to do, so there is nobody to tell but the log.
+            log.warning("%s", self._died(f"model {self._command.model!r}: its process {worker.ending()}"))
+            worker = None
+        if worker is None:
+            worker = self._restart()
         message = _encode_run(Run(self._requests.write(tensors)))
         try:
             worker.connection.send_bytes(message)

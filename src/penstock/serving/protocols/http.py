@@ -35,6 +35,7 @@ BINARY = "application/octet-stream"
 
 _encode = msgspec.json.Encoder().encode
 _HEAD_JSON_200 = ResponseHead.build(200, JSON)
+_HEAD_BINARY_200 = ResponseHead.build(200, BINARY, (("inference-header-content-length", "%d"),))
 _STATUS: tuple[tuple[type[PenstockError], int], ...] = (
     (TooLarge, 413),
     (InvalidInput, 400),
@@ -123,11 +124,7 @@ class HttpApplication:
             return
         try:
             content, json_bytes = endpoint.codec.encode(inference, answer.result())
-            if json_bytes is None:
-                head = _HEAD_JSON_200
-            else:
-                further = (("inference-header-content-length", str(json_bytes)),)
-                head = ResponseHead.build(200, BINARY, further)
+            head = _HEAD_JSON_200 if json_bytes is None else _HEAD_BINARY_200 % json_bytes
             self._answered_200.value += 1
             request.respond(head, content)
         except Exception as error:

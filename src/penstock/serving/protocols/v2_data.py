@@ -12,7 +12,7 @@ from penstock.core.errors import InvalidInput
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Array, DataType
 
-__all__ = ["from_binary", "from_json", "to_binary", "to_json"]
+__all__ = ["from_binary", "from_json", "strings_to_binary", "to_json"]
 
 _EXPECTED = {
     "b": (frozenset({bool}), "true or false"),
@@ -51,12 +51,12 @@ def from_json(data: list[Any], spec: TensorSpec, shape: tuple[int, ...], *, type
     return _shaped(array, spec, shape)
 
 
-def from_binary(raw: memoryview, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
-    """An array of `shape` from raw bytes. Raises `InvalidInput` where their number does not fit."""
+def from_binary(raw: bytes, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
+    """An array of `shape` over raw bytes. Raises `InvalidInput` where their number does not fit."""
     count = math.prod(shape)
     dtype = spec.dtype
     if dtype.kind == "O":
-        return _objects(_split_bytes(raw, spec, count), spec, shape)
+        return _objects(_split_bytes(memoryview(raw), spec, count), spec, shape)
     if len(raw) != count * dtype.itemsize:
         raise InvalidInput(
             f"input {spec.name!r}: shape {list(shape)} of {spec.datatype.wire} takes "
@@ -65,15 +65,11 @@ def from_binary(raw: memoryview, spec: TensorSpec, shape: tuple[int, ...]) -> Ar
         )
     if dtype.kind == "b":
         return _shaped(np.frombuffer(raw, dtype=np.uint8) != 0, spec, shape)
-    # A copy, because raw tensors need not be aligned in the body, and the body need not be kept.
-    return _shaped(np.frombuffer(raw, dtype=dtype).copy(), spec, shape)
+    return _shaped(np.frombuffer(raw, dtype), spec, shape)
 
 
-def to_binary(array: Array, datatype: DataType) -> bytes:
-    """Raw bytes of an output, row-major, little-endian; strings each after their length."""
-    if not datatype.is_object:
-        return np.ascontiguousarray(array, dtype=datatype.numpy).tobytes()
-    elements: list[str | bytes] = array.ravel().tolist()
+def strings_to_binary(elements: Sequence[str | bytes]) -> bytes:
+    """Text or raw bytes as V2 has them in binary: each element after its length, four bytes little-endian."""
     pieces: list[bytes] = []
     for element in elements:
         encoded = element.encode() if isinstance(element, str) else element

@@ -26,12 +26,12 @@ from sklearn.tree import DecisionTreeRegressor
 import penstock.models.compilation.compile as compiling
 from penstock.core.tensors import DataType
 from penstock.models.compilation import compile_to_onnx
-from penstock.models.inference import infer_signature
 from penstock.models.libraries import wrap_model
 from penstock.models.native import NativeModel
 from penstock.models.onnx_io import OnnxBinding, open_session
 from penstock.models.onnx_signature import infer_onnx_signature
 from penstock.models.samples import to_tensors
+from penstock.models.signature_inference import infer_signature
 
 FEATURES = ["distance", "hour", "night", "carrier", "origin"]
 TEXT = ["carrier", "origin"]

@@ -14,9 +14,9 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from penstock.core.errors import InvalidInput
 from penstock.core.tensors import DataType
-from penstock.models.inference import infer_signature
 from penstock.models.libraries import wrap_model
 from penstock.models.samples import to_tensors
+from penstock.models.signature_inference import infer_signature
 
 
 def signature_of(model, samples=None):

@@ -1,0 +1,133 @@
+"""What the tests of the real command and the real server share: trained models, pushed once."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from command_line import CommandLine
+from running_server import RunningServer, running
+from sample_models import SampleModel, late_pipeline, linear_onnx
+
+
+@pytest.fixture(scope="session")
+def late(tmp_path_factory: pytest.TempPathFactory) -> SampleModel:
+    return late_pipeline(tmp_path_factory.mktemp("late"))
+
+
+@pytest.fixture(scope="session")
+def linear(tmp_path_factory: pytest.TempPathFactory) -> SampleModel:
+    return linear_onnx(tmp_path_factory.mktemp("linear"))
+
+
+@pytest.fixture(scope="session")
+def pushed(tmp_path_factory: pytest.TempPathFactory, late: SampleModel, linear: SampleModel) -> CommandLine:
+    """A folder with `late:1` (its champion) and `linear:1` and `:2` (its champion is 1). Not to be changed."""
+    commands = CommandLine(tmp_path_factory.mktemp("pushed"))
+    commands.succeeds(
+        "model", "push", "late", late.file, "--samples", late.samples, "--trust-pickle", "--alias", "champion"
+    )
+    commands.succeeds(
+        "model", "push", "linear", linear.file, "--samples", linear.samples, "--alias", "champion"
+    )
+    commands.succeeds("model", "push", "linear", linear.file)
+    return commands
+
+
+@pytest.fixture
+def commands(tmp_path: Path) -> CommandLine:
+    """The command in an empty folder."""
+    return CommandLine(tmp_path)
+
+
+@pytest.fixture
+def registry(tmp_path: Path, pushed: CommandLine) -> CommandLine:
+    """The command in a copy of the folder with pushed models, to change as one likes."""
+    shutil.copytree(pushed.folder / ".penstock", tmp_path / ".penstock")
+    return CommandLine(tmp_path)
+
+
+BODY_BYTES_MAX = 1_000_000
+APP = """
+import os
+import threading
+import time
+import numpy as np
+import penstock as ps
+from penstock import Signature
+from penstock.core.errors import InvalidInput
+
+app = ps.App("tests")
+app.model("late")
+app.model("linear", version=2)
+NUMBER = Signature.of(inputs={"x": "FP32[-1]"}, outputs={"y": "FP32[-1]"})
+
+@app.callable("double", signature=NUMBER)
+def double(inputs):
+    return {"y": 2 * inputs["x"]}
+
+@app.callable("text", signature=Signature.of(inputs={"x": "STRING[-1]"}, outputs={"y": "STRING[-1]"}))
+def text(inputs):
+    return {"y": np.array([each.upper() for each in inputs["x"]], dtype=object)}
+
+@app.callable(
+    "counter",
+    signature=Signature.of(inputs={"x": "INT64[-1]"}, outputs={"calls": "INT64[-1]", "pid": "INT64[-1]"}),
+)
+class Counter:
+    def __init__(self):
+        self.calls = 0
+    def __call__(self, inputs):
+        self.calls += 1
+        rows = len(inputs["x"])
+        return {"calls": np.full(rows, self.calls), "pid": np.full(rows, os.getpid())}
+
+@app.callable("picky", signature=NUMBER)
+def picky(inputs):
+    x = inputs["x"]
+    if (x > 100).any():
+        raise InvalidInput("input 'x' is above 100", where="x")
+    if (x < 0).any():
+        raise ValueError("x is below 0 \\u00fc")
+    if (x == 1).any():
+        return {"y": x[:-1]}
+    if (x == 2).any():
+        return {"z": x}
+    if (x == 3).any():
+        return [1]
+    if (x == 4).any():
+        return {"y": x * np.nan}
+    if (x == 5).any():
+        print("printed by the model")
+    return {"y": x}
+
+@app.callable("slow", signature=NUMBER)
+def slow(inputs):
+    until = time.monotonic() + float(inputs["x"][0])
+    while time.monotonic() < until:  # holds the lock of its interpreter
+        pass
+    return {"y": inputs["x"]}
+
+@app.callable("sleepy", signature=NUMBER)
+def sleepy(inputs):
+    time.sleep(float(inputs["x"].max()))
+    return {"y": inputs["x"]}
+"""
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, pushed: CommandLine) -> Iterator[RunningServer]:
+    """A server of `late`, `linear` (version 2) and the callables above, for tests that leave it as it is."""
+    commands = CommandLine(tmp_path_factory.mktemp("server"))
+    home = str(pushed.folder / ".penstock")
+    limit = f"server.body_bytes_max={BODY_BYTES_MAX}"
+    with running(commands, APP, "--set", limit, environment={"PENSTOCK_HOME": home}) as running_server:
+        yield running_server
+        assert running_server.process.poll() is None, running_server.log
+
+
+@pytest.fixture
+def client(server: RunningServer) -> Iterator[httpx.Client]:
+    with server.client() as opened:
+        yield opened
