@@ -20,7 +20,7 @@ from penstock.serving.protocols.v2_messages import (
     request_decoder,
 )
 
-__all__ = ["V2Codec", "V2Request"]
+__all__ = ["V2Codec", "V2Request", "WantedOutput"]
 
 AXES_MAX = 64
 """As many as numpy takes."""
