@@ -1,6 +1,7 @@
 """Time and randomness are read in core/clock.py and core/rng.py alone; everywhere else they are passed in."""
 
 import ast
+from collections.abc import Iterator
 
 import pytest
 from sources import modules
@@ -41,30 +42,28 @@ def dotted(node: ast.expr) -> str | None:
     return None
 
 
-def banned_uses(source: ast.Module) -> dict[str, int]:
-    """The banned things that are used or imported, with a line for each. References count as calls do."""
+def banned(full: str) -> str | None:
+    """What of the lists `full` is, or is in."""
+    if full in BANNED:
+        return full
+    return next((module for module in BANNED_MODULES if f"{full}.".startswith(f"{module}.")), None)
+
+
+def mentioned(source: ast.Module) -> Iterator[tuple[str, int]]:
+    """All that is imported or referred to, by full name, with the line. References count as calls do."""
     names = imported(source)
-    found: dict[str, int] = {}
-
-    def check(full: str, line: int) -> None:
-        for banned in BANNED:
-            if full == banned:
-                found[banned] = line
-        for banned in BANNED_MODULES:
-            if full == banned or full.startswith(f"{banned}."):
-                found[banned] = line
-
     for node in ast.walk(source):
         if isinstance(node, ast.Import | ast.ImportFrom):
             for full in imported(ast.Module(body=[node], type_ignores=[])).values():
-                check(full, node.lineno)
+                yield full, node.lineno
         elif isinstance(node, ast.Name | ast.Attribute):
-            name = dotted(node)
-            if name is not None:
-                head, _, rest = name.partition(".")
-                check(f"{names.get(head, head)}.{rest}".rstrip("."), node.lineno)
-    # An annotation such as `numpy.random.Generator` makes nothing.
-    return found
+            head, _, rest = (dotted(node) or "").partition(".")
+            yield f"{names.get(head, head)}.{rest}".rstrip("."), node.lineno
+
+
+def banned_uses(source: ast.Module) -> dict[str, int]:
+    """The banned things that are used or imported, with a line for each."""
+    return {name: line for full, line in mentioned(source) if (name := banned(full)) is not None}
 
 
 @pytest.mark.parametrize("path", modules())
