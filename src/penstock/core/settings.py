@@ -85,7 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     home: str = ".penstock"
     """The folder in which this project's state is kept."""
-    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$")] = "info"
+    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)\\Z")] = "info"
     server: ServerSettings = msgspec.field(default_factory=ServerSettings)
     batching: BatchingSettings = msgspec.field(default_factory=BatchingSettings)
     runtime: RuntimeSettings = msgspec.field(default_factory=RuntimeSettings)

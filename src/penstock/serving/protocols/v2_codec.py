@@ -20,7 +20,12 @@ from penstock.serving.protocols.v2_messages import (
     request_decoder,
 )
 
-__all__ = ["V2Codec", "V2Request"]
+__all__ = ["V2Codec", "V2Request", "WantedOutput"]
+
+AXES_MAX = 64
+"""As many as numpy takes."""
+
+TIMEOUT_US_MAX = 1e18
 
 _encode = msgspec.json.Encoder().encode
 _BINARY_OUTPUT = {"binary_data_output": True}
@@ -239,6 +244,8 @@ class V2Codec:
 
 def _shape(given: Any) -> tuple[int, ...]:
     shape: tuple[int, ...] = given.shape
+    if len(shape) > AXES_MAX:
+        raise InvalidInput(f"input {given.name!r}: a shape of {len(shape)} axes", where=given.name)
     if not shape or min(shape) < 0:
         raise InvalidInput(
             f"input {given.name!r}: {list(shape)} is not a shape",
@@ -263,10 +270,10 @@ def _flag(parameters: Mapping[str, Any], name: str, *, default: bool) -> bool:
 
 
 def _timeout_s(parameters: Mapping[str, Any]) -> float | None:
-    """V2's `timeout` is in microseconds; 0 means none."""
+    """V2's `timeout` is in microseconds; 0 means none, and so does what passes any patience."""
     timeout_us = parameters.get("timeout", 0)
     if isinstance(timeout_us, bool) or not isinstance(timeout_us, int | float) or not timeout_us >= 0:
         raise InvalidInput(
             f"parameter 'timeout' is {timeout_us!r}, not a number of microseconds", where="timeout"
         )
-    return timeout_us / 1e6 if timeout_us and math.isfinite(timeout_us) else None
+    return timeout_us / 1e6 if 0 < timeout_us < TIMEOUT_US_MAX else None

@@ -3,9 +3,10 @@
 import math
 import struct
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from penstock.core.errors import InvalidInput
 from penstock.core.signature import TensorSpec
@@ -42,12 +43,12 @@ def from_json(data: list[Any], spec: TensorSpec, shape: tuple[int, ...], *, type
         _check_types(data, spec)
     dtype = spec.dtype
     if dtype.kind == "O":
-        return _objects(data, spec.datatype, shape)
+        return _objects(data, spec, shape)
     try:
         array = np.array(data, dtype=dtype)
     except (OverflowError, ValueError) as error:
         raise InvalidInput(f"input {spec.name!r}: {error}", where=spec.name) from None
-    return array.reshape(shape)
+    return _shaped(array, spec, shape)
 
 
 def from_binary(raw: bytes, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
@@ -55,7 +56,7 @@ def from_binary(raw: bytes, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
     count = math.prod(shape)
     dtype = spec.dtype
     if dtype.kind == "O":
-        return _objects(_split_bytes(memoryview(raw), spec, count), spec.datatype, shape)
+        return _objects(_split_bytes(memoryview(raw), spec, count), spec, shape)
     if len(raw) != count * dtype.itemsize:
         raise InvalidInput(
             f"input {spec.name!r}: shape {list(shape)} of {spec.datatype.wire} takes "
@@ -63,8 +64,8 @@ def from_binary(raw: bytes, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
             where=spec.name,
         )
     if dtype.kind == "b":
-        return cast("Array", (np.frombuffer(raw, dtype=np.uint8) != 0).reshape(shape))
-    return np.frombuffer(raw, dtype).reshape(shape)
+        return _shaped(np.frombuffer(raw, dtype=np.uint8) != 0, spec, shape)
+    return _shaped(np.frombuffer(raw, dtype), spec, shape)
 
 
 def strings_to_binary(elements: Sequence[str | bytes]) -> bytes:
@@ -111,13 +112,23 @@ def _check_types(data: Sequence[Any], spec: TensorSpec) -> None:
         )
 
 
-def _objects(elements: Sequence[str | bytes], datatype: DataType, shape: tuple[int, ...]) -> Array:
+def _objects(elements: Sequence[str | bytes], spec: TensorSpec, shape: tuple[int, ...]) -> Array:
     array = np.empty(len(elements), dtype=object)
-    if datatype is DataType.BYTES:
+    if spec.datatype is DataType.BYTES:
         array[:] = [element.encode() if isinstance(element, str) else element for element in elements]
     else:
         array[:] = elements
-    return cast("Array", array.reshape(shape))
+    return _shaped(array, spec, shape)
+
+
+def _shaped(array: npt.NDArray[Any], spec: TensorSpec, shape: tuple[int, ...]) -> Array:
+    try:
+        return array.reshape(shape)
+    except (OverflowError, ValueError):
+        # The elements are as many as it takes, so one axis is 0 and another beyond any memory.
+        raise InvalidInput(
+            f"input {spec.name!r}: no array has the shape {list(shape)}", where=spec.name
+        ) from None
 
 
 def _split_bytes(raw: memoryview, spec: TensorSpec, count: int) -> list[str | bytes]:
