@@ -1,4 +1,4 @@
-"""A server that cannot start says why, once, and leaves nothing behind; a push that finds the disk full likewise."""
+"""A server that cannot start says why, once, and leaves nothing behind; so does a push to a full disk."""
 
 import hashlib
 import os
@@ -68,8 +68,8 @@ def test_an_address_that_is_not_ours(pushed: CommandLine, options: tuple[str, ..
         (APP + 'ps.Signature.of(inputs={"x": "FLOAT[-1]"}, outputs={})\n', "line 3"),
         (APP, "declares no model"),
     ],
-    ids=["raises", "syntax", "import", "exit", "encoding", "nothing", "empty", "two", "twice", "name", "objective",
-         "signature", "no models"],
+    ids=["raises", "syntax", "import", "exit", "encoding", "nothing", "empty", "two", "twice", "name",
+         "objective", "signature", "no models"],
 )  # fmt: skip
 def test_an_app_file_that_cannot_be_used(pushed: CommandLine, app: str, said: str) -> None:
     assert said in says(pushed, app)
