@@ -17,11 +17,14 @@ BACKLOG = 4096
 
 
 class HttpServer:
-    """Listens, and hands requests to the application until it is stopped."""
+    """Listens, and hands requests to the application until it is stopped.
+
+    Raises `ConfigurationError` where a free port is asked for and the host has none.
+    """
 
     def __init__(self, application: HttpApplication, settings: ServerSettings) -> None:
         self._settings = settings
-        self._port = settings.port or _free_port(settings.host)
+        self._port = settings.port or _bound_port(settings.host, 0)
         # Granian's backpressure counts open connections, busy or not; its default would let those past
         # about a thousand wait for ever. Its own signals and logs are ours to handle.
         self._granian = GranianServer(
@@ -44,7 +47,7 @@ class HttpServer:
 
     def check_address(self) -> None:
         """Raises `ConfigurationError` where the address cannot be listened on."""
-        _check_address(self._settings.host, self._port)
+        _bound_port(self._settings.host, self._port)
 
     async def start(self) -> None:
         """Returns once connections are accepted. Raises `ConfigurationError` where the address is taken."""
@@ -65,16 +68,22 @@ class HttpServer:
             await self._serving
 
 
-def _check_address(host: str, port: int) -> None:
-    """Tries the address as the server will: Granian shares ports, which would hide that one is taken."""
+def _bound_port(host: str, port: int) -> int:
+    """Tries the address as the server will: Granian shares ports, which would hide that one is taken.
+
+    Gives the port, a free one for 0. Raises `ConfigurationError`.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
             probe.listen(1)
+            return int(probe.getsockname()[1])
         except OSError as error:
             raise ConfigurationError(_address_problem(host, port, error), hint=_address_hint(error)) from error
+        except UnicodeError:
+            raise ConfigurationError(f"{host!r} is not the name of a host") from None
 
 
 def _address_problem(host: str, port: int, error: OSError) -> str:
@@ -86,14 +95,9 @@ def _address_problem(host: str, port: int, error: OSError) -> str:
 def _address_hint(error: OSError) -> str:
     if error.errno == errno.EACCES:
         return "ports under 1024 need rights; take a higher one"
-    return "take another with --port, or --port 0 for a free one"
-
-
-def _free_port(host: str) -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    if error.errno == errno.EADDRINUSE:
+        return "take another with --port, or --port 0 for a free one"
+    return "name an address of this machine with --host: 127.0.0.1 for itself, 0.0.0.0 for all it has"
 
 
 async def _accepts(host: str, port: int) -> bool:
