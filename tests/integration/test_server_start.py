@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import joblib
+import onnx
 import pytest
 from command_line import CommandLine
 from sample_models import SampleModel
@@ -136,8 +136,10 @@ def wait_without_traces(commands: CommandLine) -> str:
     return error
 
 
-@pytest.mark.parametrize("role", ["compiled", "golden"])
-@pytest.mark.parametrize("damage", ["flipped", "truncated", "missing", "empty"])
+@pytest.mark.parametrize(
+    ("role", "damage"),
+    [("compiled", "flipped"), ("compiled", "truncated"), ("compiled", "missing"), ("golden", "flipped")],
+)
 def test_a_damaged_artifact_is_never_parsed(registry: CommandLine, role: str, damage: str) -> None:
     digest = json.loads(registry.succeeds("model", "show", "late", "--json"))[role]["digest"]
     stored = registry.folder / ".penstock" / "artifacts" / digest
@@ -145,9 +147,7 @@ def test_a_damaged_artifact_is_never_parsed(registry: CommandLine, role: str, da
     assert hashlib.sha256(content).hexdigest() == digest
     stored.chmod(0o644)
     content[len(content) // 2] ^= 1
-    damaged = {"flipped": bytes(content), "truncated": bytes(content[:-7]), "empty": b"", "missing": b""}[
-        damage
-    ]
+    damaged = {"flipped": bytes(content), "truncated": bytes(content[:-7]), "missing": b""}[damage]
     stored.write_bytes(damaged)
     if damage == "missing":
         stored.unlink()
@@ -173,22 +173,20 @@ def limit_files() -> None:
 
 
 def test_a_push_past_the_limit_of_files_leaves_nothing(
-    registry: CommandLine, late: SampleModel, tmp_path: Path
+    registry: CommandLine, linear: SampleModel, tmp_path: Path
 ) -> None:
-    large = tmp_path / "large.joblib"
-    late.native.ballast = os.urandom(FILE_BYTES_MAX)
-    try:
-        joblib.dump(late.native, large)
-    finally:
-        del late.native.ballast
+    model = onnx.load(linear.file)
+    model.doc_string = "x" * FILE_BYTES_MAX
+    large = tmp_path / "large.onnx"
+    onnx.save(model, large)
     artifacts = registry.folder / ".penstock" / "artifacts"
     kept = set(os.listdir(artifacts))
-    finished = registry.run("model", "push", "late", large, "--trust-pickle", before=limit_files)
+    finished = registry.run("model", "push", "linear", large, before=limit_files)
     assert (finished.status, finished.stdout) == (1, "")
     assert "was not stored in" in finished.error
     assert "ulimit -f" in finished.error
     assert set(os.listdir(artifacts)) == kept
-    assert registry.succeeds("model", "push", "late", large, "--trust-pickle") == "late:2\n"
+    assert registry.succeeds("model", "push", "linear", large) == "linear:3\n"
 
 
 @pytest.fixture
