@@ -72,8 +72,10 @@ class Loader:
                 return registry.get(declared.name, declared.version)
             return registry.get(declared.name, alias=declared.alias)
         except NotFound as error:
-            hint = f"push it first: penstock model push {declared.name} FILE --alias {declared.alias}"
-            raise NotFound(f"{self._file}: {error.message}", hint=error.hint or hint) from None
+            push = f"to push it: penstock model push {declared.name} FILE --alias {declared.alias}"
+            raise NotFound(
+                f"{self._file}: {error.message}", hint=f"{error.hint}; {push}" if error.hint else push
+            ) from None
 
     def _open_runtime(self, registry: Registry, version: ModelVersion) -> Runtime:
         path = registry.fetch(version)

@@ -121,12 +121,12 @@ def _import(path: Path) -> ModuleType:
     sys.modules[MODULE_NAME] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigurationError(f"app file {path} raised at {_place(error, path)}: {_said(error)}") from error
     return module
 
 
-def _place(error: Exception, path: Path) -> str:
+def _place(error: BaseException, path: Path) -> str:
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}"
     lines = [
@@ -137,7 +137,7 @@ def _place(error: Exception, path: Path) -> str:
     return f"line {lines[-1]}" if lines else "import"
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 

@@ -32,6 +32,8 @@ def run(
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    # Its account of making the tables is not what someone who starts a server wants to read.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     app, file = load_app(app_file)
     say(f"penstock {penstock.__version__}  app {app.name}")
     uvloop.run(serve(app, file, settings, clock=SystemClock(), version=penstock.__version__, report=say))

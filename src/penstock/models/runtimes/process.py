@@ -132,7 +132,14 @@ class ProcessRuntime:
         error = self._died(
             f"model {self._command.model!r} did not load within {self._command.start_timeout_s:.0f} s"
         )
-        raise reply.error() if isinstance(reply, Failure) else error
+        raise self._named(reply).error() if isinstance(reply, Failure) else error
+
+    def _named(self, failure: Failure) -> Failure:
+        """Says which model it is, where the failure does not: several may be loading."""
+        name = repr(self._command.model)
+        if name in failure.message:
+            return failure
+        return msgspec.structs.replace(failure, message=f"model {name}: {failure.message}")
 
     def _died(self, message: str) -> ModelFailed:
         self._backoff.failed(self._clock.monotonic())

@@ -1,0 +1,200 @@
+"""The server's life: signals, what is in flight at them, kill -9, and what is left behind (nothing)."""
+
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from command_line import CommandLine
+from running_server import RunningServer, outputs, running, v2_json
+
+APP = """
+import time
+import numpy as np
+import penstock as ps
+app = ps.App("life")
+NUMBER = ps.Signature.of(inputs={"x": "FP32[-1]"}, outputs={"y": "FP32[-1]"})
+
+@app.callable("sleepy", signature=NUMBER, batch_rows_max=1)
+def sleepy(inputs):
+    time.sleep(float(inputs["x"][0]))
+    return {"y": inputs["x"]}
+
+@app.callable("double", signature=NUMBER)
+def double(inputs):
+    return {"y": 2 * inputs["x"]}
+"""
+IDLE_CONNECTIONS = 1500
+GONE_S = 15.0
+
+
+def ask(server: RunningServer, model: str, value: float) -> httpx.Response:
+    with server.client() as client:
+        body = v2_json({"x": np.array([value], dtype=np.float32)})
+        return client.post(f"/v2/models/{model}/infer", json=body)
+
+
+def shared_memory() -> set[str]:
+    return {path.name for path in Path("/dev/shm").glob("penstock-*")}
+
+
+def all_gone(processes: list[psutil.Process]) -> bool:
+    _, alive = psutil.wait_procs(processes, timeout=GONE_S)
+    return not [each for each in alive if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_what_was_taken_on_is_finished(commands: CommandLine, number: signal.Signals) -> None:
+    before = shared_memory()
+    with running(commands, APP) as server, ThreadPoolExecutor(3) as callers:
+        children = server.children()
+        assert len(children) == 2
+        in_flight = [callers.submit(ask, server, "sleepy", value) for value in (1.0, 0.75, 0.5)]
+        time.sleep(0.4)
+        assert not any(each.done() for each in in_flight)
+        server.process.send_signal(number)
+        answers = sorted(float(outputs(each.result())["y"][0]) for each in in_flight)
+        assert answers == [0.5, 0.75, 1.0]
+        assert server.process.wait(30) == 0
+        assert all_gone(children)
+        assert shared_memory() == before
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port), timeout=1)
+        assert "stopping" in server.log
+        assert "Traceback" not in server.log
+        assert "ERROR" not in server.log
+
+
+def test_the_drain_is_bounded(commands: CommandLine) -> None:
+    with running(commands, APP, "--set", "server.drain_s=0.5") as server, ThreadPoolExecutor(1) as callers:
+        children = server.children()
+        endless = callers.submit(ask, server, "sleepy", 300.0)
+        time.sleep(0.3)
+        started_s = time.monotonic()
+        assert server.end() in (0, 1)
+        assert time.monotonic() - started_s < 15
+        assert all_gone(children)
+        assert endless.exception() is not None or endless.result().status_code != 200
+
+
+def test_a_second_signal_ends_it_at_once(commands: CommandLine) -> None:
+    with running(commands, APP) as server, ThreadPoolExecutor(1) as callers:
+        children = server.children()
+        unanswered = callers.submit(ask, server, "sleepy", 8.0)
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        started_s = time.monotonic()
+        assert server.end(signal.SIGINT) == 1
+        assert time.monotonic() - started_s < 3
+        assert all_gone(children)
+        assert isinstance(unanswered.exception(), httpx.HTTPError)
+
+
+def test_a_killed_server_leaves_nothing(commands: CommandLine) -> None:
+    before = shared_memory()
+    with running(commands, APP) as server, ThreadPoolExecutor(1) as callers:
+        children = server.children()
+        lost = callers.submit(ask, server, "sleepy", 60.0)
+        time.sleep(0.3)
+        assert server.end(signal.SIGKILL) == -signal.SIGKILL
+        assert all_gone(children)
+        assert shared_memory() == before
+        assert isinstance(lost.exception(), httpx.HTTPError)
+
+
+def test_a_signal_while_models_load_ends_it(commands: CommandLine) -> None:
+    (commands.folder / "app.py").write_text(APP + "\ntime.sleep(0.5)\n")
+    process = commands.start("run", "app.py", "--port", "0", environment={"PYTHONDONTWRITEBYTECODE": "1"})
+    deadline_s = time.monotonic() + 20
+    children: list[psutil.Process] = []
+    while not children and time.monotonic() < deadline_s:
+        children = psutil.Process(process.pid).children(recursive=True)
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0, stderr
+    assert "Traceback" not in stderr
+    assert "listening" not in stderr
+    assert all_gone(children)
+
+
+def test_the_port_is_free_again(commands: CommandLine) -> None:
+    with running(commands, APP) as server:
+        port = server.port
+        assert outputs(ask(server, "double", 2))["y"].tolist() == [4]
+        assert server.end() == 0
+    process = commands.start("run", "app.py", "--port", str(port))
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            deadline_s = time.monotonic() + 20
+            while time.monotonic() < deadline_s:
+                try:
+                    if client.get("/v2/health/ready").status_code == 200:
+                        break
+                except httpx.TransportError:
+                    time.sleep(0.05)
+            else:
+                raise AssertionError("it did not start again on its port")
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+@pytest.fixture
+def many_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * IDLE_CONNECTIONS
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.skip(f"{wanted} open files are needed, {hard} are allowed")
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@pytest.mark.usefixtures("many_files")
+def test_idle_connections_do_not_keep_others_out(server: RunningServer) -> None:
+    head = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n"
+    idle = [server.connect() for _ in range(IDLE_CONNECTIONS)]
+    try:
+        for _ in range(20):
+            assert outputs(ask(server, "double", 4))["y"].tolist() == [8]
+        for connection in idle:
+            connection.settimeout(20)
+            connection.sendall(head)
+        for connection in idle:
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_the_demo_runs_from_end_to_end(tmp_path: Path) -> None:
+    """It trains on a quarter of flights and asks the server about another month's: 27,662 requests."""
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "examples.flights.demo", "--once"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin", "COLUMNS": "150"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        stdout, stderr = demo.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        for child in psutil.Process(demo.pid).children(recursive=True):
+            child.kill()
+        demo.kill()
+        raise
+    assert demo.returncode == 0, stderr
+    assert "Traceback" not in stderr
+    assert "runs on ONNX Runtime" in stderr
+    line = next(line for line in stdout.splitlines() if line.strip().startswith("AUC"))
+    assert float(line.split()[1]) > 0.85
