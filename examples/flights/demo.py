@@ -1,6 +1,7 @@
 """The demo from end to end: train, push, serve, replay April. `python -m examples.flights.demo [--once]`."""
 
 import argparse
+import contextlib
 import os
 import signal
 import socket
@@ -28,6 +29,16 @@ PENSTOCK = [sys.executable, "-m", "penstock"]
 
 
 def main() -> None:
+    # Whoever ends the demo ends its server: a signal becomes an exit, and exits run what `finally` says.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
+    try:
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def run() -> None:
     parser = argparse.ArgumentParser(description="Train, push, serve, replay April.")
     parser.add_argument("--once", action="store_true", help="end after the replay instead of serving on")
     once = parser.parse_args().once
@@ -47,9 +58,8 @@ def main() -> None:
         report(console, april, replay_with_progress(console, april, url), url)
         if not once:
             console.print("The server stays up; Ctrl-C stops it.")
-            server.wait()
-    except KeyboardInterrupt:
-        pass
+            with contextlib.suppress(KeyboardInterrupt):
+                server.wait()
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(30)
@@ -67,7 +77,10 @@ def push(model_file: Path, samples_file: Path) -> None:
 
 def serve() -> tuple[subprocess.Popen, str]:
     """The server as a process of its own, and its URL once it answers."""
-    port = PORT if port_is_free(PORT) else free_port()
+    port = PORT
+    if not port_is_free(port):
+        port = free_port()
+        sys.stderr.write(f"port {PORT} is in use; taking {port}\n")
     app = Path(__file__).with_name("app.py")
     server = subprocess.Popen([*PENSTOCK, "run", str(app), "--port", str(port)], start_new_session=True)
     url = f"http://127.0.0.1:{port}"

@@ -130,9 +130,9 @@ def test_arguments_larger_than_a_pipe(start: Start) -> None:
     ("value", "kind", "message", "hint"),
     [
         (10, InvalidInput, "ten is too many", "send nine"),
-        (11, ModelFailed, "the model raised: ValueError: eleven", None),
+        (11, ModelFailed, "the model raised ValueError", "the server's log has the details"),
         (12, ModelFailed, "twelve", "a hint"),
-        (13, ModelFailed, "the model raised: ", None),
+        (13, ModelFailed, "the model raised TypeError", "the server's log has the details"),
     ],
 )
 def test_what_a_model_raises(

@@ -73,6 +73,7 @@ class Loader:
             return registry.get(declared.name, alias=declared.alias)
         except NotFound as error:
             push = f"to push it: penstock model push {declared.name} FILE --alias {declared.alias}"
+            push += f" (the registry in use is in {self._settings.home})"
             raise NotFound(
                 f"{self._file}: {error.message}", hint=f"{error.hint}; {push}" if error.hint else push
             ) from None

@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 
 from penstock.app.declarations import App, CallableDeclaration
-from penstock.core.errors import ConfigurationError, InvalidInput, ModelFailed
+from penstock.core.errors import ConfigurationError, InvalidInput, ModelFailed, PenstockError
 from penstock.core.signature import Signature
 from penstock.core.tensors import Array, DataType, Tensors
 
@@ -91,7 +91,10 @@ def _cast(outputs: dict[str, object], signature: Signature) -> Tensors:
 
 
 def _cast_one(name: str, value: object, datatype: DataType) -> Array:
-    array: Array = np.asarray(value).astype(datatype.numpy, casting="same_kind", copy=False)
+    try:
+        array: Array = np.asarray(value).astype(datatype.numpy, casting="same_kind", copy=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"output {name!r}: {error}") from None
     if datatype.is_object:
         # Arrays of objects take anything.
         element = str if datatype is DataType.STRING else bytes
@@ -122,7 +125,10 @@ def _import(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise ConfigurationError(f"app file {path} raised at {_place(error, path)}: {_said(error)}") from error
+        raise ConfigurationError(
+            f"app file {path} raised at {_place(error, path)}: {_said(error)}",
+            hint=error.hint if isinstance(error, PenstockError) else None,
+        ) from error
     return module
 
 

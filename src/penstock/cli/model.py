@@ -31,6 +31,8 @@ __all__ = ["app"]
 
 GRACE_S_MAX = 1e9
 
+PROOF_ROWS = 10_000
+
 app = typer.Typer(no_args_is_help=True, help="Models and their versions.")
 
 Reference = Annotated[
@@ -86,6 +88,8 @@ def push(  # noqa: PLR0913, PLR0917 - the options of one command
     say(f"pushed {version.model}:{version.number}  runs on {_runs_on(version)}")
     for line in _compilation_lines(version):
         say(f"  {line}")
+    if any(attempt.parity and attempt.parity.rows < PROOF_ROWS for attempt in version.compilations):
+        say(f"  few sample rows prove little: give {PROOF_ROWS:,} or more where there are that many")
     print_text(f"{version.model}:{version.number}")
 
 
@@ -210,7 +214,8 @@ def gc(
         print_json(garbage)
     else:
         removed = len(garbage.artifacts) + garbage.unfinished_files
-        say(f"removed {removed} files, {garbage.freed_bytes / 1e6:.1f} MB")
+        freed = f"removed {removed} files, {garbage.freed_bytes / 1e6:.1f} MB"
+        say(f"{freed}; files younger than {grace_s:g} s are kept")
 
 
 def _registry(config: Path | None, overrides: list[str] | None) -> "Registry":
@@ -247,7 +252,7 @@ def _compilation_lines(version: "ModelVersion") -> Iterator[str]:
             f"ONNX ({attempt.precision}): {'yes' if attempt.passed else 'no'}: on {parity.rows} rows "
             f"{parity.labels_differ} labels and {parity.values_differ} values differ, at most by "
             f"{parity.difference_max:.1e} (allowed {parity.tolerance:.0e}); rounding inputs to float32 moves "
-            f"the native answer of {parity.float32_rows}"
+            f"the native answer of {parity.float32_rows} rows"
         )
 
 

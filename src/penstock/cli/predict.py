@@ -28,7 +28,7 @@ def predict(
     ] = None,
     row: Annotated[
         str | None,
-        typer.Option(help='One row as JSON: {"column": value} or [numbers].'),
+        typer.Option(help='One row as JSON: {"column": value}, or a list of numbers.'),
     ] = None,
     version: Annotated[str | None, typer.Option(help="Ask this version.")] = None,
     url: Annotated[str, typer.Option(help="The server.")] = URL_DEFAULT,
@@ -45,7 +45,13 @@ def predict(
     answers: list[dict[str, Any]] = []
     for start in range(0, rows, ROWS_PER_REQUEST):
         part = {key: values[start : start + ROWS_PER_REQUEST] for key, values in columns.items()}
-        answers += _rows(server.call("POST", f"{path}/infer", _request(part, metadata)))
+        try:
+            answers += _rows(server.call("POST", f"{path}/infer", _request(part, metadata)))
+        except PenstockError as error:
+            if rows <= ROWS_PER_REQUEST:
+                raise
+            # The server counts from the beginning of each request.
+            raise PenstockError(f"in the rows from {start} on: {error.message}", hint=error.hint) from None
     if as_json:
         print_json(answers)
     else:
@@ -87,12 +93,17 @@ def _columns_of_file(file: Path, metadata: dict[str, Any]) -> dict[str, list[Any
     samples = read_samples(file)
     inputs = metadata["inputs"]
     if isinstance(samples, np.ndarray):
+        if len(inputs) > 1:
+            names = ", ".join(each["name"] for each in inputs)
+            raise InvalidInput(f"{file} has no column names, and the model takes the columns {names}")
         return {inputs[0]["name"]: samples.tolist()}
     if len(inputs) == 1 and len(inputs[0]["shape"]) == 2:
         return {inputs[0]["name"]: [list(values) for values in samples.iter_rows()]}
     missing = [each["name"] for each in inputs if each["name"] not in samples.columns]
     if missing:
-        raise InvalidInput(f"{file} has no columns {missing}", where=missing[0])
+        raise InvalidInput(
+            f"{file} has no columns {missing}", where=missing[0], hint=f"it has {', '.join(samples.columns)}"
+        )
     return {each["name"]: samples[each["name"]].to_list() for each in inputs}
 
 
@@ -105,8 +116,17 @@ def _columns_of_row(row: str, metadata: dict[str, Any]) -> dict[str, list[Any]]:
     if isinstance(values, list) and len(inputs) == 1:
         return {inputs[0]["name"]: [values]}
     names = [each["name"] for each in inputs]
-    if not isinstance(values, dict) or set(values) != set(names):
-        raise InvalidInput(f"--row has to be an object with {names}", where="--row")
+    if not isinstance(values, dict):
+        raise InvalidInput(f"--row has to be an object with {', '.join(names)}", where="--row")
+    if set(values) != set(names):
+        missing = [name for name in names if name not in values]
+        surplus = [name for name in values if name not in names]
+        said = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has unknown {', '.join(surplus)}"] * bool(
+            surplus
+        )
+        raise InvalidInput(
+            f"--row {' and '.join(said)}", where="--row", hint=f"the model takes {', '.join(names)}"
+        )
     return {name: [values[name]] for name in names}
 
 

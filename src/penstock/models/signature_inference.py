@@ -110,7 +110,13 @@ def _matrix_input(predictor: Predictor, samples: "Samples | None") -> TensorSpec
             raise InvalidInput(
                 f"sample rows have shape {list(samples.shape)}", where="samples", hint="give [rows, features]"
             )
-        features = features if features is not None else samples.shape[1]
+        if features not in (None, samples.shape[1]):
+            names = f" ({', '.join(predictor.feature_names)})" if predictor.feature_names else ""
+            raise InvalidInput(
+                f"sample rows have {samples.shape[1]} columns, the model takes {features}{names}",
+                where="samples",
+            )
+        features = samples.shape[1]
         if samples.dtype.kind in "OUT":
             datatype = DataType.STRING
         elif samples.dtype.kind == "f" and samples.dtype.itemsize == 4:

@@ -38,7 +38,7 @@ def compile_to_onnx(
     """
     attempts = candidates(native.signature)
     if samples is None or row_count(samples) == 0:
-        reason = "no sample rows were given to compare the compiled form with the native one"
+        reason = "no sample rows were given (--samples) to compare the compiled form with the native one"
         return None, (Compilation(precision=attempts[0].value, parity=None, failure=reason),)
     gate = _Gate(native, _spread(samples))
     results: list[Compilation] = []

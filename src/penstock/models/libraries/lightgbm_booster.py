@@ -6,7 +6,7 @@ import numpy as np
 
 from penstock.core.errors import InvalidInput
 from penstock.core.tensors import Array, DataType
-from penstock.models.libraries.predictor import LABEL, PREDICTION, PROBABILITIES, Rows
+from penstock.models.libraries.predictor import LABEL, PREDICTION, PROBABILITIES, Rows, as_matrix
 
 __all__ = ["LightgbmPredictor"]
 
@@ -19,7 +19,6 @@ class LightgbmPredictor:
 
     library = "lightgbm"
     number_datatype = DataType.FP64  # LightGBM compares features with thresholds in float64.
-    column_names: tuple[str, ...] | None = None
 
     def __init__(self, model: Any, *, where: str) -> None:
         dumped = model.dump_model(num_iteration=1)
@@ -34,13 +33,14 @@ class LightgbmPredictor:
         self.features: int | None = int(model.num_feature())
         names = tuple(model.feature_name())
         self.feature_names: tuple[str, ...] | None = None if names[:1] == ("Column_0",) else names
+        self.column_names = self.feature_names
         class_count = max(2, int(dumped["num_class"]))
         self.classes: Array | None = (
             np.arange(class_count, dtype=np.int64) if objective in ("binary", "multiclass") else None
         )
 
     def predict(self, rows: Rows) -> dict[str, Array]:
-        answer = np.asarray(self.model.predict(rows, num_threads=1))
+        answer = np.asarray(self.model.predict(as_matrix(rows), num_threads=1))
         if self.classes is None:
             return {PREDICTION: answer}
         probabilities = np.column_stack([1 - answer, answer]) if answer.ndim == 1 else answer

@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+import numpy as np
+
 from penstock.core.tensors import Array, DataType
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["LABEL", "PREDICTION", "PROBABILITIES", "Predictor", "Rows"]
+__all__ = ["LABEL", "PREDICTION", "PROBABILITIES", "Predictor", "Rows", "as_matrix"]
 
 LABEL = "label"
 """The output with the class (or the cluster) of each row."""
@@ -41,3 +43,9 @@ class Predictor(Protocol):
     def predict(self, rows: Rows) -> dict[str, Array]:
         """The library's answers by output name, in the library's own types. Raises what the library raises."""
         ...
+
+
+def as_matrix(rows: Rows) -> Array:
+    """The rows as a matrix: a frame's columns in their order, in a type that holds all of them."""
+    matrix: Array = rows if isinstance(rows, np.ndarray) else rows.to_numpy()
+    return matrix

@@ -7,7 +7,7 @@ import numpy as np
 
 from penstock.core.errors import InvalidInput
 from penstock.core.tensors import Array, DataType
-from penstock.models.libraries.predictor import LABEL, PREDICTION, PROBABILITIES, Rows
+from penstock.models.libraries.predictor import LABEL, PREDICTION, PROBABILITIES, Rows, as_matrix
 
 __all__ = ["XgboostPredictor"]
 
@@ -24,7 +24,6 @@ class XgboostPredictor:
 
     library = "xgboost"
     number_datatype = DataType.FP32  # XGBoost keeps features and thresholds in float32.
-    column_names: tuple[str, ...] | None = None
 
     def __init__(self, model: Any, *, where: str) -> None:
         learner = json.loads(model.save_config())["learner"]
@@ -39,6 +38,7 @@ class XgboostPredictor:
         self.features: int | None = int(model.num_features())
         names = model.feature_names
         self.feature_names: tuple[str, ...] | None = tuple(names) if names else None
+        self.column_names = self.feature_names
         class_count = max(2, int(learner["learner_model_param"]["num_class"]))
         self.classes: Array | None = (
             np.arange(class_count, dtype=np.int64) if objective in CLASS_OBJECTIVES else None
@@ -49,7 +49,7 @@ class XgboostPredictor:
 
         types = self.model.feature_types
         matrix = xgboost.DMatrix(
-            rows,
+            as_matrix(rows),
             feature_names=self.model.feature_names,
             feature_types=types,
             enable_categorical="c" in (types or ()),

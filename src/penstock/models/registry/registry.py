@@ -356,7 +356,8 @@ def _find_number(connection: Connection, wanted: Reference) -> int:
         known = _listed(tuple(_aliases(connection, wanted.model)))
         raise NotFound(
             f"{wanted.model} has no alias {wanted.alias!r}",
-            hint=f"its aliases are {known}" if known else f"it has none; its newest version is {newest}",
+            hint=(f"its aliases are {known}" if known else "it has none")
+            + f"; to set it: penstock model alias {wanted.model} {wanted.alias} {newest}",
         )
     return newest if found is None else found
 

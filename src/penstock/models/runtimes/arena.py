@@ -5,6 +5,7 @@ however its owners end. One process writes, the other reads what a message tells
 turns, so there is nothing to lock.
 """
 
+import contextlib
 import mmap
 import os
 import tempfile
@@ -47,7 +48,10 @@ class Arena:
 
     @classmethod
     def create(cls) -> "Arena":
-        folder = _MEMORY_FOLDER if os.access(_MEMORY_FOLDER, os.W_OK) else None
+        folder = _MEMORY_FOLDER if os.access(_MEMORY_FOLDER, os.W_OK) else Path(tempfile.gettempdir())
+        with contextlib.suppress(OSError, AttributeError):
+            # Never has a name (Linux), so there is not even a moment at which a kill would leave one.
+            return cls(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600))
         descriptor, path = tempfile.mkstemp(prefix="penstock-", dir=folder)
         Path(path).unlink()
         return cls(descriptor)

@@ -72,19 +72,15 @@ class ProcessRuntime:
         return self._worker.process.pid if self._worker is not None else None
 
     def run(self, tensors: Tensors, timeout_s: float) -> Tensors:
-        worker = self._worker
-        if worker is not None and worker.process.poll() is not None:
-            # It died with nothing to do, so there is nobody to tell but the log.
-            log.warning("%s", self._died(f"model {self._command.model!r}: its process {worker.ending()}"))
-            worker = None
-        if worker is None:
-            worker = self._restart()
         message = _encode_run(Run(self._requests.write(tensors)))
+        worker = self._worker or self._restart()
         try:
-            worker.connection.send_bytes(message)
-            reply = worker.receive(timeout_s)
-        except (EOFError, OSError):
-            raise self._died(f"model {self._command.model!r}: its process {worker.ending()}") from None
+            reply = self._ask(worker, message, timeout_s)
+        except (BrokenPipeError, ConnectionResetError):
+            # It had died before it read the message, so nobody's rows are to blame and only the log is told.
+            log.warning("%s", self._died(f"model {self._command.model!r}: its process {worker.ending()}"))
+            worker = self._restart()
+            reply = self._ask(worker, message, timeout_s)
         if reply is None:
             worker.kill()
             self._died("")
@@ -95,6 +91,13 @@ class ProcessRuntime:
             raise reply.error()
         assert isinstance(reply, Answer)
         return self._replies.read(reply.layouts)
+
+    def _ask(self, worker: "_Worker", message: bytes, timeout_s: float) -> WorkerReply | None:
+        try:
+            worker.connection.send_bytes(message)
+            return worker.receive(timeout_s)
+        except EOFError:
+            raise self._died(f"model {self._command.model!r}: its process {worker.ending()}") from None
 
     def close(self) -> None:
         if self._worker is not None:

@@ -77,7 +77,8 @@ def serve(connection: Connection, requests: Arena, replies: Arena, loader: str, 
             **msgspec.msgpack.decode(arguments)
         )
     except Exception as error:
-        connection.send_bytes(encode_reply(_failure(error, "loading the model failed")))
+        told = f"loading the model failed: {type(error).__name__}: {error}"
+        connection.send_bytes(encode_reply(_failure(error, told)))
         return
     connection.send_bytes(encode_reply(Loaded(model.signature)))
     while True:
@@ -92,16 +93,17 @@ def _answer(model: WorkerModel, requests: Arena, replies: Arena, run: Run) -> Wo
     try:
         return Answer(replies.write(model.run(requests.read(run.layouts))))
     except Exception as error:
-        return _failure(error, "the model raised")
+        # What it raised may quote what callers must not see; the log has all of it.
+        return _failure(error, f"the model raised {type(error).__name__}")
 
 
-def _failure(error: Exception, doing: str) -> Failure:
+def _failure(error: Exception, told: str) -> Failure:
     if isinstance(error, InvalidInput):
         return Failure(invalid=True, message=error.message, where=error.where, hint=error.hint)
     if isinstance(error, PenstockError):
         return Failure(invalid=False, message=error.message, hint=error.hint)
     traceback.print_exc(file=sys.stderr)
-    return Failure(invalid=False, message=f"{doing}: {type(error).__name__}: {error}")
+    return Failure(invalid=False, message=told, hint="the server's log has the details")
 
 
 def _end_with_parent(lifeline: int) -> None:
