@@ -14,6 +14,7 @@ from running_server import RunningServer, columns, outputs, v2_binary, v2_json
 from sample_models import CARRIERS, SampleModel, make_flights
 
 LATE = "/v2/models/late/infer"
+POST = b"POST /v2/models/late/infer HTTP/1.1\r\nhost: x\r\n"
 ROWS = 3
 Message = dict[str, Any]
 
@@ -190,7 +191,7 @@ def test_text_that_is_not_utf_8(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "said"),
     [
-        ("POST", "/v2/models/nope/infer", 404, "late, linear"),
+        ("POST", "/v2/models/nope/infer", 404, "served are"),
         ("POST", "/v2/models/linear/versions/1/infer", 404, "served are: 2"),
         ("POST", "/v2/models/linear/versions/x/infer", 404, "'x'"),
         ("POST", "/v2/models/%2e%2e/infer", 404, "no model"),
@@ -205,17 +206,17 @@ def test_text_that_is_not_utf_8(client: httpx.Client) -> None:
         ("GET", "/v2/" + "x" * 5000, 404, "no such path"),
         ("GET", LATE, 405, "POST"),
         ("PUT", LATE, 405, "POST"),
-        ("DELETE", "/v2/models/late", 405, "GET"),
-        ("POST", "/v2/models/late/ready", 405, "GET"),
-        ("POST", "/v2", 405, "GET"),
-        ("POST", "/metrics", 405, "GET"),
-        ("OPTIONS", "/v2/health/live", 405, "GET"),
+        ("DELETE", "/v2/models/late", 405, "GET, HEAD"),
+        ("POST", "/v2/models/late/ready", 405, "GET, HEAD"),
+        ("POST", "/v2", 405, "GET, HEAD"),
+        ("POST", "/metrics", 405, "GET, HEAD"),
+        ("OPTIONS", "/v2/health/live", 405, "GET, HEAD"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else None,
 )
 def test_wrong_paths_and_methods(client: httpx.Client, method: str, path: str, status: int, said: str) -> None:
     response = client.request(method, path)
-    refused(response, status, said)
+    refused(response, status, said.partition(",")[0])
     assert response.headers.get("allow") == (said if status == 405 else None)
 
 
@@ -279,29 +280,23 @@ def exchange(server: RunningServer, sent: bytes) -> bytes:
         b"\0" * 10_000,
         b"GET / HTTP/9.9\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"POST /v2/models/late/infer HTTP/1.1\r\nhost: x\r\ncontent-length: abc\r\n\r\n",
-        b"POST /v2/models/late/infer HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
-        b"POST /v2/models/late/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}",
-        b"POST /v2/models/late/infer HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n",
+        POST + b"content-length: abc\r\n\r\n",
+        POST + b"content-length: -1\r\n\r\n",
+        POST + b"content-length: 2\r\ncontent-length: 3\r\n\r\n{}",
+        POST + b"transfer-encoding: chunked\r\n\r\nZZ\r\n",
         b"GET /v2 HTTP/1.1\r\n" + b"x: y\r\n" * 10_000 + b"\r\n",
         b"GET /" + b"x" * 1_000_000 + b" HTTP/1.1\r\n\r\n",
+        POST + b"content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"content-length: +2\r\n\r\n{}",
+        POST + b"content-length : 2\r\n\r\n{}",
+        POST + b"transfer-encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        POST + b"transfer-encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n",
+        POST + b"transfer-encoding: chunked\r\n\r\n2\r\n{}xx0\r\n\r\n",
         b"GET /v2/models/\xff\xfe HTTP/1.1\r\nhost: x\r\n\r\n",
     ],
-    ids=[
-        "tls",
-        "text",
-        "zeros",
-        "version",
-        "http2",
-        "length",
-        "minus",
-        "lengths",
-        "chunk",
-        "headers",
-        "path",
-        "bytes",
-    ],
-)
+    ids=["tls", "text", "zeros", "version", "http2", "length", "minus", "lengths", "chunk", "headers", "path",
+         "both", "plus", "space", "gzip", "minus chunk", "chunk end", "bytes"],
+)  # fmt: skip
 def test_garbage_on_the_socket(server: RunningServer, sent: bytes) -> None:
     try:
         answer = exchange(server, sent)

@@ -7,12 +7,11 @@ import msgspec
 
 from penstock.core.errors import ConfigurationError
 from penstock.core.signature import Signature
+from penstock.models.naming import CHAMPION, check_alias, check_model_name
 
 __all__ = ["App", "CallableDeclaration", "Declaration", "ModelDeclaration", "Objective"]
 
 F = TypeVar("F", bound=Callable[..., object])
-
-CHAMPION = "champion"
 
 
 class Objective(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +113,9 @@ class App:
         return declare
 
     def _declare(self, declared: Declaration) -> None:
+        check_model_name(declared.name)
+        if isinstance(declared, ModelDeclaration):
+            check_alias(declared.alias)
         if declared.name in self._declared:
             raise ConfigurationError(f"app {self.name!r} declares model {declared.name!r} twice")
         if declared.batch_rows_max is not None and declared.batch_rows_max < 1:

@@ -12,9 +12,9 @@ import numpy as np
 from penstock.app.declarations import App, CallableDeclaration
 from penstock.core.errors import ConfigurationError, InvalidInput, ModelFailed
 from penstock.core.signature import Signature
-from penstock.core.tensors import Tensors
+from penstock.core.tensors import Array, DataType, Tensors
 
-__all__ = ["file_version", "load_app", "load_callable"]
+__all__ = ["CallableModel", "file_version", "load_app", "load_callable"]
 
 MODULE_NAME = "penstock_app"
 VERSION_DIGITS = 12
@@ -83,13 +83,22 @@ def load_callable(*, file: str, app: str, model: str) -> CallableModel:
 
 def _cast(outputs: dict[str, object], signature: Signature) -> Tensors:
     """Outputs in the declared element types: numpy computes in FP64 and INT64 unless told otherwise."""
-    types = {spec.name: spec.datatype.numpy for spec in signature.outputs}
+    types = {spec.name: spec.datatype for spec in signature.outputs}
     return {
-        name: np.asarray(value).astype(types[name], casting="same_kind", copy=False)
-        if name in types
-        else np.asarray(value)
+        name: _cast_one(name, value, types[name]) if name in types else np.asarray(value)
         for name, value in outputs.items()
     }
+
+
+def _cast_one(name: str, value: object, datatype: DataType) -> Array:
+    array: Array = np.asarray(value).astype(datatype.numpy, casting="same_kind", copy=False)
+    if datatype.is_object:
+        # Arrays of objects take anything.
+        element = str if datatype is DataType.STRING else bytes
+        for found in array.ravel().tolist():
+            if not isinstance(found, element):
+                raise TypeError(f"output {name!r}: {found!r} is not of type {element.__name__}")
+    return array
 
 
 def _split(reference: str) -> tuple[Path, str | None]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from penstock.app.declarations import App
 from penstock.app.loader import Loader
 from penstock.core.clock import Clock
-from penstock.core.errors import PenstockError
+from penstock.core.errors import ConfigurationError, PenstockError
 from penstock.core.settings import Settings
 from penstock.observe.metrics import MetricSet
 from penstock.observe.process import add_process_metrics
@@ -37,6 +37,10 @@ async def serve(
     A second signal ends the process at once. Raises `PenstockError` where a model cannot be loaded or the
     address is taken.
     """
+    if not app.declarations:
+        raise ConfigurationError(
+            f"{file}: app {app.name!r} declares no models", hint='add one: app.model("name")'
+        )
     stop = _stop_on_signals()
     metrics = MetricSet()
     add_process_metrics(metrics)
@@ -44,11 +48,10 @@ async def serve(
     config = HttpConfig(
         name="penstock",
         version=version,
-        body_bytes_max=settings.server.body_bytes_max,
         request_timeout_s=settings.server.request_timeout_s,
     )
-    server = HttpServer(HttpApplication(plane, metrics, clock, config), settings.server)
-    server.check_address()  # before models are loaded, which may take long
+    server = HttpServer(HttpApplication(plane, metrics, config), settings.server, clock, metrics)
+    server.bind()  # before models are loaded, which may take long
     try:
         for served in await _load_until(stop, Loader(app, file, settings, clock), app):
             plane.add(served)
@@ -68,6 +71,7 @@ async def serve(
             async with asyncio.timeout(settings.server.drain_s):
                 await server.stop()
                 await plane.close()
+        server.abort()
 
 
 async def _load_until(stop: asyncio.Event, loader: Loader, app: App) -> list[ServedModel]:

@@ -9,7 +9,15 @@ import typer
 from penstock.core.errors import ConfigurationError, InvalidInput
 from penstock.core.settings import LoadedSettings, load_settings
 
-__all__ = ["ConfigOption", "JsonOption", "SetOption", "parse_pairs", "settings_from"]
+__all__ = [
+    "ConfigOption",
+    "JsonOption",
+    "SetOption",
+    "parse_metrics",
+    "parse_pairs",
+    "parse_parameters",
+    "settings_from",
+]
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="Settings file (default: penstock.toml, if there is one).")

@@ -40,8 +40,13 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8000
     """0 takes a free port."""
     connections_max: Count = 16_384
-    """Open connections, busy or idle. A connection past it waits unseen, so keep it above what is expected."""
+    """Open connections, busy or idle. One past it is refused with 503."""
+    head_bytes_max: Count = 32 * 1024
     body_bytes_max: Count = 16 * 1024 * 1024
+    receive_timeout_s: Seconds = 30.0
+    """How long a client may take to send a request, or to read an answer."""
+    keep_alive_s: Seconds = 120.0
+    """How long a connection may be idle between requests."""
     request_timeout_s: Seconds = 30.0
     """The deadline of a request that does not bring one."""
     drain_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
@@ -80,7 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     home: str = ".penstock"
     """The folder in which this project's state is kept."""
-    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$")] = "info"
+    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)\\Z")] = "info"
     server: ServerSettings = msgspec.field(default_factory=ServerSettings)
     batching: BatchingSettings = msgspec.field(default_factory=BatchingSettings)
     runtime: RuntimeSettings = msgspec.field(default_factory=RuntimeSettings)

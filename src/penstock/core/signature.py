@@ -56,7 +56,14 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
             raise InvalidInput(
                 f"tensor {name!r}: {notation!r}: {error}", where=name, hint=f"types are {known}"
             ) from None
-        return cls(name=name, datatype=datatype, shape=shape, nan=match["nan"] is not None)
+        nan = match["nan"] is not None
+        if nan and not datatype.is_float:
+            raise InvalidInput(
+                f"tensor {name!r}: {notation!r}: {datatype.value} has no NaN",
+                where=name,
+                hint="only FP16, FP32 and FP64 take a '?'",
+            )
+        return cls(name=name, datatype=datatype, shape=shape, nan=nan)
 
     def __post_init__(self) -> None:
         if not self.shape or any(axis < ANY for axis in self.shape) or self.shape[0] == 0:
@@ -110,7 +117,7 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
                 return shape
         elif len(shape) == len(wanted) + 1 and shape[-1] == 1:
             return self.fit_shape(shape[:-1])
-        elif len(shape) + 1 == len(wanted) and wanted[-1] in (1, ANY):
+        elif shape and len(shape) + 1 == len(wanted) and wanted[-1] in (1, ANY):
             return self.fit_shape((*shape, 1))
         raise InvalidInput(
             f"input {self.name!r}: expected shape {list(wanted)}, got {list(shape)}", where=self.name
@@ -125,9 +132,10 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
     def _check_finite(self, array: Array) -> None:
         # One dot product reads everything and is finite unless something is not (or its square overflows):
-        # several times cheaper on small arrays than isfinite().all(), which then only confirms.
-        flat = array.ravel()
-        if flat.dtype.itemsize > 2 and math.isfinite(flat.dot(flat)):
+        # several times cheaper on small arrays than isfinite().all(), which then only confirms. `vdot`, unlike
+        # `dot`, does not warn of an overflow.
+        flat = cast("np.ndarray[tuple[int], np.dtype[np.float64]]", array.ravel())
+        if flat.dtype.itemsize > 2 and math.isfinite(np.vdot(flat, flat)):
             return
         finite = np.isfinite(cast("np.ndarray[tuple[int, ...], np.dtype[np.float64]]", array))
         if finite.all():
@@ -200,7 +208,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                     f"input {spec.name!r}: expected {spec.datatype.value}, got {array.dtype}", where=spec.name
                 )
             shape = array.shape
-            if shape[1:] != spec.row_shape:
+            if shape[1:] != spec.row_shape or not shape:
                 shape = spec.fit_shape(shape)
                 array = array.reshape(shape)
             if shape[0] != rows:

@@ -6,11 +6,12 @@ from typing import Any
 
 from penstock.core.errors import InvalidInput, PenstockError, UntrustedArtifact
 from penstock.core.signature import Signature
-from penstock.models.inference import infer_signature
+from penstock.models.libraries.lightgbm_text import check_lightgbm_text
 from penstock.models.libraries.wrap import wrap_model
 from penstock.models.native import NativeModel
 from penstock.models.onnx_io import short_reason
 from penstock.models.samples import Samples
+from penstock.models.signature_inference import infer_signature
 from penstock.models.version import SourceFormat
 
 __all__ = ["detect_format", "open_native"]
@@ -25,6 +26,7 @@ _COMPRESSED = (
     b"\x04\x22\x4d\x18",
     b"\xfd7zXZ",
     b"x\x01",
+    b"x^",
     b"x\x9c",
     b"x\xda",
 )
@@ -142,7 +144,9 @@ def _open_xgboost(path: Path) -> Any:
 def _open_lightgbm(path: Path) -> Any:
     import lightgbm
 
-    return lightgbm.Booster(model_str=path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    check_lightgbm_text(text)
+    return lightgbm.Booster(model_str=text)
 
 
 _OPENERS: dict[SourceFormat, Callable[[Path], Any]] = {

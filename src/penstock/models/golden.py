@@ -32,7 +32,7 @@ class Golden(msgspec.Struct, frozen=True):
         try:
             decoded = msgspec.msgpack.decode(content)
             return cls(_tensors(decoded["inputs"]), _tensors(decoded["outputs"]))
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+        except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise CorruptArtifact(f"the golden rows cannot be read: {error}") from error
 
 
@@ -47,21 +47,26 @@ def check_golden(runtime: Runtime, golden: Golden, *, model: str, timeout_s: flo
     """Raises `ModelFailed`, naming the first row that differs, when the runtime does not give these outputs."""
     outputs = runtime.run(golden.inputs, timeout_s)
     for name, expected in golden.outputs.items():
-        differing = np.flatnonzero(~_agree(outputs[name], expected))
+        given = outputs.get(name)
+        if given is None or given.shape != expected.shape:
+            shape = "missing" if given is None else f"of shape {list(given.shape)}"
+            raise ModelFailed(
+                f"model {model!r}: on the golden rows output {name!r} is {shape}, "
+                f"at push it was of shape {list(expected.shape)}"
+            )
+        differing = np.flatnonzero(~_agree(given, expected))
         if len(differing):
             row = int(differing[0])
             raise ModelFailed(
-                f"model {model!r}: on golden row {row} output {name!r} is {outputs[name][row].tolist()!r}, "
-                f"at push it was {expected[row].tolist()!r} ({len(differing)} of {len(expected)} rows differ)",
+                f"model {model!r}: on golden row {row} output {name!r} is {given.tolist()[row]!r}, "
+                f"at push it was {expected.tolist()[row]!r} ({len(differing)} of {len(expected)} rows differ)",
                 hint="a library may have changed since; push the model again from this environment",
             )
 
 
 def _agree(given: Array, expected: Array) -> npt.NDArray[np.bool_]:
-    if given.shape != expected.shape:
-        return np.zeros(len(expected), dtype=bool)
     if expected.dtype.kind == "f":
-        scale = np.maximum(1.0, np.abs(expected))
+        scale = np.where(np.isfinite(expected), np.maximum(1.0, np.abs(expected)), 1.0)
         same = np.isclose(given / scale, expected / scale, rtol=0, atol=TOLERANCE, equal_nan=True)
     else:
         same = np.asarray(given == expected)

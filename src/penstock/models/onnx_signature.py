@@ -8,8 +8,8 @@ import numpy as np
 from penstock.core.errors import InvalidInput
 from penstock.core.signature import ANY, Signature, TensorSpec
 from penstock.core.tensors import Tensors
-from penstock.models.inference import with_nan_places
 from penstock.models.onnx_io import DATATYPES, OnnxBinding, Session, SessionArgument, open_session
+from penstock.models.signature_inference import with_nan_places
 
 __all__ = ["infer_onnx_signature", "onnx_signature"]
 

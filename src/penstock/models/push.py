@@ -50,7 +50,7 @@ def prepare(
     rows = read_samples(samples) if samples is not None else None
     native = open_native(file, kind, trust_pickle=trust_pickle, samples=rows)
     tensors = (
-        None if rows is None else to_tensors(rows, native.signature, columns=native.predictor.column_names)
+        None if rows is None else to_tensors(rows, native.signature, columns=native.predictor.feature_names)
     )
     compiled, compilations = compile_to_onnx(native, tensors)
     golden = None

@@ -3,6 +3,7 @@
 Measures are updated by one thread, the event loop's, in tens of nanoseconds; there is nothing to lock.
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
@@ -95,7 +96,7 @@ class MetricSet:
 
     def _add(self, name: str, kind: str, text: str, labels: dict[str, str], measure: M) -> M:
         _, _, members = self._families.setdefault(name, (kind, text, {}))
-        key = tuple(labels.items())
+        key = tuple(sorted(labels.items()))
         assert key not in members, f"{name} with labels {labels} is measured twice"
         members[key] = measure
         return measure
@@ -104,7 +105,7 @@ class MetricSet:
         """Everything, in the text format that Prometheus reads."""
         lines: list[str] = []
         for name, (kind, text, members) in self._families.items():
-            lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+            lines += [f"# HELP {name} {_escape_help(text)}", f"# TYPE {name} {kind}"]
             for labels, measure in members.items():
                 for suffix, further, value in measure.samples():
                     lines.append(f"{name}{suffix}{_labels(labels + further)} {_number(value)}")
@@ -117,11 +118,15 @@ def _labels(labels: Labels) -> str:
     return "{" + ",".join(f'{name}="{_escape(value)}"' for name, value in labels) + "}"
 
 
+def _escape_help(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n")
+
+
 def _escape(value: str) -> str:
     return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
 def _number(value: float) -> str:
-    if value == float("inf"):
-        return "+Inf"
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else f"{value:+f}".title()
     return str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(value)

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import msgspec
-
 from penstock.core.clock import Clock
 from penstock.core.errors import NotFound, PenstockError
 from penstock.core.signature import Signature
@@ -66,12 +64,6 @@ class Deployment:
     async def close(self) -> None:
         """Finishes what was taken on, then frees the runtime."""
         await self._dispatcher.close()
-
-
-class ServerStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """Each deployment's statistics, by (model, version)."""
-
-    deployments: dict[str, DispatcherStatistics]
 
 
 class DataPlane:

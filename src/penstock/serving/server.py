@@ -1,109 +1,148 @@
-"""The HTTP server of a `serve` process: Granian, embedded in our event loop."""
+"""The HTTP server of a `serve` process: listens, and keeps the connections."""
 
 import asyncio
+import contextlib
 import errno
 import socket
 
-from granian.constants import HTTPModes, Interfaces
-from granian.server.embed import Server as GranianServer
-
+from penstock.core.clock import Clock
 from penstock.core.errors import ConfigurationError
 from penstock.core.settings import ServerSettings
-from penstock.serving.protocols.http import HttpApplication
+from penstock.observe.metrics import MetricSet
+from penstock.serving.protocols.http_connection import (
+    ConnectionLimits,
+    DateLine,
+    HttpConnection,
+    HttpHandler,
+    ResponseHead,
+)
 
 __all__ = ["HttpServer"]
 
 BACKLOG = 4096
+CHECK_EVERY_S = 1.0
 
 
 class HttpServer:
-    """Listens, and hands requests to the application until it is stopped.
+    """Listens, and hands requests to the handler until it is stopped."""
 
-    Raises `ConfigurationError` where a free port is asked for and the host has none.
-    """
-
-    def __init__(self, application: HttpApplication, settings: ServerSettings) -> None:
+    def __init__(
+        self, handler: HttpHandler, settings: ServerSettings, clock: Clock, metrics: MetricSet
+    ) -> None:
+        self._handler = handler
         self._settings = settings
-        self._port = settings.port or _bound_port(settings.host, 0)
-        # Granian's backpressure counts open connections, busy or not; its default would let those past
-        # about a thousand wait for ever. Its own signals and logs are ours to handle.
-        self._granian = GranianServer(
-            application,
-            address=settings.host,
-            port=self._port,
-            interface=Interfaces.RSGI,
-            http=HTTPModes.http1,
-            websockets=False,
-            backlog=BACKLOG,
-            backpressure=settings.connections_max,
-            log_enabled=False,
+        self._clock = clock
+        self._connections: set[HttpConnection] = set()
+        self._date = DateLine(clock.now())
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._limits = ConnectionLimits(
+            head_bytes_max=settings.head_bytes_max,
+            body_bytes_max=settings.body_bytes_max,
+            receive_timeout_s=settings.receive_timeout_s,
+            keep_alive_s=settings.keep_alive_s,
         )
-        self._serving: asyncio.Task[None] | None = None
+        self._refused = metrics.counter(
+            "penstock_connections_refused_total", "Connections refused at the limit."
+        )
+        metrics.gauge("penstock_connections", "Open connections.", lambda: len(self._connections))
+        self._socket: socket.socket | None = None
+        self._server: asyncio.Server | None = None
+        self._checking: asyncio.TimerHandle | None = None
 
     @property
     def url(self) -> str:
-        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
-        return f"http://{host}:{self._port}"
+        """Where it listens; the port is known once `bind` was called."""
+        host = self._settings.host
+        port = self._socket.getsockname()[1] if self._socket is not None else self._settings.port
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
-    def check_address(self) -> None:
-        """Raises `ConfigurationError` where the address cannot be listened on."""
-        _bound_port(self._settings.host, self._port)
+    def bind(self) -> None:
+        """Takes the address. Raises `ConfigurationError` where it cannot be had."""
+        host, port = self._settings.host, self._settings.port
+        try:
+            self._socket = socket.create_server(
+                (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=BACKLOG
+            )
+        except (OSError, OverflowError, UnicodeError) as error:
+            raise ConfigurationError(_address_problem(host, port, error), hint=_address_hint(error)) from error
 
     async def start(self) -> None:
-        """Returns once connections are accepted. Raises `ConfigurationError` where the address is taken."""
-        self.check_address()
-        self._serving = asyncio.create_task(self._granian.serve())
-        for _ in range(1000):
-            if self._serving.done():
-                await self._serving
-            if await _accepts(self._settings.host, self._port):
-                return
-            await asyncio.sleep(0.005)
-        raise ConfigurationError(f"the server did not come up on {self.url}")
+        """Accepts connections from now on."""
+        assert self._socket is not None, "bind first"
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._connect, sock=self._socket, backlog=BACKLOG)
+        self._check()
 
     async def stop(self) -> None:
-        """Accepts nothing more and closes the connections, once what was taken on is answered."""
-        if self._serving is not None:
-            self._granian.stop()  # type: ignore[no-untyped-call]
-            await self._serving
+        """Accepts nothing more; returns when every request that was received is answered."""
+        if self._server is None:
+            if self._socket is not None:
+                self._socket.close()
+            return
+        self._server.close()
+        for connection in list(self._connections):
+            connection.leave()
+        await self._empty.wait()
+        self._stop_checking()
+
+    def abort(self) -> None:
+        """Closes what is left, answered or not."""
+        self._stop_checking()
+        for connection in list(self._connections):
+            connection.abort()
+
+    def _connect(self) -> asyncio.Protocol:
+        if len(self._connections) >= self._settings.connections_max:
+            self._refused.value += 1
+            return _FullHouse(self._handler)
+        connection = HttpConnection(self._handler, self._limits, self._clock, self._date, self._closed)
+        self._connections.add(connection)
+        self._empty.clear()
+        return connection
+
+    def _closed(self, connection: HttpConnection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
+
+    def _check(self) -> None:
+        self._date.set(self._clock.now())
+        now_s = self._clock.monotonic()
+        for connection in list(self._connections):
+            connection.check(now_s)
+        self._checking = asyncio.get_running_loop().call_later(CHECK_EVERY_S, self._check)
+
+    def _stop_checking(self) -> None:
+        if self._checking is not None:
+            self._checking.cancel()
+            self._checking = None
 
 
-def _bound_port(host: str, port: int) -> int:
-    """Tries the address as the server will: Granian shares ports, which would hide that one is taken.
+class _FullHouse(asyncio.Protocol):
+    """Tells a client that there are too many connections, and closes."""
 
-    Gives the port, a free one for 0. Raises `ConfigurationError`.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            probe.listen(1)
-            return int(probe.getsockname()[1])
-        except OSError as error:
-            raise ConfigurationError(_address_problem(host, port, error), hint=_address_hint(error)) from error
-        except UnicodeError:
-            raise ConfigurationError(f"{host!r} is not the name of a host") from None
+    def __init__(self, handler: HttpHandler) -> None:
+        self._handler = handler
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        body = self._handler.refusal(503, "too many connections; try again later")
+        further = (("connection", "close"), ("retry-after", "1"), ("x-shed-reason", "connections"))
+        head = ResponseHead.build(503, "application/json", further)
+        with contextlib.suppress(OSError):
+            transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+        transport.close()
 
 
-def _address_problem(host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
+def _address_problem(host: str, port: int, error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
         return f"port {port} on {host} is in use"
-    return f"cannot listen on {host}:{port}: {error.strerror or error}"
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"cannot listen on {host}:{port}: {reason}"
 
 
-def _address_hint(error: OSError) -> str:
-    if error.errno == errno.EACCES:
+def _address_hint(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EACCES:
         return "ports under 1024 need rights; take a higher one"
-    if error.errno == errno.EADDRINUSE:
-        return "take another with --port, or --port 0 for a free one"
-    return "name an address of this machine with --host: 127.0.0.1 for itself, 0.0.0.0 for all it has"
-
-
-async def _accepts(host: str, port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection(host, port)
-    except OSError:
-        return False
-    writer.close()
-    return True
+    return "take another with --port, or --port 0 for a free one"

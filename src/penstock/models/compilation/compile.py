@@ -7,13 +7,14 @@ import numpy as np
 
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors, row_count
+from penstock.models.compilation.forest import vote_exactly
 from penstock.models.compilation.graph import bind_to_signature, gather_columns
 from penstock.models.compilation.lightgbm import convert_lightgbm_booster
 from penstock.models.compilation.parity import compare, count_float32_rows
 from penstock.models.compilation.precision import Precision, candidates
 from penstock.models.compilation.probes import probe_failure
 from penstock.models.compilation.scikit_learn import convert_scikit_learn, final_estimator
-from penstock.models.compilation.thresholds import NoExactForm, make_exact
+from penstock.models.compilation.thresholds import NoExactForm, make_exact, send_missing
 from penstock.models.compilation.xgboost import convert_xgboost_booster, wrapped_booster
 from penstock.models.native import NativeModel
 from penstock.models.onnx_io import OnnxBinding, open_session, short_reason
@@ -21,7 +22,7 @@ from penstock.models.version import Compilation
 
 __all__ = ["GATE_ROWS_MAX", "compile_to_onnx"]
 
-GATE_ROWS_MAX = 50_000
+GATE_ROWS_MAX = 20_000
 """Sample rows that the gate compares at most: they are taken evenly from all that there are."""
 
 
@@ -96,6 +97,8 @@ def _convert(native: NativeModel, precision: Precision) -> bytes:
         warnings.simplefilter("ignore")
         model, source = _converted(native, precision)
         gather_columns(model, native.signature)
+        send_missing(model, source)
+        vote_exactly(model, source)
         if precision is Precision.FLOAT64:
             _try_exact(model, source)
         bind_to_signature(model, native.signature)

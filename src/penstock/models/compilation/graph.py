@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import numpy as np
+
 from penstock.core.errors import InvalidInput
-from penstock.core.signature import Signature
+from penstock.core.signature import ANY, Signature
 from penstock.core.tensors import DataType
 
 __all__ = ["bind_to_signature", "gather_columns"]
@@ -79,8 +81,22 @@ def _bind_outputs(graph: Any, signature: Signature) -> None:
     del graph.value_info[:]
     for name, spec in zip(given, signature.outputs, strict=False):
         element = elements.get(spec.datatype, TensorProto.STRING)
+        source = name
+        if len(spec.shape) == 1:
+            source = f"{spec.name}::flat"
+            _flatten(graph, name, source)
         if element == TensorProto.STRING:
-            graph.node.append(helper.make_node("Identity", [name], [spec.name]))
+            graph.node.append(helper.make_node("Identity", [source], [spec.name]))
         else:
-            graph.node.append(helper.make_node("Cast", [name], [spec.name], to=element))
-        graph.output.append(helper.make_tensor_value_info(spec.name, element, None))
+            graph.node.append(helper.make_node("Cast", [source], [spec.name], to=element))
+        shape = [None if axis == ANY else axis for axis in spec.shape]
+        graph.output.append(helper.make_tensor_value_info(spec.name, element, shape))
+
+
+def _flatten(graph: Any, name: str, flat: str) -> None:
+    """[n, 1], as some operators give it and others do not, to [n]."""
+    from onnx import helper, numpy_helper
+
+    shape = f"{flat}::shape"
+    graph.initializer.append(numpy_helper.from_array(np.array([ANY], dtype=np.int64), shape))
+    graph.node.append(helper.make_node("Reshape", [name, shape], [flat]))

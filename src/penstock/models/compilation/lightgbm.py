@@ -10,9 +10,15 @@ __all__ = ["convert_lightgbm_booster"]
 
 def convert_lightgbm_booster(booster: Any, signature: Signature, precision: Precision) -> Any:
     """An ONNX model proto. Raises whatever the converter raises."""
-    from onnxmltools.convert.common.data_types import DoubleTensorType, FloatTensorType
+    from onnx import TensorProto
+    from onnxmltools.convert.common.data_types import FloatTensorType
     from onnxmltools.convert.lightgbm.convert import convert
 
-    number = FloatTensorType if precision is Precision.FLOAT32 else DoubleTensorType
-    spec = signature.inputs[0]
-    return convert(booster, initial_types=[(spec.name, number([None, booster.num_feature()]))], zipmap=False)
+    name = signature.inputs[0].name
+    model = convert(
+        booster, initial_types=[(name, FloatTensorType([None, booster.num_feature()]))], zipmap=False
+    )
+    if precision is Precision.FLOAT64:
+        # The converter refuses double inputs; the node itself takes them.
+        model.graph.input[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+    return model

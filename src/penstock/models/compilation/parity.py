@@ -95,7 +95,8 @@ def _root_mean_square(values: npt.NDArray[np.float64]) -> float:
 
 
 def _any_in_row(mask: Mask) -> Mask:
-    return mask.reshape(len(mask), -1).any(axis=1)
+    per_row: Mask = np.any(mask.reshape(len(mask), -1), axis=1)
+    return per_row
 
 
 def _finite_max(difference: npt.NDArray[np.float64]) -> float:

@@ -1,14 +1,15 @@
 """Probes: rows that samples may not hold and requests may: missing numbers and unknown text."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from penstock.core.errors import PenstockError
 from penstock.core.signature import Signature, TensorSpec
-from penstock.core.tensors import Array, Tensors, slice_rows
+from penstock.core.tensors import Tensors, slice_rows
 from penstock.models.compilation.parity import compare
-from penstock.models.inference import Runner
+from penstock.models.signature_inference import Runner
 
 __all__ = ["probe_failure"]
 
@@ -45,9 +46,9 @@ def _probes(signature: Signature, rows: Tensors) -> Iterator[tuple[str, Tensors]
                 yield f"the text {text!r} in input {spec.name!r}", _with(rows, spec, text)
 
 
-def _with(rows: Tensors, spec: TensorSpec, value: object) -> Tensors:
+def _with(rows: Tensors, spec: TensorSpec, value: float | str) -> Tensors:
     """The rows with `value` in one place of each, the places taken in turn."""
-    changed: Array = rows[spec.name].copy()
+    changed: Any = rows[spec.name].copy()  # numbers or objects, as the input is
     flat = changed.reshape(len(changed), -1)
     every = np.arange(len(flat))
     flat[every, every % flat.shape[1]] = value

@@ -3,12 +3,15 @@
 import copy
 from typing import Any
 
-from penstock.core.signature import Signature
+from penstock.core.signature import ANY, Signature
 from penstock.core.tensors import DataType
 from penstock.models.compilation.imputer import convert_simple_imputer
 from penstock.models.compilation.precision import Precision
 
-__all__ = ["convert_scikit_learn", "final_estimator", "takes_columns"]
+__all__ = ["TARGET_OPSET", "convert_scikit_learn", "final_estimator", "takes_columns"]
+
+TARGET_OPSET = {"": 18, "ai.onnx.ml": 3}
+"""The converters of trees write ai.onnx.ml 3; they refuse, or are not known to work, at later ones."""
 
 
 def convert_scikit_learn(model: Any, signature: Signature, precision: Precision) -> Any:
@@ -20,11 +23,12 @@ def convert_scikit_learn(model: Any, signature: Signature, precision: Precision)
     from sklearn.impute import SimpleImputer
 
     _register_wrappers(model)
-    options = {"zipmap": False} if hasattr(model, "classes_") else None
+    options = {"zipmap": False} if hasattr(model, "predict_proba") else None
     return convert_sklearn(
-        _without_feature_names(model),
+        _without_feature_names_and_types(model),
         initial_types=_initial_types(signature, precision, split=takes_columns(model)),
         options=options,
+        target_opset=TARGET_OPSET,
         custom_conversion_functions={SimpleImputer: convert_simple_imputer},
     )
 
@@ -53,7 +57,7 @@ def _initial_types(signature: Signature, precision: Precision, *, split: bool) -
 
     first = signature.inputs[0]
     if len(first.shape) > 1:
-        return [(first.name, kind(first.datatype)([None, first.shape[1]]))]
+        return [(first.name, kind(first.datatype)([None, None if first.shape[1] == ANY else first.shape[1]]))]
     if split:
         return [(spec.name, kind(spec.datatype)([None, 1])) for spec in signature.inputs]
     kinds = {spec.datatype.is_object for spec in signature.inputs}
@@ -62,13 +66,20 @@ def _initial_types(signature: Signature, precision: Precision, *, split: bool) -
     return [("columns", kind(first.datatype)([None, len(signature.inputs)]))]
 
 
-def _without_feature_names(model: Any) -> Any:
-    """A copy whose XGBoost boosters call their features f0, f1, …, the only names that the converter reads."""
+def _without_feature_names_and_types(model: Any) -> Any:
+    """A copy whose XGBoost booster has numbers f0, f1, … for features, which is all that the converter reads.
+
+    Types of features change nothing but how trees are printed, unless they are categories.
+    """
     estimator = final_estimator(model)
-    if not type(estimator).__name__.startswith("XGB") or estimator.get_booster().feature_names is None:
+    if not type(estimator).__name__.startswith("XGB"):
         return model
+    if "c" in (estimator.get_booster().feature_types or ()):
+        raise NotImplementedError("XGBoost with categorical features has no form in ONNX")
     copied = copy.deepcopy(model)
-    final_estimator(copied).get_booster().feature_names = None
+    booster = final_estimator(copied).get_booster()
+    booster.feature_names = None
+    booster.feature_types = None
     return copied
 
 

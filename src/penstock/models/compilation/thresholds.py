@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["NoExactForm", "make_exact"]
+__all__ = ["NoExactForm", "make_exact", "send_missing"]
 
 Thresholds = npt.NDArray[np.float64]
 
@@ -40,13 +40,29 @@ def make_exact(model: Any, estimator: Any) -> None:
         raise NoExactForm("the graph has several tree ensembles")
     node, kind = nodes[0], type(estimator).__name__
     if hasattr(estimator, "_predictors"):
-        _set_float64(model, node, _histogram_thresholds(estimator, node))
+        _set_float64(model, node, _histogram_thresholds(estimator))
     elif kind.startswith("LGBM") or type(estimator).__module__.startswith("lightgbm"):
         _set_float64(model, node, _lightgbm_thresholds(estimator, node))
     else:
         if not kind.startswith("XGB"):
             _set_float32(node, estimator)
         _cast_input_to_float32(model.graph, node)
+
+
+def send_missing(model: Any, estimator: Any) -> None:
+    """Sends NaN, in scikit-learn's own trees, to the side that `estimator` sends it to. In place.
+
+    The converter sends it always to the right. Boosted trees with a direction of their own are left alone,
+    as is a graph whose trees are not the estimator's.
+    """
+    nodes = [node for node in model.graph.node if node.op_type.startswith("TreeEnsemble")]
+    trees = _scikit_learn_trees(estimator)
+    if len(nodes) != 1 or not trees:
+        return
+    tracks = _attributes(nodes[0])["nodes_missing_value_tracks_true"]
+    left = np.concatenate([np.asarray(tree.missing_go_to_left) for tree in trees])
+    if len(left) == len(tracks.ints):
+        tracks.ints[:] = np.where(_branches(nodes[0]), left, 0).tolist()
 
 
 def _attributes(node: Any) -> dict[str, Any]:
@@ -57,7 +73,7 @@ def _branches(node: Any) -> npt.NDArray[np.bool_]:
     return np.array([mode != b"LEAF" for mode in _attributes(node)["nodes_modes"].strings])
 
 
-def _histogram_thresholds(estimator: Any, node: Any) -> Thresholds:
+def _histogram_thresholds(estimator: Any) -> Thresholds:
     trees = [tree.nodes for iteration in estimator._predictors for tree in iteration]  # noqa: SLF001 (no public way)
     nodes = np.concatenate(trees)
     if nodes["is_categorical"].any():
@@ -119,11 +135,10 @@ def _require_ml_opset(model: Any) -> None:
 
 
 def _set_float32(node: Any, estimator: Any) -> None:
-    members = getattr(estimator, "estimators_", [estimator])
-    trees = [getattr(member, "tree_", None) for member in np.ravel(np.array(members, dtype=object))]
-    if any(tree is None for tree in trees):
+    trees = _scikit_learn_trees(estimator)
+    if not trees:
         raise NoExactForm("the source's trees cannot be read")
-    exact = np.concatenate([tree.threshold for tree in trees if tree is not None])
+    exact = np.concatenate([tree.threshold for tree in trees])
     rounded = exact.astype(np.float32)
     below = np.where(rounded > exact, np.nextafter(rounded, np.float32(-np.inf)), rounded)
     values = _attributes(node)["nodes_values"]
@@ -133,6 +148,13 @@ def _set_float32(node: Any, estimator: Any) -> None:
         raise NoExactForm("the graph's thresholds are not the source's")
     written[branches] = below[branches]
     values.floats[:] = written.tolist()
+
+
+def _scikit_learn_trees(estimator: Any) -> list[Any]:
+    """The trees of a forest, of gradient boosting or of a single tree, in the order of a graph's nodes."""
+    members = np.ravel(np.array(getattr(estimator, "estimators_", [estimator]), dtype=object))
+    trees = [getattr(member, "tree_", None) for member in members]
+    return trees if all(tree is not None for tree in trees) else []
 
 
 def _cast_input_to_float32(graph: Any, node: Any) -> None:

@@ -18,7 +18,7 @@ import msgspec
 from penstock.core.errors import CorruptArtifact, InvalidInput, NotFound, StorageFailed
 from penstock.core.rng import unique_token
 
-__all__ = ["ArtifactStore", "FolderArtifactStore", "OnStep", "StoredArtifact", "no_step"]
+__all__ = ["ArtifactStore", "FolderArtifactStore", "OnStep", "StoredArtifact", "make_folder", "no_step"]
 
 CHUNK_BYTES = 1024 * 1024
 PART_SUFFIX = ".part"

@@ -10,7 +10,7 @@ import numpy as np
 
 from penstock.core.errors import InvalidInput, TooLarge
 from penstock.core.signature import Signature
-from penstock.models.registry.naming import check_alias, check_model_name
+from penstock.models.naming import check_alias, check_model_name
 from penstock.models.version import Compilation, Lineage, RuntimeKind, SourceFormat
 
 __all__ = ["Candidate", "check_candidate"]

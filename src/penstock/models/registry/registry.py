@@ -10,11 +10,11 @@ from sqlalchemy import Connection, and_, delete, func, insert, select, update
 
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import Conflict, CorruptArtifact, InvalidInput, NotFound, StorageFailed
+from penstock.models.naming import CHAMPION, NUMBER_MAX, Reference, check_alias, check_model_name
 from penstock.models.registry.artifacts import ArtifactStore, OnStep, no_step
 from penstock.models.registry.candidate import Candidate, check_candidate
 from penstock.models.registry.database import Database
 from penstock.models.registry.garbage import Garbage, collect
-from penstock.models.registry.naming import CHAMPION, NUMBER_MAX, Reference, check_alias, check_model_name
 from penstock.models.registry.rows import Identity, insert_version, select_versions
 from penstock.models.registry.schema import bring_to_head
 from penstock.models.registry.tables import ALIASES, ARTIFACTS, MODELS, VERSIONS

@@ -13,7 +13,7 @@ from penstock.core.signature import Signature
 from penstock.models.registry.tables import ARTIFACTS, VERSIONS
 from penstock.models.version import Artifact, Compilation, Lineage, ModelVersion, RuntimeKind, SourceFormat
 
-__all__ = ["insert_version", "select_versions"]
+__all__ = ["Identity", "insert_version", "select_versions"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FACTS = (

@@ -56,7 +56,11 @@ class ProcessRuntime:
         self._requests = Arena.create()
         self._replies = Arena.create()
         self._worker: _Worker | None = None
-        self._signature = self._start().signature
+        try:
+            self._signature = self._start().signature
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def signature(self) -> Signature:

@@ -20,7 +20,7 @@ from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
 from penstock.models.runtimes.arena import Arena, TensorLayout
 
-__all__ = ["Loaded", "Run", "WorkerModel", "WorkerReply", "encode_reply", "serve"]
+__all__ = ["Answer", "Failure", "Loaded", "Run", "WorkerModel", "WorkerReply", "encode_reply", "serve"]
 
 
 class WorkerModel(Protocol):

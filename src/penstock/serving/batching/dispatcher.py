@@ -53,11 +53,12 @@ class DispatcherStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class BatchOutputs:
     """The outputs of a batch, shared by the callers in it."""
 
-    __slots__ = ("_flat", "tensors")
+    __slots__ = ("_flat", "_raw", "tensors")
 
     def __init__(self, tensors: Tensors) -> None:
         self.tensors = tensors
         self._flat: dict[str, list[Any]] = {}
+        self._raw: dict[str, bytes] = {}
 
     def flat(self, name: str) -> list[Any]:
         """All elements of an output, row-major, as Python values: converted once for all callers."""
@@ -65,6 +66,13 @@ class BatchOutputs:
         if values is None:
             values = self._flat[name] = self.tensors[name].ravel().tolist()
         return values
+
+    def raw(self, name: str) -> bytes:
+        """All elements of an output of numbers, row-major, as they stand in memory: likewise once."""
+        raw = self._raw.get(name)
+        if raw is None:
+            raw = self._raw[name] = self.tensors[name].tobytes()
+        return raw
 
 
 class BatchRows(NamedTuple):
@@ -128,7 +136,7 @@ class _FinishedBatch:
     started_s: float
     ended_s: float
     outputs: Tensors | None
-    outcomes: list[Tensors | Exception] | None = None
+    outcomes: list[Tensors | BaseException] | None = None
 
 
 class Dispatcher:
@@ -276,7 +284,7 @@ class Dispatcher:
         else:
             assert batch.outcomes is not None
             for request, outcome in zip(batch.requests, batch.outcomes, strict=True):
-                if isinstance(outcome, Exception):
+                if isinstance(outcome, BaseException):
                     self._fail(request, outcome)
                 else:
                     rows = BatchRows(BatchOutputs(outcome), 0, request.rows)
@@ -288,7 +296,7 @@ class Dispatcher:
             request.future.set_result(rows)
             self._observer.answered(request.rows, now_s - request.arrived_s)
 
-    def _fail(self, request: _PendingRequest, error: Exception) -> None:
+    def _fail(self, request: _PendingRequest, error: BaseException) -> None:
         if request.future.done():
             return
         if not isinstance(error, PenstockError):
@@ -309,22 +317,22 @@ class Dispatcher:
         started_s = self._clock.monotonic()
         rows = sum(request.rows for request in batch)
         outputs: Tensors | None = None
-        outcomes: list[Tensors | Exception] | None = None
+        outcomes: list[Tensors | BaseException] | None = None
         try:
             outputs = self._run_rows([request.tensors for request in batch], rows, batch)
         except InvalidInput as error:
             outcomes = self._run_apart(batch) if len(batch) > 1 else [error]
-        except Exception as error:  # whatever a runtime raises goes to the callers, not to this thread
+        except BaseException as error:  # whatever a runtime raises, exits too, goes to the callers
             outcomes = [error] * len(batch)
         return _FinishedBatch(batch, rows, started_s, self._clock.monotonic(), outputs, outcomes)
 
-    def _run_apart(self, batch: list[_PendingRequest]) -> list[Tensors | Exception]:
+    def _run_apart(self, batch: list[_PendingRequest]) -> list[Tensors | BaseException]:
         """Each request alone: one caller's rows that the model refuses are no other caller's concern."""
-        outcomes: list[Tensors | Exception] = []
+        outcomes: list[Tensors | BaseException] = []
         for request in batch:
             try:
                 outcomes.append(self._run_rows([request.tensors], request.rows, [request]))
-            except Exception as error:
+            except BaseException as error:
                 outcomes.append(error)
         return outcomes
 
@@ -332,9 +340,10 @@ class Dispatcher:
         deadline_s = max(request.deadline_s for request in batch)
         timeout_s = max(deadline_s - self._clock.monotonic(), 0.001)
         outputs = self._runtime.run(concatenate_rows(parts), timeout_s)
-        if row_count(outputs) != rows:
+        given = {len(array) for array in outputs.values()}
+        if given != {rows}:
             raise ModelFailed(
-                f"the model gave {row_count(outputs)} rows for {rows}",
+                f"the model gave {' and '.join(map(str, sorted(given))) or 'no'} rows for {rows}",
                 hint="each row of inputs has to give one row of outputs, whatever else is in the batch",
             )
         return outputs

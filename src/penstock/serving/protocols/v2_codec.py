@@ -11,7 +11,7 @@ from penstock.core.errors import InvalidInput
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Array, DataType, Tensors
 from penstock.serving.batching.dispatcher import BatchRows
-from penstock.serving.protocols.v2_data import from_binary, from_json, to_binary, to_json
+from penstock.serving.protocols.v2_data import from_binary, from_json, strings_to_binary, to_json
 from penstock.serving.protocols.v2_messages import (
     RequestedOutput,
     Response,
@@ -20,9 +20,17 @@ from penstock.serving.protocols.v2_messages import (
     request_decoder,
 )
 
-__all__ = ["V2Codec", "V2Request"]
+__all__ = ["V2Codec", "V2Request", "WantedOutput"]
+
+AXES_MAX = 64
+"""As many as numpy takes."""
+
+TIMEOUT_US_MAX = 1e18
 
 _encode = msgspec.json.Encoder().encode
+_BINARY_OUTPUT = {"binary_data_output": True}
+HEADS_MAX = 256
+"""JSON heads of binary answers that are kept, by their number of rows."""
 
 
 class WantedOutput(NamedTuple):
@@ -31,6 +39,7 @@ class WantedOutput(NamedTuple):
     name: str
     wire: str
     datatype: DataType
+    row_shape: tuple[int, ...] | None
 
 
 class V2Request(NamedTuple):
@@ -50,11 +59,18 @@ class V2Codec:
         self._version = version
         self._inputs = {spec.name: (spec, spec.datatype.wire) for spec in signature.inputs}
         self._outputs = {
-            spec.name: WantedOutput(spec.name, spec.datatype.wire, spec.datatype) for spec in signature.outputs
+            spec.name: WantedOutput(spec.name, spec.datatype.wire, spec.datatype, spec.row_shape)
+            for spec in signature.outputs
         }
         self._signature = signature
         self._all_json = tuple((wanted, False) for wanted in self._outputs.values())
         self._all_binary = tuple((wanted, True) for wanted in self._outputs.values())
+        sized = all(spec.numeric and spec.row_shape is not None for spec in signature.outputs)
+        self._rows_sized = tuple(
+            (spec.name, spec.row_elements * spec.dtype.itemsize) for spec in signature.outputs if sized
+        )
+        """Outputs with the bytes of their rows, where all have rows of a fixed size; else none."""
+        self._heads: dict[int, bytes] = {}
         self._decoder = request_decoder(signature)
         self._decoder_typed = elements_type(signature) is not None
         self._lenient_decoder = request_decoder(None)
@@ -65,45 +81,75 @@ class V2Codec:
         Raises `InvalidInput` with the field, the place in it and what was expected.
         """
         if json_bytes is None:
-            (message, typed), raw = self._decode_message(body), None
+            message, typed = self._decode_message(body)
         else:
             if not 0 <= json_bytes <= len(body):
                 raise InvalidInput(
                     f"Inference-Header-Content-Length is {json_bytes}, the body has {len(body)} bytes",
                     where="Inference-Header-Content-Length",
                 )
-            view = memoryview(body)
-            (message, typed), raw = self._decode_message(view[:json_bytes]), view[json_bytes:]
-        tensors = self._tensors(message.inputs, raw, typed)
+            message, typed = self._decode_message(body[:json_bytes])
+        tensors = self._tensors(message.inputs, body, json_bytes, typed)
         parameters = message.parameters
-        if message.outputs is None and parameters is None:
-            return V2Request(message.id, tensors, self._all_json, None)
+        if message.outputs is None:
+            if parameters is None:
+                return V2Request(message.id, tensors, self._all_json, None)
+            if parameters == _BINARY_OUTPUT:
+                return V2Request(message.id, tensors, self._all_binary, None)
         return V2Request(
             message.id, tensors, self._wanted(message.outputs, parameters or {}), _timeout_s(parameters or {})
         )
 
     def encode(self, request: V2Request, answer: BatchRows) -> tuple[bytes, int | None]:
         """The answer's body, and the length of its JSON where raw tensors follow it."""
+        if request.wanted is self._all_binary and request.id is None and self._rows_sized:
+            return self._encode_rows(answer)
         batch, start, stop = answer
         answered: list[ResponseOutput] = []
         chunks: list[bytes] = []
         for wanted, binary in request.wanted:
             array = batch.tensors[wanted.name]
+            width = 1 if array.ndim == 1 else math.prod(array.shape[1:])
             output = ResponseOutput(wanted.name, wanted.wire, [stop - start, *array.shape[1:]])
-            if binary:
-                chunk = to_binary(array[start:stop], wanted.datatype)
-                output.parameters = {"binary_data_size": len(chunk)}
-                chunks.append(chunk)
+            first, last = start * width, stop * width
+            if not binary:
+                output.data = to_json(batch.flat(wanted.name)[first:last], wanted.datatype)
+            elif wanted.datatype.is_object:
+                chunks.append(strings_to_binary(batch.flat(wanted.name)[first:last]))
+                output.parameters = {"binary_data_size": len(chunks[-1])}
             else:
-                width = 1 if array.ndim == 1 else math.prod(array.shape[1:])
-                output.data = to_json(batch.flat(wanted.name)[start * width : stop * width], wanted.datatype)
+                size = array.itemsize
+                chunks.append(batch.raw(wanted.name)[first * size : last * size])
+                output.parameters = {"binary_data_size": (last - first) * size}
             answered.append(output)
         head = _encode(Response(self._model, self._version, answered, request.id))
         if not chunks:
             return head, None
         return b"".join((head, *chunks)), len(head)
 
-    def _decode_message(self, body: bytes | memoryview) -> tuple[Any, bool]:
+    def _encode_rows(self, answer: BatchRows) -> tuple[bytes, int]:
+        """All outputs in binary, rows of a fixed size each: the JSON depends on nothing but their number."""
+        batch, start, stop = answer
+        head = self._heads.get(stop - start)
+        chunks = []
+        for name, size in self._rows_sized:
+            chunks.append(batch.raw(name)[start * size : stop * size])
+        if head is None:
+            outputs = [
+                ResponseOutput(
+                    name,
+                    wanted.wire,
+                    [stop - start, *(wanted.row_shape or ())],
+                    {"binary_data_size": len(chunk)},
+                )
+                for (name, wanted), chunk in zip(self._outputs.items(), chunks, strict=True)
+            ]
+            head = _encode(Response(self._model, self._version, outputs))
+            if len(self._heads) < HEADS_MAX:
+                self._heads[stop - start] = head
+        return b"".join((head, *chunks)), len(head)
+
+    def _decode_message(self, body: bytes) -> tuple[Any, bool]:
         """The message, and whether the decoder itself has seen to the types of its elements."""
         try:
             return self._decoder.decode(body), self._decoder_typed
@@ -119,9 +165,10 @@ class V2Codec:
         except RecursionError:
             raise InvalidInput("the body is nested too deeply", where="body") from None
 
-    def _tensors(self, inputs: Sequence[Any], raw: memoryview | None, typed: bool) -> Tensors:
+    def _tensors(self, inputs: Sequence[Any], body: bytes, json_bytes: int | None, typed: bool) -> Tensors:
         tensors: Tensors = {}
-        offset = 0
+        raw_end = len(body)
+        offset = raw_end if json_bytes is None else json_bytes
         for given in inputs:
             name = given.name
             known = self._inputs.get(name)
@@ -130,25 +177,25 @@ class V2Codec:
             spec, wire = known
             if given.datatype != wire:
                 raise InvalidInput(
-                    f"input {name!r}: expected datatype {wire}, got {given.datatype!r}",
-                    where=spec.name,
+                    f"input {name!r}: expected datatype {wire}, got {given.datatype!r}", where=name
                 )
             size = None if given.parameters is None else _binary_size(given.parameters, name)
             if size is None:
                 tensors[name] = self._from_json(given, spec, typed)
                 continue
-            if raw is None or offset + size > len(raw):
+            if offset + size > raw_end:
                 raise InvalidInput(
-                    f"input {spec.name!r}: binary_data_size is {size}, but the body has "
-                    f"{0 if raw is None else len(raw) - offset} bytes left for it",
-                    where=spec.name,
+                    f"input {name!r}: binary_data_size is {size}, but the body has "
+                    f"{raw_end - offset} bytes left for it",
+                    where=name,
                     hint="Inference-Header-Content-Length says where the JSON ends and raw tensors begin",
                 )
-            tensors[spec.name] = from_binary(raw[offset : offset + size], spec, _shape(given))
+            # A slice of bytes is a copy that is aligned, which raw tensors in the body need not be.
+            tensors[name] = from_binary(body[offset : offset + size], spec, _shape(given))
             offset += size
-        if raw is not None and offset != len(raw):
+        if offset != raw_end:
             raise InvalidInput(
-                f"the body has {len(raw) - offset} bytes more than the inputs' binary_data_size account for",
+                f"the body has {raw_end - offset} bytes more than the inputs' binary_data_size account for",
                 where="body",
             )
         return tensors
@@ -197,6 +244,8 @@ class V2Codec:
 
 def _shape(given: Any) -> tuple[int, ...]:
     shape: tuple[int, ...] = given.shape
+    if len(shape) > AXES_MAX:
+        raise InvalidInput(f"input {given.name!r}: a shape of {len(shape)} axes", where=given.name)
     if not shape or min(shape) < 0:
         raise InvalidInput(
             f"input {given.name!r}: {list(shape)} is not a shape",
@@ -221,10 +270,10 @@ def _flag(parameters: Mapping[str, Any], name: str, *, default: bool) -> bool:
 
 
 def _timeout_s(parameters: Mapping[str, Any]) -> float | None:
-    """V2's `timeout` is in microseconds; 0 means none."""
+    """V2's `timeout` is in microseconds; 0 means none, and so does what passes any patience."""
     timeout_us = parameters.get("timeout", 0)
     if isinstance(timeout_us, bool) or not isinstance(timeout_us, int | float) or not timeout_us >= 0:
         raise InvalidInput(
             f"parameter 'timeout' is {timeout_us!r}, not a number of microseconds", where="timeout"
         )
-    return timeout_us / 1e6 if timeout_us and math.isfinite(timeout_us) else None
+    return timeout_us / 1e6 if 0 < timeout_us < TIMEOUT_US_MAX else None

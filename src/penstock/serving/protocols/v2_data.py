@@ -3,15 +3,16 @@
 import math
 import struct
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from penstock.core.errors import InvalidInput
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Array, DataType
 
-__all__ = ["from_binary", "from_json", "to_binary", "to_json"]
+__all__ = ["from_binary", "from_json", "strings_to_binary", "to_json"]
 
 _EXPECTED = {
     "b": (frozenset({bool}), "true or false"),
@@ -42,20 +43,20 @@ def from_json(data: list[Any], spec: TensorSpec, shape: tuple[int, ...], *, type
         _check_types(data, spec)
     dtype = spec.dtype
     if dtype.kind == "O":
-        return _objects(data, spec.datatype, shape)
+        return _objects(data, spec, shape)
     try:
         array = np.array(data, dtype=dtype)
     except (OverflowError, ValueError) as error:
         raise InvalidInput(f"input {spec.name!r}: {error}", where=spec.name) from None
-    return array.reshape(shape)
+    return _shaped(array, spec, shape)
 
 
-def from_binary(raw: memoryview, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
-    """An array of `shape` from raw bytes. Raises `InvalidInput` where their number does not fit."""
+def from_binary(raw: bytes, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
+    """An array of `shape` over raw bytes. Raises `InvalidInput` where their number does not fit."""
     count = math.prod(shape)
     dtype = spec.dtype
     if dtype.kind == "O":
-        return _objects(_split_bytes(raw, spec, count), spec.datatype, shape)
+        return _objects(_split_bytes(memoryview(raw), spec, count), spec, shape)
     if len(raw) != count * dtype.itemsize:
         raise InvalidInput(
             f"input {spec.name!r}: shape {list(shape)} of {spec.datatype.wire} takes "
@@ -63,16 +64,12 @@ def from_binary(raw: memoryview, spec: TensorSpec, shape: tuple[int, ...]) -> Ar
             where=spec.name,
         )
     if dtype.kind == "b":
-        return cast("Array", (np.frombuffer(raw, dtype=np.uint8) != 0).reshape(shape))
-    # A copy, because raw tensors need not be aligned in the body, and the body need not be kept.
-    return np.frombuffer(raw, dtype=dtype).copy().reshape(shape)
+        return _shaped(np.frombuffer(raw, dtype=np.uint8) != 0, spec, shape)
+    return _shaped(np.frombuffer(raw, dtype), spec, shape)
 
 
-def to_binary(array: Array, datatype: DataType) -> bytes:
-    """Raw bytes of an output, row-major, little-endian; strings each after their length."""
-    if not datatype.is_object:
-        return np.ascontiguousarray(array, dtype=datatype.numpy).tobytes()
-    elements: list[str | bytes] = array.ravel().tolist()
+def strings_to_binary(elements: Sequence[str | bytes]) -> bytes:
+    """Text or raw bytes as V2 has them in binary: each element after its length, four bytes little-endian."""
     pieces: list[bytes] = []
     for element in elements:
         encoded = element.encode() if isinstance(element, str) else element
@@ -115,13 +112,23 @@ def _check_types(data: Sequence[Any], spec: TensorSpec) -> None:
         )
 
 
-def _objects(elements: Sequence[str | bytes], datatype: DataType, shape: tuple[int, ...]) -> Array:
+def _objects(elements: Sequence[str | bytes], spec: TensorSpec, shape: tuple[int, ...]) -> Array:
     array = np.empty(len(elements), dtype=object)
-    if datatype is DataType.BYTES:
+    if spec.datatype is DataType.BYTES:
         array[:] = [element.encode() if isinstance(element, str) else element for element in elements]
     else:
         array[:] = elements
-    return cast("Array", array.reshape(shape))
+    return _shaped(array, spec, shape)
+
+
+def _shaped(array: npt.NDArray[Any], spec: TensorSpec, shape: tuple[int, ...]) -> Array:
+    try:
+        return array.reshape(shape)
+    except (OverflowError, ValueError):
+        # The elements are as many as it takes, so one axis is 0 and another beyond any memory.
+        raise InvalidInput(
+            f"input {spec.name!r}: no array has the shape {list(shape)}", where=spec.name
+        ) from None
 
 
 def _split_bytes(raw: memoryview, spec: TensorSpec, count: int) -> list[str | bytes]:

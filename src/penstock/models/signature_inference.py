@@ -47,7 +47,8 @@ def infer_signature(predictor: Predictor, samples: "Samples | None" = None) -> S
     """
     inputs = _inputs(predictor, samples)
     rows = _neutral_row(inputs, predictor) if samples is None else _first_rows(inputs, samples, predictor)
-    outputs = _outputs(predictor, inputs, rows)
+    # NaN in the samples is for `to_tensors` to refuse, which says where: here the row has to be answered.
+    outputs = _outputs(predictor, inputs, _finite_row(rows))
     signature = Signature(inputs=inputs, outputs=outputs)
     return with_nan_places(signature, NativeModel(predictor, signature), rows)
 
@@ -58,7 +59,7 @@ def with_nan_places(signature: Signature, runner: Runner, rows: Tensors) -> Sign
     `rows` are rows that it is known to answer; the first one is tried with NaN in each place of one input
     at a time.
     """
-    row = _finite(slice_rows(rows, 0, 1))
+    row = _finite_row(rows)
     inputs = tuple(
         msgspec.structs.replace(spec, nan=spec.datatype.is_float and _answers_nan(runner, row, spec))
         for spec in signature.inputs
@@ -66,8 +67,11 @@ def with_nan_places(signature: Signature, runner: Runner, rows: Tensors) -> Sign
     return Signature(inputs=inputs, outputs=signature.outputs)
 
 
-def _finite(rows: Tensors) -> Tensors:
-    return {name: np.nan_to_num(array) if array.dtype.kind == "f" else array for name, array in rows.items()}
+def _finite_row(rows: Tensors) -> Tensors:
+    row: Tensors = {}
+    for name, array in slice_rows(rows, 0, 1).items():
+        row[name] = np.nan_to_num(array) if array.dtype.kind == "f" else array
+    return row
 
 
 def _answers_nan(runner: Runner, row: Tensors, spec: TensorSpec) -> bool:
@@ -162,7 +166,7 @@ def _first_rows(inputs: tuple[TensorSpec, ...], samples: Samples, predictor: Pre
     # Whether NaN has a place is not known yet, and the outputs are what these rows are to tell.
     lenient = tuple(msgspec.structs.replace(spec, nan=True) for spec in inputs)
     signature = Signature(inputs=lenient, outputs=lenient)
-    return _finite(to_tensors(samples[:PROBE_ROWS_MAX], signature, columns=predictor.feature_names))
+    return to_tensors(samples[:PROBE_ROWS_MAX], signature, columns=predictor.feature_names)
 
 
 def _neutral_row(inputs: tuple[TensorSpec, ...], predictor: Predictor) -> Tensors:

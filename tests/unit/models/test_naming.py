@@ -1,7 +1,7 @@
 import pytest
 
 from penstock.core.errors import InvalidInput
-from penstock.models.registry.naming import Reference, check_alias, check_model_name
+from penstock.models.naming import Reference, check_alias, check_model_name
 
 
 @pytest.mark.parametrize("name", ["late", "0", "a.b_c-d", "x" * 128])

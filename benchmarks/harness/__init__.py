@@ -1,0 +1,1 @@
+"""What every benchmark shares: cores, processes, the load generator, environments of peers, the report."""

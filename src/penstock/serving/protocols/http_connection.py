@@ -1,0 +1,357 @@
+"""One HTTP/1.1 connection: bytes to requests, answers to bytes.
+
+httptools (llhttp) parses; what is decided here is what a server must decide: what is refused before it is
+read, in which order pipelined requests are answered, when a slow or silent client is let go, and that a
+client that never reads its answers holds up nobody but itself. Sources: RFC 9110, RFC 9112.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+from email.utils import format_datetime
+from http import HTTPStatus
+from typing import Protocol, cast
+
+import httptools
+import msgspec
+
+from penstock.core.clock import Clock
+
+__all__ = ["ConnectionLimits", "DateLine", "HttpConnection", "HttpHandler", "HttpRequest", "ResponseHead"]
+
+PIPELINED_REQUESTS_MAX = 8
+HEADERS_MAX = 128
+LINGER_S = 5.0
+LINGER_BYTES_MAX = 256 * 1024 * 1024
+
+
+class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client may take.
+
+    `receive_timeout_s` is the time to send a request, and to read an answer; `keep_alive_s` the time to be
+    idle between two requests.
+    """
+
+    head_bytes_max: int
+    body_bytes_max: int
+    receive_timeout_s: float
+    keep_alive_s: float
+
+
+class HttpRequest:
+    """A request that was received whole. It is answered exactly once, with `respond`."""
+
+    __slots__ = ("arrived_s", "body", "connection", "headers", "keep_alive", "method", "on_abandoned", "target")
+
+    def __init__(  # noqa: PLR0913, PLR0917 - made once a request, on the hot path
+        self,
+        connection: "HttpConnection",
+        method: bytes,
+        target: bytes,
+        headers: dict[bytes, bytes],
+        body: bytes,
+        arrived_s: float,
+        keep_alive: bool,
+    ) -> None:
+        self.connection = connection
+        self.method = method
+        self.target = target
+        """The path and query as they were sent."""
+        self.headers = headers
+        """By names in lower case; of a name that came twice, the last one."""
+        self.body = body
+        self.arrived_s = arrived_s
+        """When its first byte came, in monotonic seconds."""
+        self.keep_alive = keep_alive
+        self.on_abandoned: Callable[[], object] | None = None
+        """Called when the client hangs up before it was answered."""
+
+    def respond(self, head: bytes, body: bytes) -> None:
+        """Sends the answer: `head` from `ResponseHead.build`, and the body."""
+        self.connection.send_answer(self, head, body)
+
+
+class HttpHandler(Protocol):
+    """What answers requests."""
+
+    def handle(self, request: HttpRequest) -> None:
+        """Answers the request, now or later. Never raises."""
+        ...
+
+    def refusal(self, status: int, message: str) -> bytes:
+        """The body of an answer to what is no request that could be handled."""
+        ...
+
+
+class DateLine:
+    """The Date header, which every answer has to have; written anew once a second, not once an answer."""
+
+    __slots__ = ("line",)
+
+    def __init__(self, now: datetime) -> None:
+        self.line = b""
+        self.set(now)
+
+    def set(self, now: datetime) -> None:
+        self.line = f"date: {format_datetime(now, usegmt=True)}\r\n".encode()
+
+
+class ResponseHead:
+    """Builds heads of answers: a status line and headers up to the value of Content-Length."""
+
+    @staticmethod
+    def build(status: int, content_type: str, further: tuple[tuple[str, str], ...] = ()) -> bytes:
+        """The head, to which the body's length is added when it is sent."""
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"content-type: {content_type}"]
+        lines += [f"{name}: {value}" for name, value in further]
+        return ("\r\n".join(lines) + "\r\n").encode("latin-1")
+
+
+_JSON = "application/json"
+
+
+class HttpConnection(asyncio.Protocol):
+    """The protocol object of one connection. `on_closed` is told when it is gone."""
+
+    __slots__ = (
+        "_active", "_body", "_body_bytes", "_date", "_discarded_bytes", "_handler", "_head_bytes", "_headers",
+        "_idle_since_s", "_leaving", "_limits", "_linger_since_s", "_monotonic", "_on_closed", "_parser",
+        "_pipelined", "_reading_paused", "_started_s", "_target", "_transport", "_write_paused_since_s",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        handler: HttpHandler,
+        limits: ConnectionLimits,
+        clock: Clock,
+        date: DateLine,
+        on_closed: "Callable[[HttpConnection], object]",
+    ) -> None:
+        self._handler = handler
+        self._limits = limits
+        self._monotonic = clock.monotonic
+        self._date = date
+        self._on_closed = on_closed
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport
+        self._active: HttpRequest | None = None
+        self._pipelined: deque[HttpRequest] = deque()
+        self._started_s: float | None = None
+        """When the request being received began; None between requests."""
+        self._head_bytes = 0
+        """Bytes of the head being received so far; -1 once it is complete."""
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._idle_since_s = self._monotonic()
+        self._leaving = False
+        self._linger_since_s: float | None = None
+        self._discarded_bytes = 0
+        self._reading_paused = False
+        self._write_paused_since_s: float | None = None
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._on_closed(self)
+        self._pipelined.clear()
+        active, self._active = self._active, None
+        if active is not None and active.on_abandoned is not None:
+            active.on_abandoned()
+
+    def eof_received(self) -> bool:
+        """Ends the connection: a client that closes its side has hung up.
+
+        It might also have closed one direction only and wait for its answer. HTTP clients do not, and work
+        for those that are gone is what a server under pressure can least afford.
+        """
+        return False
+
+    def data_received(self, data: bytes) -> None:
+        if self._linger_since_s is not None:
+            self._discard(data)
+            return
+        if self._started_s is not None and self._head_bytes >= 0:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # The request was handed on already, and a server may ignore an offer to speak something else.
+            # What follows on this connection is not for us, so it ends with that answer.
+            self.leave()
+        except httptools.HttpParserError as error:
+            self._refuse(400, f"this is not HTTP/1.1: {error}")
+        if self._head_bytes > self._limits.head_bytes_max:
+            self._refuse(431, f"the request's head passes the limit of {self._limits.head_bytes_max} bytes")
+
+    def pause_writing(self) -> None:
+        self._write_paused_since_s = self._monotonic()
+        self._pause_reading()
+
+    def resume_writing(self) -> None:
+        self._write_paused_since_s = None
+        self._resume_reading()
+
+    # httptools' callbacks. What they raise would break the parser, so they refuse instead.
+
+    def on_message_begin(self) -> None:
+        self._started_s = self._monotonic()
+        self._head_bytes = 0
+        self._target = b""
+        self._headers = {}
+        self._body = []
+        self._body_bytes = 0
+
+    def on_url(self, target: bytes) -> None:
+        self._target += target
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head_bytes < 0:
+            return  # a trailer: what comes after the body must not pass for what was decided before it
+        if len(self._headers) >= HEADERS_MAX:
+            self._refuse(431, f"the request has more than {HEADERS_MAX} headers")
+            return
+        self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = -1
+        length = self._headers.get(b"content-length")
+        if length is not None and int(length) > self._limits.body_bytes_max:
+            self._refuse_body()
+        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and self._linger_since_s is None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, part: bytes) -> None:
+        self._body_bytes += len(part)
+        if self._body_bytes > self._limits.body_bytes_max:
+            self._body.clear()
+            self._refuse_body()
+        else:
+            self._body.append(part)
+
+    def on_message_complete(self) -> None:
+        if self._linger_since_s is not None or self._started_s is None:
+            return
+        if b"host" not in self._headers and self._parser.get_http_version() == "1.1":
+            self._refuse(400, "the request has no Host header")
+            return
+        body = self._body
+        request = HttpRequest(
+            self,
+            self._parser.get_method(),
+            self._target,
+            self._headers,
+            body[0] if len(body) == 1 else b"".join(body),
+            self._started_s,
+            self._parser.should_keep_alive(),
+        )
+        self._started_s = None
+        self._body = []
+        if self._active is not None:
+            self._pipelined.append(request)
+            if len(self._pipelined) >= PIPELINED_REQUESTS_MAX:
+                self._pause_reading()
+            return
+        self._active = request
+        self._handler.handle(request)
+
+    # Answering
+
+    def send_answer(self, request: HttpRequest, head: bytes, body: bytes) -> None:
+        """Sends the answer to the request that is being handled; one that was abandoned goes nowhere."""
+        if request is not self._active:
+            return
+        self._active = None
+        length = b"content-length: %d\r\n" % len(body)
+        if request.method == b"HEAD":
+            body = b""
+        if self._leaving or not request.keep_alive:
+            self._transport.write(b"%b%b%bconnection: close\r\n\r\n%b" % (head, self._date.line, length, body))
+            self._transport.close()
+            return
+        self._transport.write(b"%b%b%b\r\n%b" % (head, self._date.line, length, body))
+        self._idle_since_s = self._monotonic()
+        if self._pipelined:
+            self._next()
+
+    def leave(self) -> None:
+        """Closes once what was received is answered; at once where nothing is."""
+        self._leaving = True
+        if self._active is None and not self._pipelined:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Closes at once."""
+        self._transport.abort()
+
+    def check(self, now_s: float) -> None:
+        """Lets go of a client that is too slow, or idle for too long."""
+        limits = self._limits
+        if self._linger_since_s is not None:
+            if now_s - self._linger_since_s > LINGER_S:
+                self.abort()
+        elif self._write_paused_since_s is not None:
+            if now_s - self._write_paused_since_s > limits.receive_timeout_s:
+                self.abort()
+        elif self._started_s is not None:
+            if now_s - self._started_s > limits.receive_timeout_s:
+                self._refuse(408, f"the request did not arrive within {limits.receive_timeout_s:g} s")
+        elif self._active is None and not self._pipelined and now_s - self._idle_since_s > limits.keep_alive_s:
+            self._transport.close()
+
+    def _next(self) -> None:
+        """Handles the next pipelined request. Nests at most as deep as there may be such."""
+        self._active = self._pipelined.popleft()
+        self._resume_reading()
+        self._handler.handle(self._active)
+
+    def _refuse_body(self) -> None:
+        self._refuse(
+            413,
+            f"the body passes the limit of {self._limits.body_bytes_max} bytes; "
+            "send fewer rows at once, or raise server.body_bytes_max",
+        )
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answers what is no whole request and ends the connection.
+
+        Closing while the client still sends would reset the connection, and the client might never see the
+        answer; so what comes is read and thrown away for a moment first.
+        """
+        if self._linger_since_s is not None or self._transport.is_closing():
+            return
+        self._linger_since_s = self._monotonic()
+        self._started_s = None
+        self._head_bytes = 0
+        if self._active is None:
+            body = self._handler.refusal(status, message)
+            head = ResponseHead.build(status, _JSON, (("connection", "close"),))
+            self._transport.write(
+                b"%b%bcontent-length: %d\r\n\r\n%b" % (head, self._date.line, len(body), body)
+            )
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+        else:
+            # A request before it is still being answered; what follows it is not worth more than that.
+            self.leave()
+
+    def _discard(self, data: bytes) -> None:
+        self._discarded_bytes += len(data)
+        if self._discarded_bytes > LINGER_BYTES_MAX:
+            self.abort()
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused and not self._transport.is_closing():
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        may = self._write_paused_since_s is None and len(self._pipelined) < PIPELINED_REQUESTS_MAX
+        if self._reading_paused and may and not self._transport.is_closing():
+            self._reading_paused = False
+            self._transport.resume_reading()

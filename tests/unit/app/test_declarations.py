@@ -1,0 +1,68 @@
+import pytest
+
+from penstock import App, Objective, Signature
+from penstock.app.declarations import CallableDeclaration, ModelDeclaration
+from penstock.core.errors import ConfigurationError
+
+SIGNATURE = Signature.of(inputs={"x": "FP32[-1]"}, outputs={"y": "FP32[-1]"})
+
+
+def test_declarations_in_their_order() -> None:
+    app = App("demo")
+    first = app.model("a", alias="canary", objective=Objective(latency_ms=5), batch_rows_max=8)
+    second = app.model("b", version=3)
+
+    @app.callable("c", signature=SIGNATURE)
+    def target(inputs: object) -> object:
+        return inputs
+
+    assert app.declarations[:2] == (first, second)
+    third = app.declarations[2]
+    assert isinstance(third, CallableDeclaration)
+    assert third.target is target  # the decorator gives back what it got
+    assert (third.name, third.signature, third.batch_rows_max) == ("c", SIGNATURE, None)
+    assert first == ModelDeclaration(
+        name="a", alias="canary", version=None, objective=Objective(latency_ms=5), batch_rows_max=8
+    )
+    assert (second.alias, second.version, second.objective) == ("champion", 3, Objective())
+    assert App("empty").declarations == ()
+
+
+def test_a_name_stands_once() -> None:
+    app = App("demo")
+    app.model("a")
+    with pytest.raises(ConfigurationError, match="app 'demo' declares model 'a' twice"):
+        app.model("a", alias="canary")
+    with pytest.raises(ConfigurationError, match="twice"):
+        app.callable("a", signature=SIGNATURE)(lambda inputs: inputs)
+    assert len(app.declarations) == 1
+
+
+@pytest.mark.parametrize("rows", [0, -1])
+def test_a_bound_that_bounds_nothing(rows: int) -> None:
+    app = App("demo")
+    with pytest.raises(ConfigurationError, match=f"batch_rows_max is {rows}"):
+        app.model("a", batch_rows_max=rows)
+    assert app.declarations == ()
+    assert app.model("a", batch_rows_max=1).batch_rows_max == 1
+
+
+@pytest.mark.parametrize(
+    "promised",
+    [
+        {"latency_ms": 0},
+        {"latency_ms": -5},
+        {"latency_ms": float("nan")},
+        {"availability": 0},
+        {"availability": 1},
+        {"availability": float("nan")},
+    ],
+)
+def test_objectives_that_cannot_be_kept(promised: dict[str, float]) -> None:
+    with pytest.raises(ConfigurationError, match="objective"):
+        Objective(**promised)
+
+
+def test_objectives() -> None:
+    assert (Objective().latency_ms, Objective().availability) == (100.0, 0.999)
+    assert Objective(latency_ms=0.5, availability=0.9) == Objective(latency_ms=0.5, availability=0.9)

@@ -1,0 +1,198 @@
+"""App files: found, imported, or refused with the line that is wrong."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from penstock.app.loading import MODULE_NAME, CallableModel, file_version, load_app, load_callable
+from penstock.core.errors import ConfigurationError, InvalidInput, ModelFailed
+
+HEAD = """\
+import numpy as np
+import penstock
+app = penstock.App("first")
+signature = penstock.Signature.of(inputs={"x": "FP32[-1]"}, outputs={"y": "FP32[-1]", "s": "STRING[-1]"})
+"""
+
+
+@pytest.fixture(autouse=True)
+def _imports_are_forgotten() -> Iterator[None]:
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
+    sys.modules.pop(MODULE_NAME, None)
+
+
+def write(folder: Path, text: str, name: str = "app.py") -> str:
+    file = folder / name
+    file.write_text(text, encoding="utf-8")
+    return str(file)
+
+
+def test_the_app_and_its_file(tmp_path: Path) -> None:
+    file = write(tmp_path, HEAD + 'app.model("m")\n')
+    app, path = load_app(file)
+    assert (app.name, path) == ("first", Path(file))
+    assert [declared.name for declared in app.declarations] == ["m"]
+
+
+def test_one_of_several_is_named(tmp_path: Path) -> None:
+    file = write(tmp_path, HEAD + 'other = penstock.App("second")\n')
+    assert load_app(f"{file}:other")[0].name == "second"
+    assert load_app(f"{file}:app")[0].name == "first"
+    with pytest.raises(ConfigurationError, match="has 2 Apps: app, other") as raised:
+        load_app(file)
+    assert raised.value.hint == f"name one: {file}:app"
+    with pytest.raises(ConfigurationError, match="no App named 'missing'") as raised:
+        load_app(f"{file}:missing")
+    assert raised.value.hint == "it has app, other"
+    with pytest.raises(ConfigurationError, match="no App named 'signature'"):
+        load_app(f"{file}:signature")
+
+
+def test_modules_beside_it_can_be_imported(tmp_path: Path) -> None:
+    write(tmp_path, "NAME = 'from beside'\n", "beside_the_app_file.py")
+    file = write(tmp_path, "import penstock\nfrom beside_the_app_file import NAME\napp = penstock.App(NAME)\n")
+    assert load_app(file)[0].name == "from beside"
+
+
+def test_a_colon_in_a_path_is_no_name(tmp_path: Path) -> None:
+    folder = tmp_path / "a:b"
+    folder.mkdir()
+    assert load_app(write(folder, HEAD))[0].name == "first"
+    with pytest.raises(ConfigurationError, match="no such file"):
+        load_app(f"{folder}:app")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import penstock\n\n\nraise ValueError('no')\n", "raised at line 4: ValueError: no"),
+        ("import penstock\n\ndef f():\n    return 1 / 0\n\nf()\n", "raised at line 4: ZeroDivisionError"),
+        ("import penstock\napp = = 5\n", "raised at line 2: SyntaxError"),
+        ("import penstock\n\tapp = 5\n", "raised at line 2: IndentationError"),
+        ("import penstock\nimport no_such_module_at_all\n", "raised at line 2: ModuleNotFoundError"),
+        ('import penstock\nimport json\njson.loads("{")\n', "raised at line 3: JSONDecodeError"),
+        (HEAD + 'app.model("m")\napp.model("m")\n', "raised at line 6: ConfigurationError"),
+        ("x = 5\n", "has no App in it"),
+        ("", "has no App in it"),
+        ("import penstock\napp = penstock.App\n", "has no App in it"),
+    ],
+)
+def test_what_is_wrong_in_it_is_said(tmp_path: Path, text: str, said: str) -> None:
+    file = write(tmp_path, text)
+    with pytest.raises(ConfigurationError) as raised:
+        load_app(file)
+    assert str(raised.value).removeprefix("app file ").startswith(file)
+    assert said in str(raised.value)
+
+
+def test_files_that_are_no_app_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no such file"):
+        load_app(str(tmp_path / "none.py"))
+    with pytest.raises(ConfigurationError, match="no such file"):
+        load_app(str(tmp_path))
+    with pytest.raises(ConfigurationError, match="is not a Python file") as raised:
+        load_app(write(tmp_path, HEAD, "app.txt"))
+    assert raised.value.hint == "its name has to end in .py"
+    (tmp_path / "latin.py").write_bytes(b"x = '\xe9'\n")
+    with pytest.raises(ConfigurationError, match="SyntaxError"):
+        load_app(str(tmp_path / "latin.py"))
+    (tmp_path / "null.py").write_bytes(b"x = '\0'\n")
+    with pytest.raises(ConfigurationError, match="null bytes"):
+        load_app(str(tmp_path / "null.py"))
+
+
+def test_the_version_is_what_is_in_the_file(tmp_path: Path) -> None:
+    first = file_version(Path(write(tmp_path, HEAD)))
+    assert first == file_version(Path(write(tmp_path, HEAD, "same.py")))
+    assert first != file_version(Path(write(tmp_path, HEAD + "\n", "other.py")))
+    assert len(first) == 12
+
+
+# Callables
+
+
+def callable_model(folder: Path, body: str) -> CallableModel:
+    declaration = '@app.callable("m", signature=signature)\n'
+    return load_callable(file=write(folder, HEAD + declaration + body), app="first", model="m")
+
+
+def function(folder: Path, returned: str) -> CallableModel:
+    return callable_model(folder, f"def m(inputs):\n    return {returned}\n")
+
+
+X = {"x": np.array([1, 2], "<f4")}
+
+
+def test_a_function(tmp_path: Path) -> None:
+    """Numpy computes wider than declared; what fits the kind is cast."""
+    model = function(tmp_path, '{"y": inputs["x"].astype("f8") + 1, "s": ["a", "b"]}')
+    outputs = model.run(X)
+    assert list(outputs) == ["y", "s"]
+    assert (outputs["y"].dtype, outputs["y"].tolist()) == (np.dtype("<f4"), [2.0, 3.0])
+    assert (outputs["s"].dtype, outputs["s"].tolist()) == (np.dtype(object), ["a", "b"])
+    assert [spec.name for spec in model.signature.inputs] == ["x"]
+
+
+def test_a_class_is_made_once(tmp_path: Path) -> None:
+    body = (
+        "class Model:\n"
+        "    def __init__(self): self.calls = 0\n"
+        "    def __call__(self, inputs):\n"
+        "        self.calls += 1\n"
+        '        return {"y": inputs["x"] * 0 + self.calls, "s": ["a", "b"]}\n'
+    )
+    model = callable_model(tmp_path, body)
+    assert [model.run(X)["y"].tolist() for _ in range(2)] == [[1, 1], [2, 2]]
+    with pytest.raises(ModelFailed, match="instances of Model cannot be called"):
+        callable_model(tmp_path, "class Model: pass\n")
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ("None", "returned NoneType, not a dict"),
+        ('[inputs["x"]]', "returned list, not a dict"),
+        ('{"y": inputs["x"]}', "its outputs do not match the model's: missing ['s']"),
+        ('{"y": inputs["x"], "s": ["a", "b"], "t": 1}', "unknown ['t']"),
+        ('{"y": inputs["x"] * 1j, "s": ["a", "b"]}', "Cannot cast"),
+        ('{"y": ["a", "b"], "s": ["a", "b"]}', "Cannot cast"),
+        ('{"y": [[1.0], [2.0, 3.0]], "s": ["a", "b"]}', "inhomogeneous"),
+        ('{"y": inputs["x"].reshape(1, 1, 2), "s": ["a", "b"]}', "output 'y': expected shape [-1]"),
+        ('{"y": inputs["x"], "s": ["a"]}', "output 's' has 1 rows"),
+        (
+            '{"y": inputs["x"] * float("nan"), "s": ["a", "b"]}',
+            "output 'y', row 0: the model has no place for nan",
+        ),
+        ('{"y": inputs["x"][:0], "s": ["a", "b"]}', "output 'y' has zero rows"),
+        ('{"y": 5.0, "s": "a"}', "output 'y': expected shape [-1], got []"),
+        ('{"y": inputs["x"], "s": [1.5, 2.5]}', "output 's': 1.5 is not of type str"),
+        ('{"y": inputs["x"], "s": [b"a", b"b"]}', "output 's': b'a' is not of type str"),
+        ('{"y": inputs["x"], "s": np.array(["a", None], dtype=object)}', "output 's': None is not of type str"),
+    ],
+)
+def test_answers_against_the_signature(tmp_path: Path, returned: str, said: str) -> None:
+    with pytest.raises(ModelFailed) as raised:
+        function(tmp_path, returned).run(X)
+    assert said in str(raised.value)
+    assert "'m'" in str(raised.value)
+
+
+def test_what_it_raises_is_its_own(tmp_path: Path) -> None:
+    body = "def m(inputs):\n    raise penstock.InvalidInput('bad', where='x')\n"
+    with pytest.raises(InvalidInput, match="bad"):
+        callable_model(tmp_path, body).run(X)
+
+
+@pytest.mark.parametrize("named", [{"app": "first", "model": "other"}, {"app": "other", "model": "m"}])
+def test_a_declaration_that_is_gone(tmp_path: Path, named: dict[str, Any]) -> None:
+    file = write(
+        tmp_path, HEAD + '@app.callable("m", signature=signature)\ndef m(inputs): ...\napp.model("other")\n'
+    )
+    with pytest.raises(ConfigurationError, match="any more"):
+        load_callable(file=file, **named)

@@ -1,0 +1,46 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.serving.batching.batch_limit import BatchLimit
+from penstock.serving.batching.service_model import ServiceModel
+
+
+def learned(fixed_s: float, per_row_s: float) -> ServiceModel:
+    service = ServiceModel()
+    for rows in (1, 2, 4, 8, 16, 32):
+        service.observe(rows, fixed_s + per_row_s * rows)
+    return service
+
+
+def test_half_the_objective_bounds_a_run() -> None:
+    limit = BatchLimit(objective_s=0.1, rows_max=1000, service=learned(0.01, 0.001))
+    assert limit.rows() in (39, 40)  # 10 ms + n · 1 ms ≤ 50 ms
+    assert BatchLimit(objective_s=0.1, rows_max=7, service=learned(0.01, 0.001)).rows() == 7
+
+
+def test_at_least_one_row() -> None:
+    assert BatchLimit(objective_s=0.01, rows_max=1000, service=learned(1.0, 0.001)).rows() == 1
+    assert BatchLimit(objective_s=0.01, rows_max=1000, service=learned(0.0, 1.0)).rows() == 1
+    limit = BatchLimit(objective_s=1.0, rows_max=10, service=ServiceModel())
+    for _ in range(100):
+        limit.observe(2.0)
+    assert limit.rows() == 1
+
+
+def test_nothing_known_allows_all() -> None:
+    assert BatchLimit(objective_s=0.1, rows_max=1000, service=ServiceModel()).rows() == 1000
+
+
+@given(st.integers(1, 2000), st.lists(st.floats(0, 2)))
+def test_additive_increase_multiplicative_decrease(rows_max: int, slowest: list[float]) -> None:
+    limit = BatchLimit(objective_s=1.0, rows_max=rows_max, service=ServiceModel())
+    cap = float(rows_max)
+    for slowest_s in slowest:
+        limit.observe(slowest_s)
+        cap = max(1.0, 0.9 * cap) if slowest_s > 1.0 else min(rows_max, cap + 1)
+        assert limit.rows() == max(1, int(cap))
+    statistics = limit.statistics()
+    assert statistics.cap_rows == pytest.approx(cap)
+    assert statistics.missed == sum(slowest_s > 1.0 for slowest_s in slowest)
+    assert statistics.rows == limit.rows()

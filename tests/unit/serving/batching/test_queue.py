@@ -1,0 +1,123 @@
+from dataclasses import dataclass
+
+import pytest
+
+from penstock.serving.batching.queue import BatchQueue, ShapeKey
+
+
+@dataclass(eq=False)
+class Waiting:
+    name: str
+    rows: int = 1
+    size_bytes: int = 10
+    arrived_s: float = 0.0
+    deadline_s: float = 100.0
+    shape_key: ShapeKey = ()
+    abandoned: bool = False
+
+
+def filled(*requests: Waiting, rows_max: int = 1000, bytes_max: int = 10_000) -> BatchQueue[Waiting]:
+    queue: BatchQueue[Waiting] = BatchQueue(rows_max=rows_max, bytes_max=bytes_max)
+    for request in requests:
+        assert queue.offer(request)
+    return queue
+
+
+def names(requests: list[Waiting]) -> str:
+    return "".join(request.name for request in requests)
+
+
+def test_empty() -> None:
+    queue = filled()
+    assert queue.oldest() is None
+    assert queue.take(0.0, 10) == ([], [])
+    assert queue.take_expired(1e9) == []
+    assert queue.first_deadline_s() == float("inf")
+    assert len(queue) == queue.rows == 0
+
+
+def test_bounds_in_rows_and_bytes() -> None:
+    queue = filled(Waiting("a", rows=6), rows_max=10)
+    assert not queue.offer(Waiting("b", rows=5))
+    assert queue.offer(Waiting("c", rows=4))
+    assert not queue.offer(Waiting("d", rows=1))
+    assert queue.statistics().refused == 2
+    queue = filled(Waiting("a", size_bytes=60), bytes_max=100)
+    assert not queue.offer(Waiting("b", size_bytes=41))
+    assert queue.offer(Waiting("c", size_bytes=40))
+    assert (queue.statistics().size_bytes, queue.rows, len(queue)) == (100, 2, 2)
+
+
+def test_an_empty_queue_takes_any_request() -> None:
+    queue = filled(Waiting("a", rows=99, size_bytes=10**9), rows_max=10, bytes_max=10)
+    assert not queue.offer(Waiting("b"))
+    batch, _ = queue.take(0.0, 10)
+    assert names(batch) == "a"
+    assert queue.offer(Waiting("b"))
+
+
+def test_first_come_first_served_up_to_the_limit() -> None:
+    queue = filled(*(Waiting(name, rows=3, arrived_s=place) for place, name in enumerate("abcd")))
+    assert names(queue.take(0.0, 7)[0]) == "ab"
+    assert names(queue.take(0.0, 2)[0]) == "c"  # one request always goes
+    assert names(queue.take(0.0, 100)[0]) == "d"
+
+
+def test_a_large_request_is_not_overtaken() -> None:
+    queue = filled(Waiting("a", rows=2), Waiting("b", rows=9), Waiting("c", rows=1))
+    assert names(queue.take(0.0, 4)[0]) == "a"
+    assert names(queue.take(0.0, 4)[0]) == "b"
+
+
+def test_shapes_run_apart_and_the_oldest_goes_first() -> None:
+    wide, narrow = ((4,),), ((2,),)
+    queue = filled(
+        Waiting("a", shape_key=wide, arrived_s=1),
+        Waiting("b", shape_key=narrow, arrived_s=2),
+        Waiting("c", shape_key=wide, arrived_s=3),
+        Waiting("d", shape_key=narrow, arrived_s=0.5),  # came earlier, but stands behind b
+    )
+    assert [names(queue.take(5.0, 10)[0]) for _ in range(2)] == ["ac", "bd"]
+
+
+def test_expired_and_abandoned_requests_do_not_run() -> None:
+    queue = filled(
+        Waiting("a", deadline_s=5.0),
+        Waiting("b", deadline_s=5.1),
+        Waiting("c", abandoned=True),
+        Waiting("d", deadline_s=1.0, abandoned=True),
+        Waiting("e", deadline_s=9.0),
+    )
+    batch, expired = queue.take(5.0, 10)
+    assert (names(batch), names(expired)) == ("be", "a")
+    assert queue.statistics().expired == 1
+    assert (len(queue), queue.rows, queue.statistics().size_bytes) == (0, 0, 0)
+
+
+def test_a_shape_of_which_nothing_is_left_gives_way() -> None:
+    queue = filled(
+        Waiting("a", shape_key=((1,),), abandoned=True), Waiting("b", shape_key=((2,),), arrived_s=1)
+    )
+    assert names(queue.take(5.0, 10)[0]) == "b"
+
+
+def test_expiry_while_nothing_is_taken() -> None:
+    queue = filled(
+        Waiting("a", deadline_s=2.0, shape_key=((1,),)),
+        Waiting("b", deadline_s=9.0),
+        Waiting("c", deadline_s=3.0),
+        Waiting("d", deadline_s=3.0, abandoned=True),
+    )
+    assert queue.first_deadline_s() == 2.0
+    assert sorted(names(queue.take_expired(3.0))) == ["a", "c"]
+    assert queue.first_deadline_s() == 9.0
+    oldest = queue.oldest()
+    assert oldest is not None
+    assert oldest.name == "b"
+    assert names(queue.take_expired(9.0)) == "b"
+    assert queue.oldest() is None
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_a_batch_is_never_empty_for_want_of_a_limit(limit: int) -> None:
+    assert names(filled(Waiting("a"), Waiting("b")).take(0.0, limit)[0]) == "a"
