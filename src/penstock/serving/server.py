@@ -64,7 +64,7 @@ class HttpServer:
             self._socket = socket.create_server(
                 (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=BACKLOG
             )
-        except (OSError, OverflowError, UnicodeError) as error:
+        except (OSError, OverflowError) as error:
             raise ConfigurationError(_address_problem(host, port, error), hint=_address_hint(error)) from error
 
     async def start(self) -> None:
@@ -145,4 +145,8 @@ def _address_problem(host: str, port: int, error: Exception) -> str:
 def _address_hint(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.EACCES:
         return "ports under 1024 need rights; take a higher one"
+    if isinstance(error, socket.gaierror) or (
+        isinstance(error, OSError) and error.errno == errno.EADDRNOTAVAIL
+    ):
+        return "the host is not an address of this machine; try --host 127.0.0.1, or 0.0.0.0 for all of them"
     return "take another with --port, or --port 0 for a free one"

@@ -13,7 +13,7 @@ HEAVY = {
     "sklearn",
     "xgboost",
 }
-MODULES = "formats, inference, native, onnx_io, onnx_signature, samples, compilation"
+MODULES = "formats, native, signature_inference, onnx_io, onnx_signature, samples, compilation"
 
 
 def test_importing_models_imports_no_library_that_only_some_need():

@@ -4,7 +4,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -52,6 +52,8 @@ def test_a_measure_stands_once() -> None:
         metrics.counter("requests_total", "Requests.", version="1", model="a")
 
 
+@example(one='"', other="\n")
+@example(one="\\n", other="\\")
 @given(texts, texts)
 def test_label_values_are_escaped(one: str, other: str) -> None:
     metrics = MetricSet()
@@ -59,6 +61,8 @@ def test_label_values_are_escaped(one: str, other: str) -> None:
     assert read(metrics) == {("c_total", frozenset({("one", one), ("other", other)})): 3}
 
 
+@example("\n")
+@example("\\n")
 @given(texts)
 def test_help_is_escaped(text: str) -> None:
     metrics = MetricSet()
