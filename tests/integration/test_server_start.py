@@ -46,8 +46,9 @@ def test_a_port_in_use(pushed: CommandLine) -> None:
         (("--host", "no.such.host.invalid", "--port", "0"), "no.such.host.invalid"),
         (("--host", "not an address", "--port", "0"), "not an address"),
         (("--host", "::ffff:x", "--port", "0"), "::ffff:x"),
+        (("--host", "x" * 70, "--port", "0"), "x" * 70),
     ],
-    ids=lambda value: value[1] if isinstance(value, tuple) else "",
+    ids=lambda value: value[1][:20] if isinstance(value, tuple) else "",
 )
 def test_an_address_that_is_not_ours(pushed: CommandLine, options: tuple[str, ...], said: str) -> None:
     assert said in says(pushed, LATE, *options)
