@@ -48,7 +48,7 @@ def infer_signature(predictor: Predictor, samples: "Samples | None" = None) -> S
     inputs = _inputs(predictor, samples)
     rows = _neutral_row(inputs, predictor) if samples is None else _first_rows(inputs, samples, predictor)
     # NaN in the samples is for `to_tensors` to refuse, which says where: here the row has to be answered.
-    outputs = _outputs(predictor, inputs, _finite(slice_rows(rows, 0, 1)))
+    outputs = _outputs(predictor, inputs, _finite_row(rows))
     signature = Signature(inputs=inputs, outputs=outputs)
     return with_nan_places(signature, NativeModel(predictor, signature), rows)
 
