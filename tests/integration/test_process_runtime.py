@@ -33,6 +33,21 @@ def _workers_find_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", HERE)
 
 
+def names_in_shared_memory() -> set[str]:
+    return {path.name for path in SHARED_MEMORY.glob("penstock-*")} if SHARED_MEMORY.is_dir() else set()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_in_shared_memory() -> Iterator[None]:
+    """No test leaves a name there. (An arena of some other process may have one for a moment.)"""
+    before = names_in_shared_memory()
+    yield
+    until_s = time.monotonic() + BOUND_S
+    while left := names_in_shared_memory() - before:
+        assert time.monotonic() < until_s, f"shared memory is left: {left}"
+        time.sleep(0.01)
+
+
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
@@ -75,14 +90,6 @@ def wait_until_gone(pid: int) -> None:
         time.sleep(0.01)
 
 
-def check_shared_memory() -> None:
-    """Nothing is left there. (An arena of some other process may have its name for a moment.)"""
-    until_s = time.monotonic() + BOUND_S
-    while SHARED_MEMORY.is_dir() and list(SHARED_MEMORY.glob("penstock-*")):
-        assert time.monotonic() < until_s, "shared memory is left"
-        time.sleep(0.01)
-
-
 def test_a_model_in_a_process_of_its_own(start: Start) -> None:
     runtime = start("load_double")
     assert double(runtime, 1, 2) == [2, 4]
@@ -103,7 +110,6 @@ def test_close_ends_it_and_frees_everything(start: Start) -> None:
     runtime.close()
     assert not psutil.pid_exists(pid)
     assert psutil.Process().num_fds() == before
-    check_shared_memory()
 
 
 def test_tensors_of_every_kind_and_any_size(start: Start) -> None:
@@ -242,7 +248,6 @@ def test_a_model_that_does_not_load(start: Start, loader: str, kind: type[Pensto
         start(loader, start_timeout_s=0.5 if loader == "load_hanging" else BOUND_S)
     assert psutil.Process().num_fds() == before
     assert set(psutil.Process().children()) == children
-    check_shared_memory()
 
 
 PARENT = """
@@ -281,4 +286,3 @@ def test_a_worker_ends_with_a_parent_that_is_killed(busy: bool) -> None:
         parent.kill()
         parent.wait(BOUND_S)
         wait_until_gone(worker)
-    check_shared_memory()
