@@ -43,6 +43,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Open connections, busy or idle. One past it is refused with 503."""
     head_bytes_max: Count = 32 * 1024
     body_bytes_max: Count = 16 * 1024 * 1024
+    receiving_bytes_max: Count = 1024 * 1024 * 1024
+    """The bodies of all requests that are received and not answered yet; one past it is refused with 503."""
     receive_timeout_s: Seconds = 30.0
     """How long a client may take to send a request, or to read an answer."""
     keep_alive_s: Seconds = 120.0

@@ -14,6 +14,7 @@ from penstock.serving.protocols.http_connection import (
     DateLine,
     HttpConnection,
     HttpHandler,
+    ReceiveBudget,
     ResponseHead,
 )
 
@@ -34,6 +35,7 @@ class HttpServer:
         self._clock = clock
         self._connections: set[HttpConnection] = set()
         self._date = DateLine(clock.now())
+        self._budget = ReceiveBudget(settings.receiving_bytes_max)
         self._empty = asyncio.Event()
         self._empty.set()
         self._limits = ConnectionLimits(
@@ -44,6 +46,11 @@ class HttpServer:
         )
         self._refused = metrics.counter(
             "penstock_connections_refused_total", "Connections refused at the limit."
+        )
+        metrics.gauge(
+            "penstock_receiving_bytes",
+            "Bodies that are received and not answered.",
+            lambda: self._budget.used_bytes,
         )
         metrics.gauge("penstock_connections", "Open connections.", lambda: len(self._connections))
         self._socket: socket.socket | None = None
@@ -96,7 +103,9 @@ class HttpServer:
         if len(self._connections) >= self._settings.connections_max:
             self._refused.value += 1
             return _FullHouse(self._handler)
-        connection = HttpConnection(self._handler, self._limits, self._clock, self._date, self._closed)
+        connection = HttpConnection(
+            self._handler, self._limits, self._budget, self._clock, self._date, self._closed
+        )
         self._connections.add(connection)
         self._empty.clear()
         return connection

@@ -1,5 +1,6 @@
 """One connection, driven by hand: a fake transport, a fake clock, no sockets."""
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -9,10 +10,12 @@ from hypothesis import strategies as st
 from penstock.core.clock import ManualClock
 from penstock.serving.protocols.http_connection import (
     HEADERS_MAX,
+    PARSED_BYTES_MAX,
     PIPELINED_REQUESTS_MAX,
     ConnectionLimits,
     DateLine,
     HttpConnection,
+    ReceiveBudget,
     ResponseHead,
 )
 
@@ -72,7 +75,8 @@ class Rig:
         self.transport = Transport()
         self.gone = []
         date = DateLine(datetime(2013, 4, 1, tzinfo=UTC))
-        self.connection = HttpConnection(self.handler, limits, self.clock, date, self.gone.append)
+        self.budget = ReceiveBudget(1_000_000)
+        self.connection = HttpConnection(self.handler, limits, self.budget, self.clock, date, self.gone.append)
         self.connection.connection_made(self.transport)
 
     def feed(self, data):
@@ -129,7 +133,101 @@ def test_pipelined_requests_are_handled_one_after_the_other_and_reading_pauses()
     rig.requests[0].respond(HEAD_200, b"{}")
 
     assert len(rig.requests) == 2
+    for _ in range(PIPELINED_REQUESTS_MAX):
+        rig.requests[-1].respond(HEAD_200, b"{}")
+    assert len(rig.requests) == PIPELINED_REQUESTS_MAX + 1
     assert not rig.transport.reading_paused
+
+
+def test_a_pipeline_of_any_length_is_answered_and_never_held_parsed():
+    rig = Rig()
+    rig.feed(post(b"first"))
+
+    def handle_at_once(request):
+        rig.requests.append(request)
+        request.respond(HEAD_200, b"{}")
+
+    rig.handler.handle = handle_at_once
+    most_parsed = 0
+    count = 5000
+    for _ in range(count // 1000):
+        rig.feed(GET * 1000)
+        most_parsed = max(most_parsed, len(rig.connection._pipelined))
+    assert rig.transport.reading_paused
+    assert most_parsed <= PIPELINED_REQUESTS_MAX + PARSED_BYTES_MAX // len(GET) + 1
+
+    rig.requests[0].respond(HEAD_200, b"{}")
+
+    assert rig.transport.written.count(b"HTTP/1.1 200") == count + 1
+    assert not rig.transport.reading_paused
+    rig.feed(GET)
+    assert len(rig.requests) == count + 2
+
+
+def test_what_was_received_before_the_end_is_answered():
+    rig = Rig()
+    rig.feed(post(b"1") + post(b"2") + post(b"3"))
+    rig.connection.leave()
+    for number in range(3):
+        assert not rig.transport.closed
+        rig.requests[number].respond(HEAD_200, b"{}")
+    assert rig.transport.written.count(b"HTTP/1.1 200") == 3
+    assert rig.transport.written.count(b"connection: close") == 1
+    assert rig.transport.closed
+
+
+def test_what_was_received_before_nonsense_is_answered_first():
+    rig = Rig()
+    rig.feed(post(b"1") + post(b"2") + b"nonsense\r\n\r\n")
+    rig.clock.advance(20)
+    rig.connection.check(rig.clock.monotonic())
+    assert not rig.transport.closed, "its first request is still being worked on"
+    rig.requests[0].respond(HEAD_200, b"{}")
+    rig.requests[1].respond(HEAD_200, b"{}")
+    assert re.findall(rb"HTTP/1.1 (\d+)", rig.transport.written) == [b"200", b"200", b"400"]
+    assert rig.transport.eof
+
+
+def test_trailers_and_chunk_extensions_are_bounded():
+    for flood in (b"1\r\nx\r\n0\r\nlate: ", b"1;"):
+        rig = Rig()
+        rig.feed(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n" + flood)
+        for _ in range(20):
+            rig.feed(b"x" * 100)
+        assert rig.transport.written.startswith(b"HTTP/1.1 431")
+
+
+def test_small_chunks_make_one_body():
+    rig = Rig()
+    rig.feed(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+    for _ in range(50):
+        rig.feed(b"2\r\nab\r\n")
+    rig.feed(b"0\r\n\r\n")
+    assert rig.requests[0].body == b"ab" * 50
+    assert isinstance(rig.requests[0].body, bytes)
+
+
+def test_bodies_of_all_connections_have_a_bound_and_are_given_back():
+    rig = Rig()
+    rig.budget._bytes_max = 150
+    rig.feed(post(b"x" * 100))
+    assert rig.budget.used_bytes == 100
+    other = Rig()
+    other.connection._budget = rig.budget
+    other.feed(post(b"x" * 100))
+    assert other.transport.written.startswith(b"HTTP/1.1 503")
+    rig.requests[0].respond(HEAD_200, b"{}")
+    assert rig.budget.used_bytes == 0
+    rig.feed(post(b"y" * 100) + post(b"z" * 20) + b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nabc")
+    assert rig.budget.used_bytes == 123
+    rig.connection.connection_lost(None)
+    assert rig.budget.used_bytes == 0
+
+
+def test_a_header_that_decides_may_come_once():
+    rig = Rig()
+    rig.feed(b"GET / HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n")
+    assert rig.transport.written.startswith(b"HTTP/1.1 400")
 
 
 @pytest.mark.parametrize(
