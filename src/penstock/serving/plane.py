@@ -1,6 +1,5 @@
 """The data plane: what stands behind every protocol. It knows tensors, not HTTP or gRPC."""
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -10,7 +9,12 @@ from penstock.core.signature import Signature
 from penstock.core.tensors import Array
 from penstock.models.runtimes.runtime import Runtime
 from penstock.observe.metrics import LATENCY_BUCKETS_S, ROWS_BUCKETS, Counter, MetricSet
-from penstock.serving.batching.dispatcher import BatchingConfig, BatchRows, Dispatcher, DispatcherStatistics
+from penstock.serving.batching.dispatcher import (
+    BatchingConfig,
+    Dispatcher,
+    DispatcherStatistics,
+    PendingAnswer,
+)
 
 __all__ = ["DataPlane", "Deployment", "ServedModel"]
 
@@ -45,10 +49,8 @@ class Deployment:
             version=served.version,
         )
 
-    def infer(
-        self, tensors: Mapping[str, Array], arrived_s: float, deadline_s: float
-    ) -> "asyncio.Future[BatchRows]":
-        """A future of the outputs for inputs as they came off the wire. Times are monotonic seconds.
+    def infer(self, tensors: Mapping[str, Array], arrived_s: float, deadline_s: float) -> PendingAnswer:
+        """What will hold the outputs for inputs as they came off the wire. Times are monotonic seconds.
 
         Raises `InvalidInput` for inputs that do not fit the signature, and what the dispatcher raises.
         """

@@ -9,10 +9,10 @@ from penstock.core.clock import Clock
 from penstock.core.errors import ConfigurationError
 from penstock.core.settings import ServerSettings
 from penstock.observe.metrics import MetricSet
-from penstock.serving.protocols.http_connection import (
+from penstock.serving.protocols.http_connection import HttpConnection
+from penstock.serving.protocols.http_messages import (
     ConnectionLimits,
     DateLine,
-    HttpConnection,
     HttpHandler,
     ReceiveBudget,
     ResponseHead,

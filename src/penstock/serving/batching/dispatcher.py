@@ -6,6 +6,7 @@ runtime runs in a thread of its own, one batch at a time; its results come back 
 
 import asyncio
 import contextlib
+import logging
 import queue
 import threading
 from dataclasses import dataclass
@@ -29,13 +30,26 @@ __all__ = [
     "DispatchObserver",
     "Dispatcher",
     "DispatcherStatistics",
+    "PendingAnswer",
 ]
 
 
+log = logging.getLogger(__name__)
+
+DEADLINE_CHECK_S = 0.02
+DEADLINE_CHECK_S_PER_REQUEST = 2e-6
+"""Deadlines are checked at most so often, more seldom the more requests there are to look at."""
+
+
 class BatchingConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`objective_s` is the latency objective that batches are sized for."""
+    """`objective_s` is the latency objective that batches are sized for.
+
+    `run_timeout_s` is how long one run may take before a runtime that can be stopped is. It is not a
+    caller's deadline: one impatient caller must not cost the others their runtime.
+    """
 
     objective_s: float
+    run_timeout_s: float = 60.0
     rows_max: int
     queue_rows_max: int
     queue_bytes_max: int
@@ -102,7 +116,7 @@ class DispatchObserver(Protocol):
 class _PendingRequest:
     """A request that waits or runs, and its caller's future."""
 
-    __slots__ = ("arrived_s", "deadline_s", "future", "rows", "shape_key", "size_bytes", "tensors")
+    __slots__ = ("arrived_s", "deadline_s", "future", "queued", "rows", "shape_key", "size_bytes", "tensors")
 
     def __init__(  # noqa: PLR0913, PLR0917 - made once a request, on the hot path
         self,
@@ -121,10 +135,29 @@ class _PendingRequest:
         self.deadline_s = deadline_s
         self.shape_key = shape_key
         self.future = future
+        self.queued = False
 
     @property
     def abandoned(self) -> bool:
         return self.future.done()
+
+
+class PendingAnswer:
+    """A caller's hold on its request."""
+
+    __slots__ = ("_queue", "_request", "future")
+
+    def __init__(self, request: _PendingRequest, queue: BatchQueue[_PendingRequest]) -> None:
+        self.future = request.future
+        self._request = request
+        self._queue = queue
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more: it takes no room from now on, and never runs unless it does already."""
+        self.future.cancel()
+        if self._request.queued:
+            self._queue.release(self._request)
+            self._request.tensors = {}
 
 
 @dataclass(slots=True)
@@ -136,7 +169,7 @@ class _FinishedBatch:
     started_s: float
     ended_s: float
     outputs: Tensors | None
-    outcomes: list[Tensors | BaseException] | None = None
+    outcomes: list[Tensors | PenstockError] | None = None
 
 
 class Dispatcher:
@@ -158,6 +191,7 @@ class Dispatcher:
         self._service = ServiceModel()
         rows_max = 1 if runtime.signature.rows_fixed is not None else config.rows_max
         self._limit = BatchLimit(objective_s=config.objective_s, rows_max=rows_max, service=self._service)
+        self._run_timeout_s = config.run_timeout_s
         self._waiting = WaitPolicy(self._service)
         self._shapes_vary = any(spec.row_shape is None for spec in runtime.signature.inputs)
         self._running: list[_PendingRequest] = []
@@ -171,10 +205,10 @@ class Dispatcher:
         self._thread = threading.Thread(target=self._run_batches, name="runtime", daemon=True)
         self._thread.start()
 
-    def submit(self, tensors: Tensors, arrived_s: float, deadline_s: float) -> "asyncio.Future[BatchRows]":
-        """A future of the caller's rows. `tensors` are conformed inputs; times are monotonic seconds.
+    def submit(self, tensors: Tensors, arrived_s: float, deadline_s: float) -> "PendingAnswer":
+        """What will hold the caller's rows. `tensors` are conformed inputs; times are monotonic seconds.
 
-        Cancel it when the caller is gone. Raises `Refused` where the queue is full or the dispatcher
+        Abandon it when the caller is gone. Raises `Refused` where the queue is full or the dispatcher
         closes; the future raises `DeadlineExceeded` and what the runtime raises for this caller's rows.
         """
         future: asyncio.Future[BatchRows] = self._loop.create_future()
@@ -184,7 +218,7 @@ class Dispatcher:
             tensors, row_count(tensors), size_bytes, arrived_s, deadline_s, shape_key, future
         )
         self._offer(request)
-        return future
+        return PendingAnswer(request, self._queue)
 
     def statistics(self) -> DispatcherStatistics:
         return DispatcherStatistics(
@@ -234,7 +268,7 @@ class Dispatcher:
             if wait_s > 0:
                 self._wakeup = self._loop.call_later(wait_s, self._dispatch)
                 return
-        batch, expired = self._queue.take(now_s, self._limit.rows())
+        batch, expired = self._queue.take(now_s, self._limit.rows(), self._service.predict_s(1))
         self._expire(expired)
         if batch:
             self._running = batch
@@ -260,7 +294,8 @@ class Dispatcher:
         self._expire(self._queue.take_expired(now_s))
         self._expire([request for request in self._running if request.deadline_s <= now_s])
         pending = [request.deadline_s for request in self._running if not request.future.done()]
-        self._watch_deadline(min([*pending, self._queue.first_deadline_s()]))
+        soonest_s = now_s + DEADLINE_CHECK_S + DEADLINE_CHECK_S_PER_REQUEST * len(self._queue)
+        self._watch_deadline(max(soonest_s, min([*pending, self._queue.first_deadline_s()])))
 
     def _expire(self, requests: list[_PendingRequest]) -> None:
         for request in requests:
@@ -284,7 +319,7 @@ class Dispatcher:
         else:
             assert batch.outcomes is not None
             for request, outcome in zip(batch.requests, batch.outcomes, strict=True):
-                if isinstance(outcome, BaseException):
+                if isinstance(outcome, PenstockError):
                     self._fail(request, outcome)
                 else:
                     rows = BatchRows(BatchOutputs(outcome), 0, request.rows)
@@ -296,13 +331,10 @@ class Dispatcher:
             request.future.set_result(rows)
             self._observer.answered(request.rows, now_s - request.arrived_s)
 
-    def _fail(self, request: _PendingRequest, error: BaseException) -> None:
-        if request.future.done():
-            return
-        if not isinstance(error, PenstockError):
-            error = ModelFailed(f"the model raised {type(error).__name__}: {error}")
-        request.future.set_exception(error)
-        self._observer.failed(error)
+    def _fail(self, request: _PendingRequest, error: PenstockError) -> None:
+        if not request.future.done():
+            request.future.set_exception(error)
+            self._observer.failed(error)
 
     def _run_batches(self) -> None:
         """The runtime's thread."""
@@ -317,29 +349,27 @@ class Dispatcher:
         started_s = self._clock.monotonic()
         rows = sum(request.rows for request in batch)
         outputs: Tensors | None = None
-        outcomes: list[Tensors | BaseException] | None = None
+        outcomes: list[Tensors | PenstockError] | None = None
         try:
-            outputs = self._run_rows([request.tensors for request in batch], rows, batch)
+            outputs = self._run_rows([request.tensors for request in batch], rows)
         except InvalidInput as error:
-            outcomes = self._run_apart(batch) if len(batch) > 1 else [error]
+            outcomes = self._run_apart(batch) if len(batch) > 1 else [_bare(error)]
         except BaseException as error:  # whatever a runtime raises, exits too, goes to the callers
-            outcomes = [error] * len(batch)
+            outcomes = [_bare(error)] * len(batch)
         return _FinishedBatch(batch, rows, started_s, self._clock.monotonic(), outputs, outcomes)
 
-    def _run_apart(self, batch: list[_PendingRequest]) -> list[Tensors | BaseException]:
+    def _run_apart(self, batch: list[_PendingRequest]) -> list[Tensors | PenstockError]:
         """Each request alone: one caller's rows that the model refuses are no other caller's concern."""
-        outcomes: list[Tensors | BaseException] = []
+        outcomes: list[Tensors | PenstockError] = []
         for request in batch:
             try:
-                outcomes.append(self._run_rows([request.tensors], request.rows, [request]))
+                outcomes.append(self._run_rows([request.tensors], request.rows))
             except BaseException as error:
-                outcomes.append(error)
+                outcomes.append(_bare(error))
         return outcomes
 
-    def _run_rows(self, parts: list[Tensors], rows: int, batch: list[_PendingRequest]) -> Tensors:
-        deadline_s = max(request.deadline_s for request in batch)
-        timeout_s = max(deadline_s - self._clock.monotonic(), 0.001)
-        outputs = self._runtime.run(concatenate_rows(parts), timeout_s)
+    def _run_rows(self, parts: list[Tensors], rows: int) -> Tensors:
+        outputs = self._runtime.run(concatenate_rows(parts), self._run_timeout_s)
         given = {len(array) for array in outputs.values()}
         if given != {rows}:
             raise ModelFailed(
@@ -351,3 +381,12 @@ class Dispatcher:
 
 def _shape_key(tensors: Tensors) -> ShapeKey:
     return tuple(array.shape[1:] for array in tensors.values())
+
+
+def _bare(error: BaseException) -> PenstockError:
+    """The error without its traceback and causes: their frames hold the whole batch, in a circle with it."""
+    if not isinstance(error, PenstockError):
+        log.error("a model raised", exc_info=error)
+        error = ModelFailed(f"the model raised {type(error).__name__}", hint="the server's log has the details")
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

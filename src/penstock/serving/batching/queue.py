@@ -1,11 +1,12 @@
 """The queue before a runtime: bounded in rows and bytes, first come first served within equal shapes."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-__all__ = ["BatchQueue", "QueueStatistics", "QueuedRequest"]
+__all__ = ["RELEASED_MAX", "BatchQueue", "QueueStatistics", "QueuedRequest"]
 
 ShapeKey = tuple[tuple[int, ...], ...]
 
@@ -19,6 +20,8 @@ class QueuedRequest(Protocol):
     deadline_s: float
     shape_key: ShapeKey
     """What has to agree for two requests to run together: the lengths of the axes that are not fixed."""
+    queued: bool
+    """Kept by the queue: whether its rows and bytes are counted there."""
 
     @property
     def abandoned(self) -> bool:
@@ -35,6 +38,9 @@ class QueueStatistics(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
     expired: int
 
+
+RELEASED_MAX = 1000
+"""Entries of callers that are gone, at most, or as many as there are others, before they are swept out."""
 
 R = TypeVar("R", bound=QueuedRequest)
 
@@ -53,6 +59,7 @@ class BatchQueue(Generic[R]):
         self._bytes = 0
         self._refused = 0
         self._expired = 0
+        self._released = 0
 
     def __len__(self) -> int:
         return self._requests
@@ -63,7 +70,7 @@ class BatchQueue(Generic[R]):
 
     def offer(self, request: R) -> bool:
         """Takes the request on; False where it would pass a bound. An empty queue takes any request."""
-        if self._requests and (
+        if self._rows and (
             self._rows + request.rows > self._rows_max or self._bytes + request.size_bytes > self._bytes_max
         ):
             self._refused += 1
@@ -72,6 +79,7 @@ class BatchQueue(Generic[R]):
         if waiting is None:
             waiting = self._by_shape[request.shape_key] = deque()
         waiting.append(request)
+        request.queued = True
         self._requests += 1
         self._rows += request.rows
         self._bytes += request.size_bytes
@@ -83,12 +91,14 @@ class BatchQueue(Generic[R]):
             return None
         return min((waiting[0] for waiting in self._by_shape.values()), key=_arrival)
 
-    def take(self, now_s: float, rows_limit: int) -> tuple[list[R], list[R]]:
+    def take(self, now_s: float, rows_limit: int, service_s: float = 0.0) -> tuple[list[R], list[R]]:
         """The next batch, of at most `rows_limit` rows or a single request, and the requests found expired.
 
-        Abandoned requests are dropped in silence. Both lists may be empty.
+        A request with less than `service_s` left could only be answered late: it counts as expired too,
+        unless there is nobody else to run. Abandoned requests are dropped in silence. Both lists may be empty.
         """
         batch: list[R] = []
+        late: list[R] = []
         expired: list[R] = []
         while self._requests and not batch:
             first = self.oldest()
@@ -102,29 +112,27 @@ class BatchQueue(Generic[R]):
                     continue
                 if request.deadline_s <= now_s:
                     expired.append(request)
-                    continue
-                batch.append(request)
-                rows += request.rows
+                elif request.deadline_s <= now_s + service_s:
+                    late.append(request)
+                else:
+                    batch.append(request)
+                    rows += request.rows
             if not waiting:
                 del self._by_shape[first.shape_key]
+        if not batch and late:
+            # The service time may be wrong, and only running shows it.
+            batch.append(late.pop())
+        expired += late
         self._expired += len(expired)
         return batch, expired
 
     def take_expired(self, now_s: float) -> list[R]:
         """Removes and returns every request whose deadline has passed."""
-        expired: list[R] = []
-        for shape_key, waiting in list(self._by_shape.items()):
-            late = [request for request in waiting if request.deadline_s <= now_s]
-            if not late:
-                continue
-            kept = deque(request for request in waiting if request.deadline_s > now_s)
-            if kept:
-                self._by_shape[shape_key] = kept
-            else:
-                del self._by_shape[shape_key]
-            for request in late:
-                self._forget(request)
-            expired += [request for request in late if not request.abandoned]
+        expired = [
+            request
+            for request in self._keep(lambda request: request.deadline_s > now_s)
+            if not request.abandoned
+        ]
         self._expired += len(expired)
         return expired
 
@@ -144,10 +152,43 @@ class BatchQueue(Generic[R]):
             expired=self._expired,
         )
 
-    def _forget(self, request: R) -> None:
-        self._requests -= 1
+    def release(self, request: R) -> None:
+        """Makes room at once for what a caller that is gone had waiting; its entry goes when it is met."""
+        if not request.queued:
+            return
+        request.queued = False
         self._rows -= request.rows
         self._bytes -= request.size_bytes
+        self._released += 1
+        if self._released > max(RELEASED_MAX, self._requests // 2):
+            self._keep(lambda request: request.queued)
+
+    def _keep(self, wanted: Callable[[R], bool]) -> list[R]:
+        """Drops the entries that are not wanted, and returns those of them that still counted."""
+        dropped: list[R] = []
+        for shape_key, waiting in list(self._by_shape.items()):
+            kept: deque[R] = deque()
+            for request in waiting:
+                if wanted(request):
+                    kept.append(request)
+                else:
+                    if request.queued:
+                        dropped.append(request)
+                    self._forget(request)
+            if kept:
+                self._by_shape[shape_key] = kept
+            else:
+                del self._by_shape[shape_key]
+        return dropped
+
+    def _forget(self, request: R) -> None:
+        self._requests -= 1
+        if request.queued:
+            request.queued = False
+            self._rows -= request.rows
+            self._bytes -= request.size_bytes
+        else:
+            self._released -= 1
 
 
 def _arrival(request: QueuedRequest) -> float:

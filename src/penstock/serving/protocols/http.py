@@ -20,7 +20,7 @@ from penstock.core.rng import unique_token
 from penstock.observe.metrics import CONTENT_TYPE, Counter, MetricSet
 from penstock.serving.batching.dispatcher import BatchRows
 from penstock.serving.plane import DataPlane, Deployment
-from penstock.serving.protocols.http_connection import HttpRequest, ResponseHead
+from penstock.serving.protocols.http_messages import HttpRequest, ResponseHead
 from penstock.serving.protocols.v2_codec import V2Codec, V2Request
 from penstock.serving.protocols.v2_messages import ModelMetadata, ServerMetadata
 
@@ -109,8 +109,8 @@ class HttpApplication:
             timeout_s = min(timeout_s, inference.timeout_s)
         arrived_s = request.arrived_s
         answer = endpoint.deployment.infer(inference.tensors, arrived_s, arrived_s + timeout_s)
-        request.on_abandoned = answer.cancel
-        answer.add_done_callback(partial(self._inferred, endpoint, request, inference))
+        request.on_abandoned = answer.abandon
+        answer.future.add_done_callback(partial(self._inferred, endpoint, request, inference))
 
     def _inferred(
         self,
@@ -121,6 +121,11 @@ class HttpApplication:
     ) -> None:
         """The model has answered, or will not."""
         if answer.cancelled():
+            return
+        failure = answer.exception()
+        if failure is not None:
+            # Not raised: a traceback's frames would hold the answer, and the answer the error.
+            self._respond_error(request, failure)
             return
         try:
             content, json_bytes = endpoint.codec.encode(inference, answer.result())
@@ -189,7 +194,7 @@ class HttpApplication:
         self._count(status)
         request.respond(ResponseHead.build(status, JSON, further), _encode(body))
 
-    def _respond_error(self, request: HttpRequest, error: Exception) -> None:
+    def _respond_error(self, request: HttpRequest, error: BaseException) -> None:
         if not isinstance(error, PenstockError):
             reference = unique_token(4)
             log.error("error %s at %r", reference, request.target, exc_info=error)

@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from penstock.serving.batching.queue import BatchQueue, ShapeKey
+from penstock.serving.batching.queue import RELEASED_MAX, BatchQueue, ShapeKey
 
 
 @dataclass(eq=False)
@@ -14,6 +14,7 @@ class Waiting:
     deadline_s: float = 100.0
     shape_key: ShapeKey = ()
     abandoned: bool = False
+    queued: bool = False
 
 
 def filled(*requests: Waiting, rows_max: int = 1000, bytes_max: int = 10_000) -> BatchQueue[Waiting]:
@@ -121,3 +122,42 @@ def test_expiry_while_nothing_is_taken() -> None:
 @pytest.mark.parametrize("limit", [0, 1])
 def test_a_batch_is_never_empty_for_want_of_a_limit(limit: int) -> None:
     assert names(filled(Waiting("a"), Waiting("b")).take(0.0, limit)[0]) == "a"
+
+
+def test_what_was_released_takes_no_room_and_is_never_taken():
+    gone = Waiting("gone", rows=900)
+    queue = filled(gone, Waiting("kept", rows=50))
+    assert not queue.offer(Waiting("new", rows=100))
+    gone.abandoned = True
+    queue.release(gone)
+    queue.release(gone)
+    assert queue.rows == 50
+    assert queue.offer(Waiting("new", rows=100))
+    batch, expired = queue.take(0.0, 1000)
+    assert [request.name for request in batch] == ["kept", "new"]
+    assert expired == []
+    assert (queue.rows, len(queue)) == (0, 0)
+
+
+def test_entries_of_callers_that_are_gone_do_not_pile_up():
+    queue = filled(Waiting("kept"))
+    for _ in range(10 * RELEASED_MAX):
+        gone = Waiting("gone", abandoned=True)
+        assert queue.offer(gone)
+        queue.release(gone)
+    assert len(queue) <= RELEASED_MAX + 2
+    assert queue.rows == 1
+
+
+def test_what_could_only_be_late_is_expired_where_others_can_be_in_time():
+    queue = filled(Waiting("late", deadline_s=1.0), Waiting("good", deadline_s=5.0))
+    batch, expired = queue.take(0.5, 10, service_s=1.0)
+    assert [request.name for request in batch] == ["good"]
+    assert [request.name for request in expired] == ["late"]
+
+
+def test_somebody_always_runs_so_that_a_wrong_service_time_is_found_out():
+    queue = filled(Waiting("first", deadline_s=1.0), Waiting("second", deadline_s=1.0))
+    batch, expired = queue.take(0.5, 10, service_s=9.0)
+    assert [request.name for request in batch] == ["second"]
+    assert [request.name for request in expired] == ["first"]

@@ -22,6 +22,7 @@ class Waiting:
     deadline_s: float
     shape_key: ShapeKey
     abandoned: bool = field(default=False)
+    queued: bool = field(default=False)
 
 
 class QueueMachine(RuleBasedStateMachine):

@@ -12,9 +12,11 @@ from penstock.serving.protocols.http_connection import (
     HEADERS_MAX,
     PARSED_BYTES_MAX,
     PIPELINED_REQUESTS_MAX,
+    HttpConnection,
+)
+from penstock.serving.protocols.http_messages import (
     ConnectionLimits,
     DateLine,
-    HttpConnection,
     ReceiveBudget,
     ResponseHead,
 )
