@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import errno
+import logging
+import resource
 import socket
 
 from penstock.core.clock import Clock
@@ -20,7 +22,11 @@ from penstock.serving.protocols.http_messages import (
 
 __all__ = ["HttpServer"]
 
+log = logging.getLogger(__name__)
+
 BACKLOG = 4096
+DESCRIPTORS_RESERVED = 128
+"""For the registry, runtimes' processes, the log, and connections that are being refused."""
 CHECK_EVERY_S = 1.0
 
 
@@ -53,6 +59,7 @@ class HttpServer:
             lambda: self._budget.used_bytes,
         )
         metrics.gauge("penstock_connections", "Open connections.", lambda: len(self._connections))
+        self._connections_max = settings.connections_max
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._checking: asyncio.TimerHandle | None = None
@@ -77,6 +84,7 @@ class HttpServer:
     async def start(self) -> None:
         """Accepts connections from now on."""
         assert self._socket is not None, "bind first"
+        self._connections_max = _affordable_connections(self._settings.connections_max)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._connect, sock=self._socket, backlog=BACKLOG)
         self._check()
@@ -100,7 +108,7 @@ class HttpServer:
             connection.abort()
 
     def _connect(self) -> asyncio.Protocol:
-        if len(self._connections) >= self._settings.connections_max:
+        if len(self._connections) >= self._connections_max:
             self._refused.value += 1
             return _FullHouse(self._handler)
         connection = HttpConnection(
@@ -142,6 +150,30 @@ class _FullHouse(asyncio.Protocol):
         with contextlib.suppress(OSError):
             transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
         transport.close()
+
+
+def _affordable_connections(wanted: int) -> int:
+    """As many as there may be file descriptors for, of which some are for other things.
+
+    Without descriptors left, clients would connect and never hear anything; under a limit they are told.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + DESCRIPTORS_RESERVED
+    if hard != resource.RLIM_INFINITY:
+        needed = min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+            soft = needed
+    affordable = wanted if soft == resource.RLIM_INFINITY else min(wanted, max(1, soft - DESCRIPTORS_RESERVED))
+    if affordable < wanted:
+        log.warning(
+            "at most %d connections, not %d: the limit of open files is %d (ulimit -n)",
+            affordable,
+            wanted,
+            soft,
+        )
+    return affordable
 
 
 def _address_problem(host: str, port: int, error: Exception) -> str:
