@@ -25,6 +25,7 @@ __all__ = ["HttpServer"]
 log = logging.getLogger(__name__)
 
 BACKLOG = 4096
+REFUSED_LINGER_S = 1.0
 DESCRIPTORS_RESERVED = 128
 """For the registry, runtimes' processes, the log, and connections that are being refused."""
 CHECK_EVERY_S = 1.0
@@ -141,15 +142,21 @@ class _FullHouse(asyncio.Protocol):
 
     def __init__(self, handler: HttpHandler) -> None:
         self._handler = handler
+        self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
         body = self._handler.refusal(503, "too many connections; try again later")
         further = (("connection", "close"), ("retry-after", "1"), ("x-shed-reason", "connections"))
         head = ResponseHead.build(503, "application/json", further)
-        with contextlib.suppress(OSError):
-            transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
-        transport.close()
+        transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+        asyncio.get_running_loop().call_later(REFUSED_LINGER_S, transport.abort)
+
+    def data_received(self, data: bytes) -> None:  # noqa: ARG002 - asyncio's signature
+        # Closed before its request was read, the connection would be reset and the answer lost.
+        assert self._transport is not None
+        self._transport.close()
 
 
 def _affordable_connections(wanted: int) -> int:
