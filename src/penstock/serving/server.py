@@ -6,6 +6,7 @@ import errno
 import logging
 import resource
 import socket
+from typing import cast
 
 from penstock.core.clock import Clock
 from penstock.core.errors import ConfigurationError
@@ -145,13 +146,12 @@ class _FullHouse(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         body = self._handler.refusal(503, "too many connections; try again later")
         further = (("connection", "close"), ("retry-after", "1"), ("x-shed-reason", "connections"))
         head = ResponseHead.build(503, "application/json", further)
-        transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
-        asyncio.get_running_loop().call_later(REFUSED_LINGER_S, transport.abort)
+        self._transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+        asyncio.get_running_loop().call_later(REFUSED_LINGER_S, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:  # noqa: ARG002 - asyncio's signature
         # Closed before its request was read, the connection would be reset and the answer lost.

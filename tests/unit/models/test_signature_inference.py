@@ -154,8 +154,10 @@ def test_nan_is_tried_out_column_by_column(flights):
     assert described(signature_of(model, numbers).inputs) == {"distance": "FP64?[-1]", "hour": "FP64[-1]"}
 
 
-def test_boosters_take_a_matrix_in_their_own_type(data):
+def test_boosters_take_a_matrix_in_their_own_type_or_the_columns_that_they_name(data):
     booster = xgb.train({}, xgb.DMatrix(data.matrix, data.values, feature_names=list("abcde")), 2)
+    assert described(signature_of(booster).inputs) == dict.fromkeys("abcde", "FP32?[-1]")
+    booster = xgb.train({}, xgb.DMatrix(data.matrix, data.values), 2)
     assert described(signature_of(booster).inputs) == {"x": "FP32?[-1, 5]"}
     booster = lgb.train({"verbose": -1}, lgb.Dataset(data.matrix, data.values), 2)
     assert described(signature_of(booster).inputs) == {"x": "FP64?[-1, 5]"}

@@ -140,7 +140,7 @@ def test_what_is_not_there_is_named_with_what_is(registry: Registry, candidate: 
         assert "late:1" in str(caught.value.hint)
     with pytest.raises(NotFound, match="no alias 'champion'") as caught:
         registry.resolve("late@champion")
-    assert "newest version is 1" in str(caught.value.hint)
+    assert "penstock model alias late champion 1" in str(caught.value.hint)
     registry.move_alias("late", "canary", to=1)
     with pytest.raises(NotFound, match="no alias 'champion'") as caught:
         registry.delete_alias("late", "champion")
