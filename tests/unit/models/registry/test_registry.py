@@ -144,7 +144,7 @@ def test_what_is_not_there_is_named_with_what_is(registry: Registry, candidate: 
     registry.move_alias("late", "canary", to=1)
     with pytest.raises(NotFound, match="no alias 'champion'") as caught:
         registry.delete_alias("late", "champion")
-    assert caught.value.hint == "its aliases are canary"
+    assert str(caught.value.hint).startswith("its aliases are canary")
 
 
 def test_a_number_and_an_alias_at_once_are_refused(registry: Registry) -> None:
