@@ -197,6 +197,38 @@ def test_a_model_that_hangs_is_stopped_at_the_deadline(start: Start) -> None:
     assert double(runtime, 22) == [44]
 
 
+def test_runs_that_are_stopped_are_no_crash_loop(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    runtime = start("load_moody")
+    for _ in range(4):
+        with pytest.raises(DeadlineExceeded):
+            runtime.run(numbers(3), 0.2)
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 4  # nobody overlooks a model that hangs on every run
+    assert errors[-1].endswith("did not answer within 0.2 s; its process was ended (runs in a row: 4)")
+    assert double(runtime, 22) == [44]
+
+
+def test_stops_do_not_excuse_crashes(start: Start) -> None:
+    runtime = start("load_moody")
+    for value in (1, 3, 1):
+        with pytest.raises((ModelFailed, DeadlineExceeded)):
+            runtime.run(numbers(value), 0.5 if value == 3 else BOUND_S)
+    with pytest.raises(Refused):
+        double(runtime, 23)
+
+
+def test_an_answer_without_room_is_refused(start: Start) -> None:
+    runtime = start("load_without_room")
+    pid = pid_of(runtime)
+    assert double(runtime, 1) == [2]
+    with pytest.raises(Refused, match="no shared memory for") as raised:
+        double(runtime, 2)
+    assert raised.value.reason == "shared_memory"
+    assert raised.value.hint is not None
+    assert double(runtime, 1) == [2]
+    assert runtime.pid == pid
+
+
 def test_a_crash_loop_is_refused_with_the_time_to_wait(start: Start, clock: ManualClock) -> None:
     runtime = start("load_moody")
     for _ in range(2):  # the first restart is immediate

@@ -1,6 +1,7 @@
 """Models that worker processes load in test_process_runtime.py."""
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -50,6 +51,16 @@ def load_moody() -> Model:
             return {"y": np.array([object()])}
         moods.get(first, lambda: None)()
         return {"y": 2 * tensors["x"]}
+
+    return Model(run)
+
+
+def load_without_room() -> Model:
+    """Answers 2 with more than there is memory for."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+    def run(tensors: Tensors) -> Tensors:
+        return {"y": np.zeros(1 << 20) if tensors["x"][0] == 2 else 2 * tensors["x"]}
 
     return Model(run)
 

@@ -45,7 +45,7 @@ class ProcessRuntime:
     """A `Runtime` whose model lives in a worker process.
 
     A worker that dies or does not answer in time costs the batch that it had, and is started anew, with
-    back-off when it keeps dying. Nothing of it outlives this process: the arenas have no name and the
+    back-off when it keeps dying by itself. Nothing of it outlives this process: the arenas have no name and the
     worker ends when the lifeline closes.
     """
 
@@ -56,6 +56,7 @@ class ProcessRuntime:
         self._requests = Arena.create()
         self._replies = Arena.create()
         self._worker: _Worker | None = None
+        self._overruns = 0  # in a row
         try:
             self._signature = self._start().signature
         except BaseException:
@@ -82,15 +83,25 @@ class ProcessRuntime:
             worker = self._restart()
             reply = self._ask(worker, message, timeout_s)
         if reply is None:
-            worker.kill()
-            self._died("")
-            raise DeadlineExceeded(
-                f"model {self._command.model!r} did not answer within {timeout_s:.1f} s; its process was ended"
-            )
+            raise self._overran(worker, timeout_s)
+        self._overruns = 0
         if isinstance(reply, Failure):
             raise reply.error()
         assert isinstance(reply, Answer)
         return self._replies.read(reply.layouts)
+
+    def _overran(self, worker: "_Worker", timeout_s: float) -> DeadlineExceeded:
+        """Ends a worker that takes too long. It had started well and did not die by itself, so the next one
+        may start at once; a model that hangs on every run is told of in the log, with the count.
+        """
+        worker.kill()
+        self._worker = None
+        self._overruns += 1
+        message = (
+            f"model {self._command.model!r} did not answer within {timeout_s:.1f} s; its process was ended"
+        )
+        log.error("%s (runs in a row: %d)", message, self._overruns)
+        return DeadlineExceeded(message)
 
     def _ask(self, worker: "_Worker", message: bytes, timeout_s: float) -> WorkerReply | None:
         try:
