@@ -1,7 +1,9 @@
 """Real worker processes: what they answer, how they end, and that nothing of them is left."""
 
 import contextlib
+import hashlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -9,17 +11,22 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+from sklearn.linear_model import LinearRegression
 
 from penstock.core.clock import ManualClock
 from penstock.core.errors import DeadlineExceeded, InvalidInput, ModelFailed, PenstockError, Refused
+from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
+from penstock.models.runtimes.native import native_command
 from penstock.models.runtimes.process import ProcessRuntime, WorkerCommand
+from penstock.models.version import Artifact, Lineage, ModelVersion, RuntimeKind, SourceFormat
 
 HERE = str(Path(__file__).parent)
 SHARED_MEMORY = Path("/dev/shm")
@@ -275,6 +282,57 @@ def test_a_model_that_does_not_load(start: Start, loader: str, kind: type[Pensto
     assert psutil.Process().num_fds() == before
     assert set(psutil.Process().children()) == children
     check_shared_memory()
+
+
+def pickled_version(path: Path, weight: float) -> ModelVersion:
+    """A version whose source is a pickle, written at `path`, of a model that answers `weight` times x."""
+    matrix = np.arange(4.0).reshape(-1, 1)
+    content = pickle.dumps(LinearRegression(fit_intercept=False).fit(matrix, weight * matrix[:, 0]))
+    path.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    return ModelVersion(
+        model="m",
+        number=1,
+        digest=digest,
+        signature=Signature.of(inputs={"x": "FP64[-1, 1]"}, outputs={"prediction": "FP64[-1]"}),
+        runtime=RuntimeKind.NATIVE,
+        format=SourceFormat.PICKLE,
+        source=Artifact(digest=digest, size_bytes=len(content), filename="m.pkl"),
+        compiled=None,
+        golden=None,
+        trusted_pickle=True,
+        compilations=(),
+        metrics={},
+        parameters={},
+        lineage=Lineage(),
+        creator="test",
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+def test_a_restart_opens_only_the_bytes_that_were_pushed(tmp_path: Path) -> None:
+    path, one = tmp_path / "artifact", {"x": np.ones((1, 1))}
+    version = pickled_version(path, 2.0)
+    command = native_command(version, path, threads=1, start_timeout_s=BOUND_S)
+    clock = ManualClock()
+    with contextlib.closing(ProcessRuntime(command, clock)) as runtime:
+        for replaced in (False, True):
+            if replaced:
+                pickled_version(path, 3.0)
+            assert runtime.run(one, BOUND_S)["prediction"][0] == pytest.approx(2.0)
+            os.kill(pid_of(runtime), signal.SIGKILL)
+            psutil.Process(pid_of(runtime)).wait(BOUND_S)
+            clock.advance(60.0)
+            with contextlib.suppress(ModelFailed):
+                runtime.run(one, BOUND_S)
+            if replaced:
+                clock.advance(60.0)
+                with pytest.raises(ModelFailed, match=r"model 'm': .*is not the file that was pushed"):
+                    runtime.run(one, BOUND_S)
+                assert runtime.pid is None
+        pickled_version(path, 2.0)
+        clock.advance(60.0)
+        assert runtime.run(one, BOUND_S)["prediction"][0] == pytest.approx(2.0)
 
 
 PARENT = """

@@ -82,7 +82,8 @@ class Loader:
         path = registry.fetch(version)
         settings = self._settings.runtime
         if version.runtime is RuntimeKind.ONNX:
-            return OnnxRuntime(path, version.signature, threads=settings.onnx_threads)
+            digest = version.executable.digest
+            return OnnxRuntime(path, version.signature, digest=digest, threads=settings.onnx_threads)
         command = native_command(version, path, threads=1, start_timeout_s=settings.start_timeout_s)
         return ProcessRuntime(command, self._clock)
 
