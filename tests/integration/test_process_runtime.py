@@ -269,6 +269,7 @@ def test_a_model_that_does_not_load_again(start: Start, tmp_path: Path) -> None:
         ("load_raising", ModelFailed, "loading the model failed: ValueError: cannot be loaded"),
         ("load_invalid", InvalidInput, "no such model"),
         ("load_exiting", ModelFailed, "while loading, its process ended with status 3"),
+        ("load_leaving", ModelFailed, "loading the model failed: SystemExit: 0"),
         ("load_nothing", ModelFailed, "loading the model failed: AttributeError"),
         ("load_big_argument", ModelFailed, "loading the model failed: TypeError"),
         ("load_hanging", ModelFailed, "did not load within"),

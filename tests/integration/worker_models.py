@@ -98,6 +98,10 @@ def load_exiting() -> Model:
     os._exit(3)
 
 
+def load_leaving() -> Model:
+    sys.exit(0)
+
+
 def load_hanging() -> Model:
     threading.Event().wait()
     raise AssertionError

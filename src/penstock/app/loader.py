@@ -38,6 +38,7 @@ class Loader:
     def __init__(self, app: App, file: Path, settings: Settings, clock: Clock) -> None:
         self._app = app
         self._file = file
+        self._file_version = file_version(file)
         self._settings = settings
         self._clock = clock
         wanted = any(isinstance(declared, ModelDeclaration) for declared in app.declarations)
@@ -98,11 +99,16 @@ class Loader:
         command = WorkerCommand(
             model=declared.name,
             loader="penstock.app.loading:load_callable",
-            arguments={"file": str(self._file), "app": self._app.name, "model": declared.name},
+            arguments={
+                "file": str(self._file),
+                "app": self._app.name,
+                "model": declared.name,
+                "version": self._file_version,
+            },
             start_timeout_s=self._settings.runtime.start_timeout_s,
         )
         runtime = ProcessRuntime(command, self._clock)
-        return self._served(declared, file_version(self._file), "python", runtime)
+        return self._served(declared, self._file_version, "python", runtime)
 
     def _served(self, declared: Declaration, version: str, platform: str, runtime: Runtime) -> ServedModel:
         settings = self._settings.batching

@@ -81,7 +81,7 @@ def serve(connection: Connection, requests: Arena, replies: Arena, loader: str, 
         model: WorkerModel = getattr(importlib.import_module(module), function)(
             **msgspec.msgpack.decode(arguments)
         )
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         told = f"loading the model failed: {type(error).__name__}: {error}"
         connection.send_bytes(encode_reply(_failure(error, told)))
         return
@@ -106,7 +106,7 @@ def _answer(model: WorkerModel, requests: Arena, replies: Arena, run: Run) -> Wo
         return _failure(error, f"the model raised {type(error).__name__}")
 
 
-def _failure(error: Exception, told: str) -> Failure:
+def _failure(error: BaseException, told: str) -> Failure:
     if isinstance(error, InvalidInput):
         return Failure(invalid=True, message=error.message, where=error.where, hint=error.hint)
     if isinstance(error, PenstockError):
