@@ -25,7 +25,7 @@ from penstock.core.errors import DeadlineExceeded, InvalidInput, ModelFailed, Pe
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
 from penstock.models.runtimes.native import native_command
-from penstock.models.runtimes.process import ProcessRuntime, WorkerCommand
+from penstock.models.runtimes.process import ProcessRuntime, WorkerCommand, WorkerGroup
 from penstock.models.version import Artifact, Lineage, ModelVersion, RuntimeKind, SourceFormat
 
 HERE = str(Path(__file__).parent)
@@ -283,6 +283,41 @@ def test_a_model_that_does_not_load(start: Start, loader: str, kind: type[Pensto
     assert psutil.Process().num_fds() == before
     assert set(psutil.Process().children()) == children
     check_shared_memory()
+
+
+def test_a_process_that_cannot_be_started_costs_no_descriptors(
+    start: Start, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = start("load_moody")
+    with pytest.raises(ModelFailed):
+        double(runtime, 1)
+    before = psutil.Process().num_fds()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", "/nowhere/python")
+        for _ in range(3):
+            with pytest.raises(ModelFailed, match=r"its process cannot be started: .*No such file"):
+                double(runtime, 2)
+            clock.advance(60.0)
+    assert psutil.Process().num_fds() == before
+    assert double(runtime, 24) == [48]
+
+
+def test_a_group_is_ended_while_its_models_load() -> None:
+    group = WorkerGroup()
+    children = set(psutil.Process().children())
+    command = WorkerCommand(model="m", loader="worker_models:load_hanging", arguments={})
+    with ThreadPoolExecutor(2) as pool:
+        loads = [pool.submit(ProcessRuntime, command, ManualClock(), group) for _ in range(2)]
+        until_s = time.monotonic() + BOUND_S
+        while len(set(psutil.Process().children()) - children) < 2:
+            assert time.monotonic() < until_s, "the workers did not start"
+            time.sleep(0.01)
+        group.end()
+        loads.append(pool.submit(ProcessRuntime, command, ManualClock(), group))  # too late
+        for load in loads:
+            with pytest.raises(ModelFailed, match="while loading, its process was ended by SIGKILL"):
+                load.result(BOUND_S)
+    assert set(psutil.Process().children()) == children
 
 
 def pickled_version(path: Path, weight: float) -> ModelVersion:
