@@ -1,7 +1,9 @@
 """Real worker processes: what they answer, how they end, and that nothing of them is left."""
 
 import contextlib
+import hashlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -9,17 +11,22 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+from sklearn.linear_model import LinearRegression
 
 from penstock.core.clock import ManualClock
 from penstock.core.errors import DeadlineExceeded, InvalidInput, ModelFailed, PenstockError, Refused
+from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
-from penstock.models.runtimes.process import ProcessRuntime, WorkerCommand
+from penstock.models.runtimes.native import native_command
+from penstock.models.runtimes.process import ProcessRuntime, WorkerCommand, WorkerGroup
+from penstock.models.version import Artifact, Lineage, ModelVersion, RuntimeKind, SourceFormat
 
 HERE = str(Path(__file__).parent)
 SHARED_MEMORY = Path("/dev/shm")
@@ -203,6 +210,38 @@ def test_a_model_that_hangs_is_stopped_at_the_deadline(start: Start) -> None:
     assert double(runtime, 22) == [44]
 
 
+def test_runs_that_are_stopped_are_no_crash_loop(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    runtime = start("load_moody")
+    for _ in range(4):
+        with pytest.raises(DeadlineExceeded):
+            runtime.run(numbers(3), 0.2)
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 4  # nobody overlooks a model that hangs on every run
+    assert errors[-1].endswith("did not answer within 0.2 s; its process was ended (runs in a row: 4)")
+    assert double(runtime, 22) == [44]
+
+
+def test_stops_do_not_excuse_crashes(start: Start) -> None:
+    runtime = start("load_moody")
+    for value in (1, 3, 1):
+        with pytest.raises((ModelFailed, DeadlineExceeded)):
+            runtime.run(numbers(value), 0.5 if value == 3 else BOUND_S)
+    with pytest.raises(Refused):
+        double(runtime, 23)
+
+
+def test_an_answer_without_room_is_refused(start: Start) -> None:
+    runtime = start("load_without_room")
+    pid = pid_of(runtime)
+    assert double(runtime, 1) == [2]
+    with pytest.raises(Refused, match="no shared memory for") as raised:
+        double(runtime, 2)
+    assert raised.value.reason == "shared_memory"
+    assert raised.value.hint is not None
+    assert double(runtime, 1) == [2]
+    assert runtime.pid == pid
+
+
 def test_a_crash_loop_is_refused_with_the_time_to_wait(start: Start, clock: ManualClock) -> None:
     runtime = start("load_moody")
     for _ in range(2):  # the first restart is immediate
@@ -236,6 +275,7 @@ def test_a_model_that_does_not_load_again(start: Start, tmp_path: Path) -> None:
         ("load_raising", ModelFailed, "loading the model failed: ValueError: cannot be loaded"),
         ("load_invalid", InvalidInput, "no such model"),
         ("load_exiting", ModelFailed, "while loading, its process ended with status 3"),
+        ("load_leaving", ModelFailed, "loading the model failed: SystemExit: 0"),
         ("load_nothing", ModelFailed, "loading the model failed: AttributeError"),
         ("load_big_argument", ModelFailed, "loading the model failed: TypeError"),
         ("load_hanging", ModelFailed, "did not load within"),
@@ -248,6 +288,92 @@ def test_a_model_that_does_not_load(start: Start, loader: str, kind: type[Pensto
         start(loader, start_timeout_s=0.5 if loader == "load_hanging" else BOUND_S)
     assert psutil.Process().num_fds() == before
     assert set(psutil.Process().children()) == children
+
+
+def test_a_process_that_cannot_be_started_costs_no_descriptors(
+    start: Start, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = start("load_moody")
+    with pytest.raises(ModelFailed):
+        double(runtime, 1)
+    before = psutil.Process().num_fds()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", "/nowhere/python")
+        for _ in range(3):
+            with pytest.raises(ModelFailed, match=r"its process cannot be started: .*No such file"):
+                double(runtime, 2)
+            clock.advance(60.0)
+    assert psutil.Process().num_fds() == before
+    assert double(runtime, 24) == [48]
+
+
+def test_a_group_is_ended_while_its_models_load() -> None:
+    group = WorkerGroup()
+    children = set(psutil.Process().children())
+    command = WorkerCommand(model="m", loader="worker_models:load_hanging", arguments={})
+    with ThreadPoolExecutor(2) as pool:
+        loads = [pool.submit(ProcessRuntime, command, ManualClock(), group) for _ in range(2)]
+        until_s = time.monotonic() + BOUND_S
+        while len(set(psutil.Process().children()) - children) < 2:
+            assert time.monotonic() < until_s, "the workers did not start"
+            time.sleep(0.01)
+        group.end()
+        loads.append(pool.submit(ProcessRuntime, command, ManualClock(), group))  # too late
+        for load in loads:
+            with pytest.raises(ModelFailed, match="while loading, its process was ended by SIGKILL"):
+                load.result(BOUND_S)
+    assert set(psutil.Process().children()) == children
+
+
+def pickled_version(path: Path, weight: float) -> ModelVersion:
+    """A version whose source is a pickle, written at `path`, of a model that answers `weight` times x."""
+    matrix = np.arange(4.0).reshape(-1, 1)
+    content = pickle.dumps(LinearRegression(fit_intercept=False).fit(matrix, weight * matrix[:, 0]))
+    path.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    return ModelVersion(
+        model="m",
+        number=1,
+        digest=digest,
+        signature=Signature.of(inputs={"x": "FP64[-1, 1]"}, outputs={"prediction": "FP64[-1]"}),
+        runtime=RuntimeKind.NATIVE,
+        format=SourceFormat.PICKLE,
+        source=Artifact(digest=digest, size_bytes=len(content), filename="m.pkl"),
+        compiled=None,
+        golden=None,
+        trusted_pickle=True,
+        compilations=(),
+        metrics={},
+        parameters={},
+        lineage=Lineage(),
+        creator="test",
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+def test_a_restart_opens_only_the_bytes_that_were_pushed(tmp_path: Path) -> None:
+    path, one = tmp_path / "artifact", {"x": np.ones((1, 1))}
+    version = pickled_version(path, 2.0)
+    command = native_command(version, path, threads=1, start_timeout_s=BOUND_S)
+    clock = ManualClock()
+    with contextlib.closing(ProcessRuntime(command, clock)) as runtime:
+        for replaced in (False, True):
+            if replaced:
+                pickled_version(path, 3.0)
+            assert runtime.run(one, BOUND_S)["prediction"][0] == pytest.approx(2.0)
+            os.kill(pid_of(runtime), signal.SIGKILL)
+            psutil.Process(pid_of(runtime)).wait(BOUND_S)
+            clock.advance(60.0)
+            with contextlib.suppress(ModelFailed):
+                runtime.run(one, BOUND_S)
+            if replaced:
+                clock.advance(60.0)
+                with pytest.raises(ModelFailed, match=r"model 'm': .*is not the file that was pushed"):
+                    runtime.run(one, BOUND_S)
+                assert runtime.pid is None
+        pickled_version(path, 2.0)
+        clock.advance(60.0)
+        assert runtime.run(one, BOUND_S)["prediction"][0] == pytest.approx(2.0)
 
 
 PARENT = """

@@ -127,6 +127,55 @@ def test_a_signal_while_models_load_ends_it(commands: CommandLine) -> None:
     assert all_gone(children)
 
 
+SLOW_TO_LOAD = (
+    APP
+    + """
+@app.callable("slow", signature=NUMBER)
+class Slow:
+    def __init__(self):
+        open("loading", "w").close()
+        time.sleep(30)
+
+    def __call__(self, inputs):
+        return inputs
+"""
+)
+
+
+def test_a_signal_in_a_long_load_ends_it_at_once(commands: CommandLine) -> None:
+    (commands.folder / "app.py").write_text(SLOW_TO_LOAD)
+    process = commands.start("run", "app.py", "--port", "0")
+    deadline_s = time.monotonic() + 20
+    while not (commands.folder / "loading").exists():
+        assert time.monotonic() < deadline_s, "it did not begin to load"
+        time.sleep(0.01)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) == 3
+    signalled_s = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert time.monotonic() - signalled_s < 10
+    assert process.returncode == 0, stderr
+    assert "Traceback" not in stderr
+    assert "error" not in stderr
+    assert all_gone(children)
+
+
+def test_a_model_that_does_not_load_ends_the_loads_beside_it(commands: CommandLine) -> None:
+    broken = (
+        '@app.callable("broken", signature=NUMBER)\nclass Broken:\n    def __init__(self): raise ValueError\n'
+    )
+    (commands.folder / "app.py").write_text(SLOW_TO_LOAD + broken)
+    started_s = time.monotonic()
+    process = commands.start("run", "app.py", "--port", "0")
+    _, stderr = process.communicate(timeout=60)
+    assert time.monotonic() - started_s < 20
+    assert process.returncode == 1
+    assert [line for line in stderr.splitlines() if line.startswith("error: ")] == [
+        "error: model 'broken': loading the model failed: ValueError: "
+    ]
+
+
 def test_the_port_is_free_again(commands: CommandLine) -> None:
     with running(commands, APP) as server:
         port = server.port

@@ -1,6 +1,7 @@
 """Models that worker processes load in test_process_runtime.py."""
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -54,6 +55,16 @@ def load_moody() -> Model:
     return Model(run)
 
 
+def load_without_room() -> Model:
+    """Answers 2 with more than there is memory for."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+    def run(tensors: Tensors) -> Tensors:
+        return {"y": np.zeros(1 << 20) if tensors["x"][0] == 2 else 2 * tensors["x"]}
+
+    return Model(run)
+
+
 def load_holding(*, fifo: str) -> Model:
     """Says on a named pipe that it is in a run, then stays there."""
 
@@ -85,6 +96,10 @@ def load_raising() -> Model:
 
 def load_exiting() -> Model:
     os._exit(3)
+
+
+def load_leaving() -> Model:
+    sys.exit(0)
 
 
 def load_hanging() -> Model:

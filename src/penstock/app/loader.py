@@ -12,7 +12,7 @@ from penstock.models.registry.artifacts import FolderArtifactStore
 from penstock.models.registry.registry import Registry
 from penstock.models.runtimes.native import native_command
 from penstock.models.runtimes.onnx import OnnxRuntime
-from penstock.models.runtimes.process import ProcessRuntime, WorkerCommand
+from penstock.models.runtimes.process import ProcessRuntime, WorkerCommand, WorkerGroup
 from penstock.models.runtimes.runtime import Runtime
 from penstock.models.version import ModelVersion, RuntimeKind, SourceFormat
 from penstock.serving.batching.dispatcher import BatchingConfig
@@ -38,14 +38,22 @@ class Loader:
     def __init__(self, app: App, file: Path, settings: Settings, clock: Clock) -> None:
         self._app = app
         self._file = file
+        self._file_version = file_version(file)
         self._settings = settings
         self._clock = clock
+        self._workers = WorkerGroup()
         wanted = any(isinstance(declared, ModelDeclaration) for declared in app.declarations)
         self._registry = open_registry(settings) if wanted else None
 
     def close(self) -> None:
         if self._registry is not None:
             self._registry.close()
+
+    def cancel(self) -> None:
+        """Ends the processes of what it has loaded and is loading, whose `load` then raises `ModelFailed`.
+        Does not block.
+        """
+        self._workers.end()
 
     def load(self, declared: Declaration) -> ServedModel:
         """The declared model, ready to answer.
@@ -82,26 +90,32 @@ class Loader:
         path = registry.fetch(version)
         settings = self._settings.runtime
         if version.runtime is RuntimeKind.ONNX:
-            return OnnxRuntime(path, version.signature, threads=settings.onnx_threads)
+            digest = version.executable.digest
+            return OnnxRuntime(path, version.signature, digest=digest, threads=settings.onnx_threads)
         command = native_command(version, path, threads=1, start_timeout_s=settings.start_timeout_s)
-        return ProcessRuntime(command, self._clock)
+        return ProcessRuntime(command, self._clock, self._workers)
 
     def _try_out(self, registry: Registry, version: ModelVersion, runtime: Runtime) -> None:
         """Warms the runtime up and holds it against the golden rows, where the version has some."""
         if version.golden is None:
             return
         golden = Golden.decode(registry.fetch(version, "golden").read_bytes())
-        check_golden(runtime, golden, model=version.model, timeout_s=self._settings.server.request_timeout_s)
+        check_golden(runtime, golden, model=version.model, timeout_s=self._settings.runtime.run_timeout_s)
 
     def _load_callable(self, declared: CallableDeclaration) -> ServedModel:
         command = WorkerCommand(
             model=declared.name,
             loader="penstock.app.loading:load_callable",
-            arguments={"file": str(self._file), "app": self._app.name, "model": declared.name},
+            arguments={
+                "file": str(self._file),
+                "app": self._app.name,
+                "model": declared.name,
+                "version": self._file_version,
+            },
             start_timeout_s=self._settings.runtime.start_timeout_s,
         )
-        runtime = ProcessRuntime(command, self._clock)
-        return self._served(declared, file_version(self._file), "python", runtime)
+        runtime = ProcessRuntime(command, self._clock, self._workers)
+        return self._served(declared, self._file_version, "python", runtime)
 
     def _served(self, declared: Declaration, version: str, platform: str, runtime: Runtime) -> ServedModel:
         settings = self._settings.batching

@@ -41,7 +41,11 @@ def load_app(reference: str) -> tuple[App, Path]:
 
 def file_version(path: Path) -> str:
     """A name for what an app file's callables do now: the beginning of its digest."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:VERSION_DIGITS]
+    return _version_of(path.read_bytes())
+
+
+def _version_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:VERSION_DIGITS]
 
 
 class CallableModel:
@@ -70,9 +74,13 @@ class CallableModel:
             raise ModelFailed(f"model {self._name!r} answered against its signature: {said}") from None
 
 
-def load_callable(*, file: str, app: str, model: str) -> CallableModel:
-    """What a worker process calls to get the callable `model` of an app file."""
-    module = _import(Path(file))
+def load_callable(*, file: str, app: str, model: str, version: str) -> CallableModel:
+    """What a worker process calls to get the callable `model` of an app file.
+
+    Raises `ConfigurationError` where the file is not the one that had `version` (see `file_version`): what
+    is served under a version does not change while the server runs.
+    """
+    module = _import(Path(file), version)
     for value in vars(module).values():
         if isinstance(value, App) and value.name == app:
             for declared in value.declarations:
@@ -111,7 +119,7 @@ def _split(reference: str) -> tuple[Path, str | None]:
     return Path(reference), None
 
 
-def _import(path: Path) -> ModuleType:
+def _import(path: Path, version: str | None = None) -> ModuleType:
     if not path.is_file():
         raise ConfigurationError(f"app file {path}: no such file", hint="name a Python file with an App in it")
     folder = str(path.resolve().parent)
@@ -120,10 +128,17 @@ def _import(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(MODULE_NAME, path)
     if spec is None or spec.loader is None:
         raise ConfigurationError(f"app file {path} is not a Python file", hint="its name has to end in .py")
+    content = path.read_bytes()
+    if version is not None and _version_of(content) != version:
+        raise ConfigurationError(
+            f"app file {path} changed since the server started, at version {version}",
+            hint="restart the server to serve what is in it now",
+        )
     module = importlib.util.module_from_spec(spec)
     sys.modules[MODULE_NAME] = module
     try:
-        spec.loader.exec_module(module)
+        # Not by the loader, which would read the file again, or a .pyc of what was in it a moment ago.
+        exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
     except (Exception, SystemExit) as error:
         raise ConfigurationError(
             f"app file {path} raised at {_place(error, path)}: {_said(error)}",
@@ -133,13 +148,12 @@ def _import(path: Path) -> ModuleType:
 
 
 def _place(error: BaseException, path: Path) -> str:
+    """The line of the app file from which it came; of another file where that one cannot be parsed."""
     if isinstance(error, SyntaxError):
-        return f"line {error.lineno}"
-    lines = [
-        frame.lineno
-        for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename).name == path.name
-    ]
+        line = f"line {error.lineno}"
+        elsewhere = error.filename is not None and error.filename != str(path)
+        return f"{error.filename}, {line}" if elsewhere else line
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f"line {lines[-1]}" if lines else "import"
 
 

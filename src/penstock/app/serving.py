@@ -5,13 +5,13 @@ import contextlib
 import gc
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from penstock.app.declarations import App
 from penstock.app.loader import Loader
 from penstock.core.clock import Clock
-from penstock.core.errors import ConfigurationError, PenstockError
+from penstock.core.errors import ConfigurationError
 from penstock.core.settings import Settings
 from penstock.observe.metrics import MetricSet
 from penstock.observe.process import add_process_metrics
@@ -78,27 +78,30 @@ async def _load_until(stop: asyncio.Event, loader: Loader, app: App) -> list[Ser
     """All declared models, loaded side by side; none when it is told to stop first."""
     loads = [asyncio.ensure_future(asyncio.to_thread(loader.load, declared)) for declared in app.declarations]
     together = asyncio.gather(*loads)
+    # Asyncio would tell of an error that nobody looks at, as nobody does once it was told to stop.
+    together.add_done_callback(lambda done: done.cancelled() or done.exception())
     stopped = asyncio.ensure_future(stop.wait())
-    stopped.add_done_callback(lambda done: None if done.cancelled() else together.cancel())
     try:
-        return await together
-    except asyncio.CancelledError:
-        if stop.is_set():
-            return []
-        raise
-    except PenstockError:
-        for load in loads:
-            await _discard(load)
+        await asyncio.wait((together, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            return await together
+        await _abandon(loader, loads)
+        return []
+    except BaseException:
+        await _abandon(loader, loads)
         raise
     finally:
         stopped.cancel()
         loader.close()
 
 
-async def _discard(load: "asyncio.Future[ServedModel]") -> None:
-    """Frees what was loaded beside a model that failed."""
-    with contextlib.suppress(Exception):
-        (await load).runtime.close()
+async def _abandon(loader: Loader, loads: "Sequence[asyncio.Future[ServedModel]]") -> None:
+    """Ends what is being loaded, which takes a moment, and frees what was."""
+    loader.cancel()
+    await asyncio.wait(loads)
+    for load in loads:
+        if not load.cancelled() and load.exception() is None:
+            load.result().runtime.close()
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -71,6 +71,8 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Threads within one run of an ONNX model."""
     start_timeout_s: Seconds = 60.0
     """How long the process of a native or Python model may take to load it."""
+    run_timeout_s: Seconds = 60.0
+    """How long one run of a native or Python model may take before its process is ended."""
 
 
 class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,10 +1,12 @@
 """Kinds of files that models come in: told apart by their first bytes, opened by their own libraries."""
 
+import hashlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from penstock.core.errors import InvalidInput, PenstockError, UntrustedArtifact
+from penstock.core.errors import CorruptArtifact, InvalidInput, PenstockError, UntrustedArtifact
 from penstock.core.signature import Signature
 from penstock.models.libraries.lightgbm_text import check_lightgbm_text
 from penstock.models.libraries.wrap import wrap_model
@@ -14,9 +16,10 @@ from penstock.models.samples import Samples
 from penstock.models.signature_inference import infer_signature
 from penstock.models.version import SourceFormat
 
-__all__ = ["detect_format", "open_native"]
+__all__ = ["detect_format", "open_native", "read_verified"]
 
 HEAD_BYTES = 256
+_CORRUPT_HINT = "restore the file from a backup, or push the same file again, which mends it"
 _PICKLE_SUFFIXES = frozenset({".joblib", ".pickle", ".pkl"})
 _COMPRESSION_SUFFIXES = frozenset({".bz2", ".gz", ".lz4", ".lzma", ".xz", ".z"})
 _COMPRESSED = (
@@ -74,6 +77,24 @@ def _by_suffix(path: Path) -> SourceFormat | None:
     return {".onnx": SourceFormat.ONNX, ".ubj": SourceFormat.XGBOOST}.get(suffix)
 
 
+def read_verified(path: Path, digest: str) -> bytes:
+    """All of a file, read once: what was checked is what will be opened, whoever writes to it meanwhile.
+
+    Raises `CorruptArtifact` where its SHA-256 is not `digest`, or where it cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CorruptArtifact(f"{path} cannot be read: {error.strerror}", hint=_CORRUPT_HINT) from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != digest:
+        raise CorruptArtifact(
+            f"{path} is not the file that was pushed: its SHA-256 is {found}, not {digest}",
+            hint=_CORRUPT_HINT,
+        )
+    return content
+
+
 def open_native(
     path: Path,
     kind: SourceFormat,
@@ -81,11 +102,14 @@ def open_native(
     trust_pickle: bool,
     signature: Signature | None = None,
     samples: "Samples | None" = None,
+    digest: str | None = None,
 ) -> NativeModel:
-    """The model in a file whose digest the caller has verified, under `signature` or the inferred one.
+    """The model in a file under `signature` or the inferred one. The file is read once; `digest`, where it is
+    given, is the SHA-256 that it must have.
 
-    Raises `UntrustedArtifact` for a pickle without `trust_pickle`, before a byte of it is unpickled, and
-    `InvalidInput` for a file that is damaged, holds no model, or needs a library that is not installed.
+    Raises `UntrustedArtifact` for a pickle without `trust_pickle` and `CorruptArtifact` for another digest,
+    before a byte of it is parsed, and `InvalidInput` for a file that is damaged, holds no model, or needs a
+    library that is not installed.
     """
     if kind is SourceFormat.PICKLE and not trust_pickle:
         raise UntrustedArtifact(
@@ -94,15 +118,19 @@ def open_native(
             hint="if you made it or trust who did, say --trust-pickle; ONNX needs no trust",
         )
     assert kind in _OPENERS, "ONNX is not opened natively: see penstock.models.onnx_signature"
-    if not path.is_file():
+    if digest is not None:
+        content = read_verified(path, digest)
+    elif path.is_file():
+        content = path.read_bytes()
+    else:
         raise InvalidInput(f"{path}: there is no such file", where=str(path))
-    predictor = wrap_model(_open_guarded(path, kind), where=str(path))
+    predictor = wrap_model(_open_guarded(content, path, kind), where=str(path))
     return NativeModel(predictor, signature if signature is not None else infer_signature(predictor, samples))
 
 
-def _open_guarded(path: Path, kind: SourceFormat) -> Any:
+def _open_guarded(content: bytes, path: Path, kind: SourceFormat) -> Any:
     try:
-        return _OPENERS[kind](path)
+        return _OPENERS[kind](content)
     except PenstockError:
         raise
     except ModuleNotFoundError as error:
@@ -126,30 +154,30 @@ def _open_guarded(path: Path, kind: SourceFormat) -> Any:
         ) from error
 
 
-def _open_pickle(path: Path) -> Any:
+def _open_pickle(content: bytes) -> Any:
     import joblib
 
-    return joblib.load(path)
+    return joblib.load(io.BytesIO(content))
 
 
-def _open_xgboost(path: Path) -> Any:
+def _open_xgboost(content: bytes) -> Any:
     import xgboost
 
     booster = xgboost.Booster()
     # From memory: by path XGBoost judges by the suffix, which stored artifacts do not have.
-    booster.load_model(bytearray(path.read_bytes()))
+    booster.load_model(bytearray(content))
     return booster
 
 
-def _open_lightgbm(path: Path) -> Any:
+def _open_lightgbm(content: bytes) -> Any:
     import lightgbm
 
-    text = path.read_text(encoding="utf-8")
+    text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8").read()
     check_lightgbm_text(text)
     return lightgbm.Booster(model_str=text)
 
 
-_OPENERS: dict[SourceFormat, Callable[[Path], Any]] = {
+_OPENERS: dict[SourceFormat, Callable[[bytes], Any]] = {
     SourceFormat.PICKLE: _open_pickle,
     SourceFormat.XGBOOST: _open_xgboost,
     SourceFormat.LIGHTGBM: _open_lightgbm,

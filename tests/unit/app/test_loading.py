@@ -76,6 +76,7 @@ def test_a_colon_in_a_path_is_no_name(tmp_path: Path) -> None:
         ("import penstock\napp = = 5\n", "raised at line 2: SyntaxError"),
         ("import penstock\n\tapp = 5\n", "raised at line 2: IndentationError"),
         ("import penstock\nimport no_such_module_at_all\n", "raised at line 2: ModuleNotFoundError"),
+        ("import penstock\nimport sys\nsys.exit(0)\n", "raised at line 3: SystemExit: 0"),
         ('import penstock\nimport json\njson.loads("{")\n', "raised at line 3: JSONDecodeError"),
         (HEAD + 'app.model("m")\napp.model("m")\n', "raised at line 6: ConfigurationError"),
         ("x = 5\n", "has no App in it"),
@@ -89,6 +90,23 @@ def test_what_is_wrong_in_it_is_said(tmp_path: Path, text: str, said: str) -> No
         load_app(file)
     assert str(raised.value).removeprefix("app file ").startswith(file)
     assert said in str(raised.value)
+
+
+def test_a_module_beside_it_that_cannot_be_parsed_is_named(tmp_path: Path) -> None:
+    beside = write(tmp_path, "x = 1\n\n\ny = = 2\n", "unparsable_beside_the_app_file.py")
+    file = write(tmp_path, "import penstock\nimport unparsable_beside_the_app_file\n")
+    with pytest.raises(ConfigurationError) as raised:
+        load_app(file)
+    assert f"raised at {beside}, line 4: SyntaxError" in str(raised.value)
+
+
+def test_a_module_of_the_same_name_elsewhere_does_not_lend_its_line(tmp_path: Path) -> None:
+    package = tmp_path / "package_beside_the_app_file"
+    package.mkdir()
+    write(package, "\n\n\n\n\nraise ValueError('no')\n", "app.py")
+    file = write(tmp_path, "import penstock\nimport package_beside_the_app_file.app\n")
+    with pytest.raises(ConfigurationError, match="raised at line 2: ValueError: no"):
+        load_app(file)
 
 
 def test_files_that_are_no_app_files(tmp_path: Path) -> None:
@@ -119,7 +137,8 @@ def test_the_version_is_what_is_in_the_file(tmp_path: Path) -> None:
 
 def callable_model(folder: Path, body: str) -> CallableModel:
     declaration = '@app.callable("m", signature=signature)\n'
-    return load_callable(file=write(folder, HEAD + declaration + body), app="first", model="m")
+    file = write(folder, HEAD + declaration + body)
+    return load_callable(file=file, app="first", model="m", version=file_version(Path(file)))
 
 
 def function(folder: Path, returned: str) -> CallableModel:
@@ -195,4 +214,16 @@ def test_a_declaration_that_is_gone(tmp_path: Path, named: dict[str, Any]) -> No
         tmp_path, HEAD + '@app.callable("m", signature=signature)\ndef m(inputs): ...\napp.model("other")\n'
     )
     with pytest.raises(ConfigurationError, match="any more"):
-        load_callable(file=file, **named)
+        load_callable(file=file, version=file_version(Path(file)), **named)
+
+
+def test_a_file_that_changed_since_the_server_started(tmp_path: Path) -> None:
+    text = HEAD + '@app.callable("m", signature=signature)\ndef m(inputs): return 1\n'
+    file = write(tmp_path, text)
+    version = file_version(Path(file))
+    write(tmp_path, text.replace("return 1", "return 2"))
+    with pytest.raises(ConfigurationError, match="changed since the server started") as raised:
+        load_callable(file=file, app="first", model="m", version=version)
+    assert raised.value.hint == "restart the server to serve what is in it now"
+    write(tmp_path, text)
+    assert load_callable(file=file, app="first", model="m", version=version).signature.inputs

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import pickle
 
@@ -9,9 +10,9 @@ import xgboost as xgb
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from penstock.core.errors import InvalidInput, UntrustedArtifact
+from penstock.core.errors import CorruptArtifact, InvalidInput, UntrustedArtifact
 from penstock.core.signature import Signature
-from penstock.models.formats import detect_format, open_native
+from penstock.models.formats import detect_format, open_native, read_verified
 from penstock.models.version import SourceFormat
 
 
@@ -161,3 +162,35 @@ def test_a_declared_signature_stands(files):
     native = open_native(files / "model.pkl", SourceFormat.PICKLE, trust_pickle=True, signature=declared)
     outputs = native.run({"features": np.zeros((1, 5), dtype=np.float32)})
     assert {name: output.dtype for name, output in outputs.items()} == {"probabilities": np.float64}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_only_the_bytes_with_the_digest_are_opened(files, name):
+    digest = hashlib.sha256((files / name).read_bytes()).hexdigest()
+    assert open_native(files / name, KINDS[name], trust_pickle=True, digest=digest).signature.inputs
+    with pytest.raises(CorruptArtifact, match=f"is not the file that was pushed: its SHA-256 is {digest}"):
+        open_native(files / name, KINDS[name], trust_pickle=True, digest="0" * 64)
+
+
+def test_a_pickle_with_another_digest_is_not_unpickled(tmp_path):
+    path, marker = tmp_path / "model.pkl", tmp_path / "ran"
+    path.write_bytes(pickle.dumps(_Runs(str(marker))))
+    with pytest.raises(CorruptArtifact):
+        open_native(path, SourceFormat.PICKLE, trust_pickle=True, digest="0" * 64)
+    assert not marker.exists()
+
+
+class _Runs:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def test_a_file_that_cannot_be_read_is_corrupt(tmp_path):
+    with pytest.raises(CorruptArtifact, match="cannot be read: No such file") as raised:
+        read_verified(tmp_path / "gone", "0" * 64)
+    assert raised.value.hint is not None

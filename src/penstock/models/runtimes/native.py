@@ -15,9 +15,10 @@ __all__ = ["load_native", "native_command"]
 
 
 def native_command(version: ModelVersion, path: Path, *, threads: int, start_timeout_s: float) -> WorkerCommand:
-    """How a worker loads `version` from its source file, whose digest has been checked."""
+    """How a worker loads `version` from its source file. Each start checks the file's digest anew."""
     arguments = {
         "path": str(path),
+        "digest": version.executable.digest,
         "kind": version.format.value,
         "trust_pickle": version.trusted_pickle,
         "signature": msgspec.to_builtins(version.signature),
@@ -31,11 +32,14 @@ def native_command(version: ModelVersion, path: Path, *, threads: int, start_tim
     )
 
 
-def load_native(*, path: str, kind: str, trust_pickle: bool, signature: dict[str, Any]) -> NativeModel:
+def load_native(
+    *, path: str, digest: str, kind: str, trust_pickle: bool, signature: dict[str, Any]
+) -> NativeModel:
     """In the worker: the model. Raises what `open_native` raises."""
     return open_native(
         Path(path),
         SourceFormat(kind),
         trust_pickle=trust_pickle,
         signature=msgspec.convert(signature, Signature),
+        digest=digest,
     )

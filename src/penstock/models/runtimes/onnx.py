@@ -4,18 +4,21 @@ from pathlib import Path
 
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
+from penstock.models.formats import read_verified
 from penstock.models.onnx_io import OnnxBinding, open_session
 
 __all__ = ["OnnxRuntime"]
 
 
 class OnnxRuntime:
-    """A `Runtime` over an ONNX graph in a file whose digest has been checked. It cannot be stopped in a run."""
+    """A `Runtime` over an ONNX graph in a file. It cannot be stopped in a run.
 
-    def __init__(self, path: Path, signature: Signature, *, threads: int = 1) -> None:
-        self._binding: OnnxBinding | None = OnnxBinding(
-            open_session(path, where=str(path), threads=threads), signature
-        )
+    Raises `CorruptArtifact` where the file's SHA-256 is not `digest`, before anything of it is parsed.
+    """
+
+    def __init__(self, path: Path, signature: Signature, *, digest: str, threads: int = 1) -> None:
+        session = open_session(read_verified(path, digest), where=str(path), threads=threads)
+        self._binding: OnnxBinding | None = OnnxBinding(session, signature)
         self._signature = signature
 
     @property

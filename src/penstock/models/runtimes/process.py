@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from multiprocessing.connection import Connection
 
 import msgspec
@@ -19,7 +20,7 @@ from penstock.models.runtimes.arena import Arena
 from penstock.models.runtimes.backoff import RestartBackoff
 from penstock.models.runtimes.worker import Answer, Failure, Loaded, Run, WorkerReply
 
-__all__ = ["ProcessRuntime", "WorkerCommand"]
+__all__ = ["ProcessRuntime", "WorkerCommand", "WorkerGroup"]
 
 log = logging.getLogger(__name__)
 
@@ -41,21 +42,50 @@ class WorkerCommand(msgspec.Struct, frozen=True, kw_only=True):
     start_timeout_s: float = 60.0
 
 
+class WorkerGroup:
+    """The workers of some runtimes, to be ended by another thread while theirs wait for them to load."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._ended = False
+
+    def end(self) -> None:
+        """Kills every worker of the group, and each that is started later. Who waits for one is told of it."""
+        with self._lock:
+            self._ended = True
+            for process in self._processes:
+                process.kill()
+
+    def add(self, process: "subprocess.Popen[bytes]") -> None:
+        with self._lock:
+            self._processes.add(process)
+            if self._ended:
+                process.kill()
+
+    def discard(self, process: "subprocess.Popen[bytes]") -> None:
+        """Called before the process is reaped: from then on its number may be another's."""
+        with self._lock:
+            self._processes.discard(process)
+
+
 class ProcessRuntime:
     """A `Runtime` whose model lives in a worker process.
 
     A worker that dies or does not answer in time costs the batch that it had, and is started anew, with
-    back-off when it keeps dying. Nothing of it outlives this process: the arenas have no name and the
+    back-off when it keeps dying by itself. Nothing of it outlives this process: the arenas have no name and the
     worker ends when the lifeline closes.
     """
 
-    def __init__(self, command: WorkerCommand, clock: Clock) -> None:
+    def __init__(self, command: WorkerCommand, clock: Clock, group: WorkerGroup | None = None) -> None:
         self._command = command
         self._clock = clock
+        self._group = group if group is not None else WorkerGroup()
         self._backoff = RestartBackoff()
         self._requests = Arena.create()
         self._replies = Arena.create()
         self._worker: _Worker | None = None
+        self._overruns = 0  # in a row
         try:
             self._signature = self._start().signature
         except BaseException:
@@ -82,15 +112,25 @@ class ProcessRuntime:
             worker = self._restart()
             reply = self._ask(worker, message, timeout_s)
         if reply is None:
-            worker.kill()
-            self._died("")
-            raise DeadlineExceeded(
-                f"model {self._command.model!r} did not answer within {timeout_s:.1f} s; its process was ended"
-            )
+            raise self._overran(worker, timeout_s)
+        self._overruns = 0
         if isinstance(reply, Failure):
             raise reply.error()
         assert isinstance(reply, Answer)
         return self._replies.read(reply.layouts)
+
+    def _overran(self, worker: "_Worker", timeout_s: float) -> DeadlineExceeded:
+        """Ends a worker that takes too long. It had started well and did not die by itself, so the next one
+        may start at once; a model that hangs on every run is told of in the log, with the count.
+        """
+        worker.kill()
+        self._worker = None
+        self._overruns += 1
+        message = (
+            f"model {self._command.model!r} did not answer within {timeout_s:.1f} s; its process was ended"
+        )
+        log.error("%s (runs in a row: %d)", message, self._overruns)
+        return DeadlineExceeded(message)
 
     def _ask(self, worker: "_Worker", message: bytes, timeout_s: float) -> WorkerReply | None:
         try:
@@ -121,7 +161,13 @@ class ProcessRuntime:
 
     def _start(self) -> Loaded:
         self._backoff.started(self._clock.monotonic())
-        worker = _Worker(self._command, self._requests, self._replies)
+        try:
+            worker = _Worker(self._command, self._group, self._requests, self._replies)
+        except OSError as fault:
+            # Too many processes or descriptors, or no memory: it may pass.
+            raise self._died(
+                f"model {self._command.model!r}: its process cannot be started: {fault}"
+            ) from fault
         try:
             reply = worker.receive(self._command.start_timeout_s)
         except (EOFError, OSError):
@@ -153,27 +199,21 @@ class ProcessRuntime:
 class _Worker:
     """One life of the worker process."""
 
-    def __init__(self, command: WorkerCommand, requests: Arena, replies: Arena) -> None:
+    def __init__(self, command: WorkerCommand, group: WorkerGroup, requests: Arena, replies: Arena) -> None:
+        self._group = group
         ours, theirs = socket.socketpair()
         lifeline_read, self._lifeline = os.pipe()
-        inherited = (theirs.fileno(), lifeline_read, requests.descriptor, replies.descriptor)
-        environment = dict.fromkeys(_THREAD_VARIABLES, str(command.threads)) | dict(os.environ)
-        self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [
-                sys.executable,
-                "-m",
-                "penstock.models.runtimes.worker",
-                *(str(descriptor) for descriptor in inherited),
-                command.loader,
-            ],
-            stdin=subprocess.PIPE,
-            stdout=sys.stderr,  # data on stdout is the command's alone
-            pass_fds=inherited,
-            env=environment,
-        )
-        os.close(lifeline_read)
-        theirs.close()
         self.connection = Connection(ours.detach())
+        inherited = (theirs.fileno(), lifeline_read, requests.descriptor, replies.descriptor)
+        try:
+            self.process = _spawn(command, inherited)
+        except BaseException:
+            self._release()
+            raise
+        finally:
+            os.close(lifeline_read)
+            theirs.close()
+        group.add(self.process)
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError), self.process.stdin as stdin:
             stdin.write(msgspec.msgpack.encode(command.arguments))
@@ -186,6 +226,7 @@ class _Worker:
 
     def ending(self) -> str:
         """How the process ended, in words; it is reaped."""
+        self._group.discard(self.process)
         try:
             code = self.process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -197,12 +238,14 @@ class _Worker:
         return f"ended with status {code}"
 
     def kill(self) -> None:
+        self._group.discard(self.process)
         self.process.kill()
         self.process.wait()
         self._release()
 
     def stop(self) -> None:
         """Lets it finish, for a moment; then ends it."""
+        self._group.discard(self.process)
         self.connection.close()
         try:
             self.process.wait(STOP_TIMEOUT_S)
@@ -214,3 +257,19 @@ class _Worker:
     def _release(self) -> None:
         self.connection.close()
         os.close(self._lifeline)
+
+
+def _spawn(command: WorkerCommand, inherited: tuple[int, ...]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        [
+            sys.executable,
+            "-m",
+            "penstock.models.runtimes.worker",
+            *(str(descriptor) for descriptor in inherited),
+            command.loader,
+        ],
+        stdin=subprocess.PIPE,
+        stdout=sys.stderr,  # data on stdout is the command's alone
+        pass_fds=inherited,
+        env=dict.fromkeys(_THREAD_VARIABLES, str(command.threads)) | dict(os.environ),
+    )

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from penstock.core.errors import InvalidInput, ModelFailed, PenstockError
+from penstock.core.errors import InvalidInput, ModelFailed, PenstockError, Refused
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
 from penstock.models.runtimes.arena import Arena, TensorLayout
@@ -51,14 +51,19 @@ class Answer(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failure(msgspec.Struct, frozen=True, tag=True):
-    """Worker to parent: it did not work. `invalid` blames the input, not the model."""
+    """Worker to parent: it did not work. `invalid` blames the input, `refused` (a reason) neither it nor the
+    model.
+    """
 
     invalid: bool
     message: str
     where: str | None = None
     hint: str | None = None
+    refused: str | None = None
 
     def error(self) -> PenstockError:
+        if self.refused is not None:
+            return Refused(self.message, reason=self.refused, hint=self.hint)
         if self.invalid:
             return InvalidInput(self.message, where=self.where, hint=self.hint)
         return ModelFailed(self.message, hint=self.hint)
@@ -76,7 +81,7 @@ def serve(connection: Connection, requests: Arena, replies: Arena, loader: str, 
         model: WorkerModel = getattr(importlib.import_module(module), function)(
             **msgspec.msgpack.decode(arguments)
         )
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         told = f"loading the model failed: {type(error).__name__}: {error}"
         connection.send_bytes(encode_reply(_failure(error, told)))
         return
@@ -91,13 +96,17 @@ def serve(connection: Connection, requests: Arena, replies: Arena, loader: str, 
 
 def _answer(model: WorkerModel, requests: Arena, replies: Arena, run: Run) -> WorkerReply:
     try:
-        return Answer(replies.write(model.run(requests.read(run.layouts))))
+        outputs = model.run(requests.read(run.layouts))
+        try:
+            return Answer(replies.write(outputs))
+        except Refused as error:
+            return Failure(invalid=False, message=error.message, hint=error.hint, refused=error.reason)
     except Exception as error:
         # What it raised may quote what callers must not see; the log has all of it.
         return _failure(error, f"the model raised {type(error).__name__}")
 
 
-def _failure(error: Exception, told: str) -> Failure:
+def _failure(error: BaseException, told: str) -> Failure:
     if isinstance(error, InvalidInput):
         return Failure(invalid=True, message=error.message, where=error.where, hint=error.hint)
     if isinstance(error, PenstockError):

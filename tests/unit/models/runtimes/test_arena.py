@@ -2,17 +2,20 @@
 
 import math
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from penstock.core.errors import Refused
 from penstock.core.tensors import Tensors
-from penstock.models.runtimes.arena import ALIGNMENT_BYTES, ARENA_BYTES_MIN, Arena
+from penstock.models.runtimes.arena import ALIGNMENT_BYTES, ARENA_BYTES_MIN, SMALL_WRITES_MAX, Arena
 
 shapes = hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4)
 numeric = hnp.arrays(
@@ -99,3 +102,73 @@ def test_it_has_no_name_and_closes_its_descriptor() -> None:
     arena.close()
     if before is not None:
         assert set(Path("/proc/self/fd").iterdir()) == before
+
+
+@contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    """In this process; growing one further fails as on a full disk (with EFBIG)."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_memory_that_cannot_be_had_is_refused_and_the_arena_stays_usable() -> None:
+    with pair() as (writer, reader):
+        small: Tensors = {"x": np.arange(5)}
+        for first in (True, False):
+            with files_of_at_most(ARENA_BYTES_MIN):
+                if not first:
+                    check(reader.read(writer.write(small)), small)
+                with pytest.raises(Refused, match="no shared memory for") as raised:
+                    writer.write({"x": np.zeros(ARENA_BYTES_MIN)})
+                assert raised.value.reason == "shared_memory"
+            check(reader.read(writer.write(small)), small)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="nothing reserves memory here")
+def test_memory_is_reserved_before_it_is_touched() -> None:
+    with pair() as (writer, _):
+        writer.write({"x": np.zeros(3)})
+        status = os.fstat(writer.descriptor)
+        assert status.st_blocks * 512 >= status.st_size == ARENA_BYTES_MIN
+
+
+def test_it_shrinks_when_little_is_needed_for_long() -> None:
+    big: Tensors = {"x": np.arange(2 * ARENA_BYTES_MIN)}
+    small: Tensors = {"x": np.arange(3)}
+    with pair() as (writer, reader):
+        for _ in range(2):
+            check(reader.read(writer.write(big)), big)
+            size_bytes = os.fstat(writer.descriptor).st_size
+            assert size_bytes >= 16 * ARENA_BYTES_MIN
+            for _ in range(SMALL_WRITES_MAX - 1):
+                check(reader.read(writer.write(small)), small)
+            assert os.fstat(writer.descriptor).st_size == size_bytes
+            check(reader.read(writer.write(small)), small)
+            assert os.fstat(writer.descriptor).st_size == ARENA_BYTES_MIN
+            check(reader.read(writer.write(small)), small)
+
+
+def test_it_does_not_shrink_while_it_is_needed_now_and_then() -> None:
+    big: Tensors = {"x": np.arange(ARENA_BYTES_MIN)}
+    with pair() as (writer, reader):
+        writer.write(big)
+        size_bytes = os.fstat(writer.descriptor).st_size
+        for turn in range(3 * SMALL_WRITES_MAX):
+            message = big if turn % (SMALL_WRITES_MAX // 2) == 0 else {"x": np.arange(3)}
+            check(reader.read(writer.write(message)), message)
+            assert os.fstat(writer.descriptor).st_size == size_bytes
+
+
+def test_a_new_writer_of_a_big_arena_and_its_old_reader() -> None:
+    """As after a restart of the worker."""
+    big: Tensors = {"x": np.arange(ARENA_BYTES_MIN)}
+    with pair() as (writer, reader):
+        check(reader.read(writer.write(big)), big)
+        successor = Arena(os.dup(writer.descriptor))
+        for message in ({"x": np.arange(4)}, big, {"x": np.arange(5)}):
+            check(reader.read(successor.write(message)), message)
+        successor.close()

@@ -1,0 +1,38 @@
+"""The ONNX runtime opens what has the version's digest, and nothing else."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from penstock.core.errors import CorruptArtifact
+from penstock.core.signature import Signature
+from penstock.models.runtimes.onnx import OnnxRuntime
+
+DOUBLE = Signature.of(inputs={"x": "FP32[-1]"}, outputs={"y": "FP32[-1]"})
+
+
+def write_graph(folder: Path) -> tuple[Path, str]:
+    """A file that doubles x, and its digest."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "g", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    path = folder / "artifact"
+    path.write_bytes(model.SerializeToString())
+    return path, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_it_runs(tmp_path: Path) -> None:
+    path, digest = write_graph(tmp_path)
+    runtime = OnnxRuntime(path, DOUBLE, digest=digest)
+    assert runtime.run({"x": np.array([1, 2], "<f4")}, 1.0)["y"].tolist() == [2, 4]
+    runtime.close()
+
+
+def test_another_digest_is_not_opened(tmp_path: Path) -> None:
+    path, digest = write_graph(tmp_path)
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(CorruptArtifact, match="is not the file that was pushed"):
+        OnnxRuntime(path, DOUBLE, digest=digest)
