@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from penstock.core.errors import InvalidInput, TooLarge
+from penstock.core.errors import InvalidInput, StorageFailed, TooLarge
 from penstock.core.signature import Signature
 from penstock.models.naming import check_alias, check_model_name
 from penstock.models.version import Compilation, Lineage, RuntimeKind, SourceFormat
 
-__all__ = ["Candidate", "check_candidate"]
+__all__ = ["Candidate", "changed", "check_candidate"]
 
 FACTS_BYTES_MAX = 4 * 1024 * 1024
 CREATOR_LENGTH_MAX = 256
@@ -22,9 +22,9 @@ CREATOR_LENGTH_MAX = 256
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """A version that is not pushed yet: all that is immutable of it, and the aliases it is to get.
 
-    `source` is the file to push, `compiled` its ONNX form and `golden` its sample inputs and outputs where
-    there are such. `aliases` are moved to the new version in the transaction that makes it, whatever they
-    stood at.
+    `source` is the file to push, `source_digest` the SHA-256 that it had when the rest was made from it,
+    `compiled` its ONNX form and `golden` its sample inputs and outputs where there are such. `aliases` are
+    moved to the new version in the transaction that makes it, whatever they stood at.
     """
 
     model: str
@@ -33,6 +33,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     format: SourceFormat
     source: Path
     creator: str
+    source_digest: str | None = None
     compiled: bytes | None = None
     golden: bytes | None = None
     trusted_pickle: bool = False
@@ -86,6 +87,14 @@ def check_candidate(candidate: Candidate) -> dict[str, str | bool]:
         "format": candidate.format.value,
         "trusted_pickle": candidate.trusted_pickle,
     }
+
+
+def changed(candidate: Candidate) -> StorageFailed:
+    """The error for a source that is not what it was when the push began."""
+    return StorageFailed(
+        f"{candidate.source} changed while it was pushed; no version was made",
+        hint="push again when nothing writes to the file any more",
+    )
 
 
 def _check_creator(creator: str) -> None:

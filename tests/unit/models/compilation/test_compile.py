@@ -29,7 +29,7 @@ from penstock.models.compilation import compile_to_onnx
 from penstock.models.libraries import wrap_model
 from penstock.models.native import NativeModel
 from penstock.models.onnx_io import OnnxBinding, open_session
-from penstock.models.onnx_signature import infer_onnx_signature
+from penstock.models.onnx_signature import onnx_signature
 from penstock.models.samples import to_tensors
 from penstock.models.signature_inference import infer_signature
 
@@ -301,12 +301,11 @@ def test_histogram_boosting_with_categories_stays_native(data):
     assert all(compilation.parity.values_differ > 0 for compilation in compilations)
 
 
-def test_the_compiled_form_is_a_valid_graph_with_the_signature(data, tmp_path):
+def test_the_compiled_form_is_a_valid_graph_with_the_signature(data):
     native, tensors = prepare(RandomForestClassifier(5).fit(data.matrix, data.letters), data.matrix)
     onnx, _ = compile_to_onnx(native, tensors)
     checker.check_model(onnx, full_check=True)
-    (tmp_path / "model.onnx").write_bytes(onnx)
-    read = infer_onnx_signature(tmp_path / "model.onnx")
+    read = onnx_signature(open_session(onnx, where="test"), where="test")
     assert [spec.describe() for spec in read.inputs] == ["FP32?[-1, 5]"]
     assert [spec.describe() for spec in read.outputs] == [spec.describe() for spec in native.signature.outputs]
 
