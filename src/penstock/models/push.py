@@ -46,9 +46,7 @@ def prepare(
     if not file.is_file():
         raise InvalidInput(f"{file}: there is no such file", where=str(file))
     kind = detect_format(file)
-    # Before it is opened: what the registry stores has to be what was opened here.
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = _digest_of(file)  # before it is opened: what is stored has to be what was opened here
     if kind is SourceFormat.ONNX:
         return _prepare_onnx(model, file, digest, samples, provenance)
     rows = read_samples(samples) if samples is not None else None
@@ -78,6 +76,11 @@ def prepare(
         lineage=provenance.lineage,
         aliases=provenance.aliases,
     )
+
+
+def _digest_of(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _prepare_onnx(

@@ -45,9 +45,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     def files(self) -> dict[str, tuple[Path | bytes, str]]:
         """The files by role, each with the name that it is given when pulled."""
-        # A file's name may be any bytes; a name that no database takes is no reason to refuse the model.
-        name = os.fsencode(self.source.name).decode("utf-8", "replace")
-        files: dict[str, tuple[Path | bytes, str]] = {"source": (self.source, name)}
+        files: dict[str, tuple[Path | bytes, str]] = {"source": (self.source, _file_name(self.source))}
         if self.compiled is not None:
             files["compiled"] = (self.compiled, "model.onnx")
         if self.golden is not None:
@@ -87,6 +85,12 @@ def check_candidate(candidate: Candidate) -> dict[str, str | bool]:
         "format": candidate.format.value,
         "trusted_pickle": candidate.trusted_pickle,
     }
+
+
+def _file_name(source: Path) -> str:
+    """A name that any folder and any database takes: a file's own may be any bytes and lead elsewhere."""
+    name = os.fsencode(source.name).decode("utf-8", "replace").replace("\\", "_").replace("\0", "_")
+    return "model" if name in {"", ".", ".."} else name
 
 
 def changed(candidate: Candidate) -> StorageFailed:
