@@ -227,6 +227,7 @@ def test_samples_that_do_not_fit_are_one_clear_error(
         (["model", "alias", "linear", "blue", "1", "--delete"], "VERSION"),
         (["model", "alias", "linear", "blue", "--delete"], "has no alias 'blue'"),
         (["model", "delete", "linear"], "NAME:VERSION"),
+        (["model", "delete", "linear:²"], "is not a version's number"),
         (["model", "delete", "linear:1"], "champion points at it"),
         (["model", "delete", "linear:9"], "there is no version linear:9"),
         (["model", "pull", "linear:9", "files"], "there is no version linear:9"),

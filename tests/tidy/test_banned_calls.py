@@ -14,7 +14,7 @@ BANNED = (
 BANNED_MODULES = ("random", "secrets", "numpy.random")
 ALLOWED = {
     "core/clock.py": {"time.monotonic", "datetime.datetime.now"},
-    "core/rng.py": {"random", "secrets", "numpy.random"},
+    "core/rng.py": {"secrets"},
     "models/registry/database.py": {"time.sleep"},
 }
 

@@ -5,9 +5,9 @@ from typing import TypeVar
 
 import msgspec
 
-from penstock.core.errors import ConfigurationError
+from penstock.core.errors import ConfigurationError, shown
 from penstock.core.signature import Signature
-from penstock.models.naming import CHAMPION, check_alias, check_model_name
+from penstock.models.naming import CHAMPION, NUMBER_MAX, check_alias, check_model_name
 
 __all__ = ["App", "CallableDeclaration", "Declaration", "ModelDeclaration", "Objective"]
 
@@ -116,6 +116,7 @@ class App:
         check_model_name(declared.name)
         if isinstance(declared, ModelDeclaration):
             check_alias(declared.alias)
+            _check_version(declared.name, declared.version)
         if declared.name in self._declared:
             raise ConfigurationError(f"app {self.name!r} declares model {declared.name!r} twice")
         if declared.batch_rows_max is not None and declared.batch_rows_max < 1:
@@ -123,3 +124,14 @@ class App:
                 f"model {declared.name!r}: batch_rows_max is {declared.batch_rows_max}, not 1 or more"
             )
         self._declared[declared.name] = declared
+
+
+def _check_version(model: str, version: object) -> None:
+    """An app file is not type-checked before it runs."""
+    if version is None:
+        return
+    if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= NUMBER_MAX:
+        raise ConfigurationError(
+            f"model {model!r}: version is {shown(version)}, not a version's number",
+            hint="write version=3, or alias='champion' for an alias",
+        )

@@ -21,7 +21,7 @@ from penstock.cli.options import (
     settings_from,
 )
 from penstock.cli.output import print_json, print_table, print_text, say
-from penstock.core.errors import InvalidInput, StorageFailed
+from penstock.core.errors import CorruptArtifact, InvalidInput, StorageFailed, shown
 
 if TYPE_CHECKING:
     from penstock.models.registry.registry import Registry
@@ -85,11 +85,7 @@ def push(  # noqa: PLR0913, PLR0917 - the options of one command
     if as_json:
         print_json(version)
         return
-    say(f"pushed {version.model}:{version.number}  runs on {_runs_on(version)}")
-    for line in _compilation_lines(version):
-        say(f"  {line}")
-    if any(attempt.parity and attempt.parity.rows < PROOF_ROWS for attempt in version.compilations):
-        say(f"  few sample rows prove little: give {PROOF_ROWS:,} or more where there are that many")
+    _say_pushed(version)
     print_text(f"{version.model}:{version.number}")
 
 
@@ -169,13 +165,10 @@ def pull(
     """Copy a version's files to a folder; their digests are checked first."""
     with _registry(config, overrides) as registry:
         version = registry.resolve(reference)
-        files = {"source": version.source}
-        if version.compiled is not None:
-            files["compiled"] = version.compiled
         try:
             to.mkdir(parents=True, exist_ok=True)
-            for role, artifact in files.items():
-                target = to / artifact.filename
+            for role, filename in _pulled_names(version).items():
+                target = to / filename
                 shutil.copyfile(registry.fetch(version, role), target)  # type: ignore[arg-type]
                 print_text(str(target))
         except OSError as error:
@@ -189,12 +182,16 @@ def delete(
     overrides: SetOption = None,
 ) -> None:
     """Delete a version that no alias points at; `gc` then frees its files."""
-    name, _, number = reference.partition(":")
-    if not number.isdigit():
-        raise InvalidInput(f"{reference!r} does not name one version", hint="write NAME:VERSION, e.g. late:3")
+    from penstock.models.naming import Reference as Named
+
+    named = Named.parse(reference)
+    if named.number is None:
+        raise InvalidInput(
+            f"{shown(reference)} does not name one version", hint="write NAME:VERSION, e.g. late:3"
+        )
     with _registry(config, overrides) as registry:
-        registry.delete(name, int(number))
-    say(f"deleted {name}:{number}")
+        registry.delete(named.model, named.number)
+    say(f"deleted {named.describe()}")
 
 
 @app.command()
@@ -236,6 +233,33 @@ def _git_revision() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None
+
+
+def _say_pushed(version: "ModelVersion") -> None:
+    say(f"pushed {version.model}:{version.number}  runs on {_runs_on(version)}")
+    for line in _compilation_lines(version):
+        say(f"  {line}")
+    if any(attempt.parity and attempt.parity.rows < PROOF_ROWS for attempt in version.compilations):
+        say(f"  few sample rows prove little: give {PROOF_ROWS:,} or more where there are that many")
+
+
+def _pulled_names(version: "ModelVersion") -> dict[str, str]:
+    """The names in a folder of the version's files, by role: two files never have one.
+
+    Raises `CorruptArtifact` for a stored name that would lead out of the folder.
+    """
+    names = {"source": version.source.filename}
+    if version.compiled is not None:
+        names["compiled"] = version.compiled.filename
+    for role, name in names.items():
+        if name in {"", ".", ".."} or any(character in name for character in "/\\\0"):
+            raise CorruptArtifact(
+                f"{version.model}:{version.number}: {shown(name)} cannot name its {role} file"
+            )
+    # Some file systems do not tell capitals.
+    if names.get("compiled", "").casefold() == names["source"].casefold():
+        names["compiled"] = f"compiled-{names['compiled']}"
+    return names
 
 
 def _runs_on(version: "ModelVersion") -> str:

@@ -12,7 +12,7 @@ import typer
 
 from penstock.cli.options import JsonOption
 from penstock.cli.output import print_json, print_table
-from penstock.core.errors import InvalidInput, PenstockError
+from penstock.core.errors import InvalidInput, PenstockError, shown
 
 __all__ = ["predict"]
 
@@ -62,12 +62,17 @@ class _Server:
     """A connection to a server; it says what went wrong in one line."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InvalidInput(f"{url!r} is not the URL of a server", hint=f"e.g. {URL_DEFAULT}")
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            # A port that is no number up to 65535, or half an IPv6 address.
+            host, port = None, None
+        if host is None or parts.scheme not in ("http", "https"):
+            raise InvalidInput(f"{shown(url)} is not the URL of a server", hint=f"e.g. {URL_DEFAULT}")
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._url = url
-        self._connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_S)
+        self._connection = kind(host, port, timeout=TIMEOUT_S)
 
     def call(self, method: str, path: str, body: object | None = None) -> Any:
         content = None if body is None else msgspec.json.encode(body)

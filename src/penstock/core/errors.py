@@ -29,7 +29,22 @@ __all__ = [
     "StorageFailed",
     "TooLarge",
     "UntrustedArtifact",
+    "shown",
 ]
+
+SHOWN_LENGTH_MAX = 80
+
+
+def shown(value: object) -> str:
+    """A value from outside as a message has it: quoted, and cut to what a message can hold."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= SHOWN_LENGTH_MAX else f"{value[:SHOWN_LENGTH_MAX]}…")
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):
+        # Nested beyond the stack, or an integer of more digits than Python writes.
+        text = f"a very large {type(value).__name__}"
+    return text if len(text) <= SHOWN_LENGTH_MAX else f"{text[:SHOWN_LENGTH_MAX]}…"
 
 
 class PenstockError(Exception):
@@ -46,17 +61,6 @@ class PenstockError(Exception):
 
     def __str__(self) -> str:
         return self.message
-
-    def __reduce__(self) -> tuple[object, ...]:
-        # Errors cross process boundaries (runtime processes); keyword-only arguments need help for that.
-        return _rebuild, (type(self), self.message, self.__dict__)
-
-
-def _rebuild(kind: type[PenstockError], message: str, facts: dict[str, object]) -> PenstockError:
-    error = kind.__new__(kind, message)
-    error.args = (message,)
-    error.__dict__.update(facts)
-    return error
 
 
 class InvalidInput(PenstockError):

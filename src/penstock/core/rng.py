@@ -1,23 +1,8 @@
-"""Randomness, passed in. The only module that makes a source of it."""
+"""Randomness. The only module that makes a source of it."""
 
-import random
 import secrets
 
-import numpy as np
-
-__all__ = ["Rng", "numpy_rng", "seeded_rng", "unique_token"]
-
-Rng = random.Random
-
-
-def seeded_rng(seed: int | None = None) -> Rng:
-    """A source of random numbers; the same `seed` gives the same numbers, None an unpredictable start."""
-    return random.Random(seed)
-
-
-def numpy_rng(seed: int) -> np.random.Generator:
-    """The same for arrays."""
-    return np.random.default_rng(seed)
+__all__ = ["unique_token"]
 
 
 def unique_token(length_bytes: int = 16) -> str:

@@ -5,6 +5,7 @@ Each is stronger than the one before it. The file is TOML (`penstock.toml`), a k
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,14 @@ __all__ = [
 FILE_NAME = "penstock.toml"
 FILE_VARIABLE = "PENSTOCK_CONFIG"
 VARIABLE_PREFIX = "PENSTOCK_"
+
+# Kubernetes tells each container of each service in its namespace, in the way of Docker's links: one that is
+# called penstock, or penstock-server, brings PENSTOCK_SERVICE_HOST, PENSTOCK_PORT=tcp://10.0.0.1:8000,
+# PENSTOCK_PORT_8000_TCP_ADDR and more. Nobody set them, so they are neither settings nor mistakes.
+_SERVICE_LINK = re.compile(
+    r"PENSTOCK_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
 
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -190,10 +199,18 @@ def _read_environment(environment: Mapping[str, str], keys: list[str]) -> dict[s
     for variable, value in environment.items():
         if not variable.startswith(VARIABLE_PREFIX) or variable == FILE_VARIABLE:
             continue
+        if _is_service_link(variable, value):
+            continue
         if variable not in by_variable:
             raise _unknown_key(variable, [*by_variable], "environment")
         found[by_variable[variable]] = value
     return found
+
+
+def _is_service_link(variable: str, value: str) -> bool:
+    if variable.endswith("_PORT") and _SERVICE_URL.match(value):
+        return True
+    return _SERVICE_LINK.fullmatch(variable) is not None
 
 
 def _unknown_key(key: str, known: list[str], origin: str) -> ConfigurationError:

@@ -9,7 +9,7 @@ from typing import cast
 import msgspec
 import numpy as np
 
-from penstock.core.errors import InvalidInput
+from penstock.core.errors import SHOWN_LENGTH_MAX, InvalidInput, shown
 from penstock.core.tensors import Array, DataType, Tensors
 
 __all__ = ["ANY", "Signature", "TensorSpec"]
@@ -18,6 +18,7 @@ ANY = -1
 """An axis of any length."""
 
 CATEGORIES_SHOWN_MAX = 10
+NAMES_SHOWN_MAX = 10
 _NOTATION = re.compile(r"\s*(?P<datatype>\w+)\s*(?P<nan>\?)?\s*\[(?P<shape>[^\]]*)\]\s*")
 
 
@@ -44,7 +45,7 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         match = _NOTATION.fullmatch(notation)
         if match is None:
             raise InvalidInput(
-                f"tensor {name!r}: {notation!r} is not a type with a shape",
+                f"tensor {shown(name)}: {shown(notation)} is not a type with a shape",
                 where=name,
                 hint="write for example 'FP32[-1, 30]': a V2 type, then the shape with -1 for the rows",
             )
@@ -54,12 +55,14 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         except ValueError as error:
             known = ", ".join(datatype.value for datatype in DataType)
             raise InvalidInput(
-                f"tensor {name!r}: {notation!r}: {error}", where=name, hint=f"types are {known}"
+                f"tensor {shown(name)}: {shown(notation)}: {str(error)[:SHOWN_LENGTH_MAX]}",
+                where=name,
+                hint=f"types are {known}",
             ) from None
         nan = match["nan"] is not None
         if nan and not datatype.is_float:
             raise InvalidInput(
-                f"tensor {name!r}: {notation!r}: {datatype.value} has no NaN",
+                f"tensor {shown(name)}: {shown(notation)}: {datatype.value} has no NaN",
                 where=name,
                 hint="only FP16, FP32 and FP64 take a '?'",
             )
@@ -68,7 +71,7 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     def __post_init__(self) -> None:
         if not self.shape or any(axis < ANY for axis in self.shape) or self.shape[0] == 0:
             raise InvalidInput(
-                f"tensor {self.name!r}: shape {list(self.shape)} has no axis of rows",
+                f"tensor {shown(self.name)}: shape {list(self.shape)} has no axis of rows",
                 where=self.name,
                 hint="the first axis is the rows (-1 for any number), e.g. [-1, 30]",
             )
@@ -120,7 +123,8 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         elif shape and len(shape) + 1 == len(wanted) and wanted[-1] in (1, ANY):
             return self.fit_shape((*shape, 1))
         raise InvalidInput(
-            f"input {self.name!r}: expected shape {list(wanted)}, got {list(shape)}", where=self.name
+            f"input {shown(self.name)}: expected shape {list(wanted)}, got {shown(list(shape))}",
+            where=self.name,
         )
 
     def check_values(self, array: Array) -> None:
@@ -142,7 +146,7 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
             return
         place = tuple(int(index[0]) for index in np.nonzero(~finite))
         raise InvalidInput(
-            f"input {self.name!r}, row {place[0]}: the model has no place for {array[place]}",
+            f"input {shown(self.name)}, row {place[0]}: the model has no place for {array[place]}",
             where=self.name,
             hint="send a finite number; this model was not made for missing values",
         )
@@ -152,12 +156,12 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         known = frozenset(self.categories)
         for row, value in enumerate(array.ravel().tolist()):
             if value not in known:
-                shown = ", ".join(repr(category) for category in self.categories[:CATEGORIES_SHOWN_MAX])
+                listed = ", ".join(shown(category) for category in self.categories[:CATEGORIES_SHOWN_MAX])
                 more = len(self.categories) - CATEGORIES_SHOWN_MAX
                 raise InvalidInput(
-                    f"input {self.name!r}, row {row}: unknown category {value!r}",
+                    f"input {shown(self.name)}, row {row}: unknown category {shown(value)}",
                     where=self.name,
-                    hint=f"known are {shown}" + (f" and {more} more" if more > 0 else ""),
+                    hint=f"known are {listed}" + (f" and {more} more" if more > 0 else ""),
                 )
 
 
@@ -205,7 +209,8 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                 raise self.name_mismatch(tensors)
             if array.dtype != spec.dtype:
                 raise InvalidInput(
-                    f"input {spec.name!r}: expected {spec.datatype.value}, got {array.dtype}", where=spec.name
+                    f"input {shown(spec.name)}: expected {spec.datatype.value}, got {array.dtype}",
+                    where=spec.name,
                 )
             shape = array.shape
             if shape[1:] != spec.row_shape or not shape:
@@ -220,24 +225,30 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     def name_mismatch(self, given: Mapping[str, object]) -> InvalidInput:
         """The error for inputs whose names are not the signature's."""
-        wanted = [spec.name for spec in self.inputs]
+        wanted = {spec.name: spec for spec in self.inputs}
         missing = [name for name in wanted if name not in given]
         surplus = [name for name in given if name not in wanted]
-        said = [f"missing {missing}"] if missing else []
-        said += [f"unknown {surplus}"] if surplus else []
+        said = [f"missing {_listed(missing)}"] if missing else []
+        said += [f"unknown {_listed(surplus)}"] if surplus else []
         return InvalidInput(
             f"inputs do not match the model's: {', '.join(said)}",
-            where=(missing or surplus)[0],
+            where=(missing or surplus)[0][:SHOWN_LENGTH_MAX],
             hint=f"the model takes {', '.join(f'{spec.name} {spec.describe()}' for spec in self.inputs)}",
         )
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - NAMES_SHOWN_MAX
+    listed = ", ".join(shown(name) for name in names[:NAMES_SHOWN_MAX])
+    return f"[{listed}]" + (f" and {more} more" if more > 0 else "")
 
 
 def _check_rows(name: str, rows: int, rows_so_far: int) -> int:
     """The number of rows, checked against the inputs before (-1: none yet). Raises `InvalidInput`."""
     if rows == 0:
-        raise InvalidInput(f"input {name!r} has zero rows", where=name, hint="send at least one row")
+        raise InvalidInput(f"input {shown(name)} has zero rows", where=name, hint="send at least one row")
     if rows_so_far not in (-1, rows):
         raise InvalidInput(
-            f"input {name!r} has {rows} rows where the inputs before it have {rows_so_far}", where=name
+            f"input {shown(name)} has {rows} rows where the inputs before it have {rows_so_far}", where=name
         )
     return rows

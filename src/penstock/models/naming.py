@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from penstock.core.errors import InvalidInput
+from penstock.core.errors import InvalidInput, shown
 
 __all__ = ["CHAMPION", "NUMBER_MAX", "Reference", "check_alias", "check_model_name"]
 
@@ -33,11 +33,6 @@ def check_alias(alias: str) -> None:
         raise InvalidInput(
             f"{shown(alias)} cannot be an alias", where="alias", hint=f"an alias is {_RULE}, not digits alone"
         )
-
-
-def shown(name: str) -> str:
-    """A name from outside, quoted and cut to what a message can hold."""
-    return repr(name if len(name) <= 140 else f"{name[:140]}…")
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True):

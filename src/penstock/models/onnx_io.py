@@ -32,6 +32,8 @@ DATATYPES: Mapping[str, DataType] = {
 
 REASON_LENGTH_MAX = 300
 LOG_FATAL_ONLY = 4
+EXTERNAL_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
+NO_FOLDER = "/dev/null"
 
 
 class SessionArgument(Protocol):
@@ -136,7 +138,7 @@ def _input_step(spec: TensorSpec, argument: SessionArgument) -> _InputStep | Non
 
 
 def open_session(source: Path | bytes, *, where: str, threads: int = 1) -> Session:
-    """A session on so many threads over a graph in a file or in memory.
+    """A session on so many threads over a graph in a file or in memory, which has to be whole.
 
     Raises `InvalidInput` where it is not an ONNX graph that ONNX Runtime can run; `where` names it.
     """
@@ -146,11 +148,20 @@ def open_session(source: Path | bytes, *, where: str, threads: int = 1) -> Sessi
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = LOG_FATAL_ONLY
+    if isinstance(source, bytes):
+        # Otherwise weights that the graph keeps in another file are looked for in the working folder.
+        options.add_session_config_entry(EXTERNAL_DATA_FOLDER, NO_FOLDER)
     try:
         session: Session = onnxruntime.InferenceSession(
             source if isinstance(source, bytes) else str(source), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:
+        if NO_FOLDER in str(error):
+            raise InvalidInput(
+                f"{where} keeps its weights in another file, and a version is one file",
+                where=where,
+                hint="save it as one: onnx.save_model(onnx.load(FILE), FILE, save_as_external_data=False)",
+            ) from error
         raise InvalidInput(
             f"{where} is not an ONNX model that can run: {short_reason(error)}",
             where=where,

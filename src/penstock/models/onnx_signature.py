@@ -1,35 +1,29 @@
 """The signature of an ONNX graph, read from the graph itself."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 
 from penstock.core.errors import InvalidInput
 from penstock.core.signature import ANY, Signature, TensorSpec
 from penstock.core.tensors import Tensors
-from penstock.models.onnx_io import DATATYPES, OnnxBinding, Session, SessionArgument, open_session
+from penstock.models.onnx_io import DATATYPES, OnnxBinding, Session, SessionArgument
 from penstock.models.signature_inference import with_nan_places
 
-__all__ = ["infer_onnx_signature", "onnx_signature"]
+__all__ = ["onnx_signature"]
 
 PROBE_ELEMENTS_MAX = 1 << 20
 """Graphs whose single row is larger than this are not probed with NaN."""
 
 
-def infer_onnx_signature(path: Path) -> Signature:
-    """The signature of the graph in a file, which has to load and to run.
+def onnx_signature(session: Session, *, where: str) -> Signature:
+    """The signature of the graph in an open session, which has to run; `where` names it in messages.
 
     A fixed number of rows is kept, axes with names are of any length, and a column [n, 1] stays one. Whether
     NaN has a place is tried out on the graph with a row of ones.
 
-    Raises `InvalidInput` for a file that is no graph, and for inputs or outputs that are not tensors.
+    Raises `InvalidInput` for inputs or outputs that are not tensors.
     """
-    return onnx_signature(open_session(path, where=str(path)), where=str(path))
-
-
-def onnx_signature(session: Session, *, where: str) -> Signature:
-    """The same for a session that is open; `where` names it in messages."""
     signature = Signature(
         inputs=tuple(_spec(argument, "input", where) for argument in session.get_inputs()),
         outputs=tuple(_spec(argument, "output", where) for argument in session.get_outputs()),

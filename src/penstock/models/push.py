@@ -1,5 +1,6 @@
 """From a file that a user made to a version that can be pushed: open, describe, compile, prove."""
 
+import hashlib
 from pathlib import Path
 
 import msgspec
@@ -45,8 +46,9 @@ def prepare(
     if not file.is_file():
         raise InvalidInput(f"{file}: there is no such file", where=str(file))
     kind = detect_format(file)
+    digest = _digest_of(file)  # before it is opened: what is stored has to be what was opened here
     if kind is SourceFormat.ONNX:
-        return _prepare_onnx(model, file, samples, provenance)
+        return _prepare_onnx(model, file, digest, samples, provenance)
     rows = read_samples(samples) if samples is not None else None
     native = open_native(file, kind, trust_pickle=trust_pickle, samples=rows)
     tensors = (
@@ -63,6 +65,7 @@ def prepare(
         runtime=RuntimeKind.NATIVE if compiled is None else RuntimeKind.ONNX,
         format=kind,
         source=file,
+        source_digest=digest,
         compiled=compiled,
         golden=golden,
         trusted_pickle=trust_pickle and kind is SourceFormat.PICKLE,
@@ -75,8 +78,16 @@ def prepare(
     )
 
 
-def _prepare_onnx(model: str, file: Path, samples: Path | None, provenance: Provenance) -> Candidate:
-    session = open_session(file, where=str(file))
+def _digest_of(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _prepare_onnx(
+    model: str, file: Path, digest: str, samples: Path | None, provenance: Provenance
+) -> Candidate:
+    # From memory, as a server opens it: weights in a file beside it are not part of what is stored.
+    session = open_session(file.read_bytes(), where=str(file))
     signature = onnx_signature(session, where=str(file))
     golden = None
     if samples is not None:
@@ -88,6 +99,7 @@ def _prepare_onnx(model: str, file: Path, samples: Path | None, provenance: Prov
         runtime=RuntimeKind.ONNX,
         format=SourceFormat.ONNX,
         source=file,
+        source_digest=digest,
         golden=golden,
         creator=provenance.creator,
         metrics=provenance.metrics,

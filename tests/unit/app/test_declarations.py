@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from penstock import App, Objective, Signature
@@ -66,3 +68,11 @@ def test_objectives_that_cannot_be_kept(promised: dict[str, float]) -> None:
 def test_objectives() -> None:
     assert (Objective().latency_ms, Objective().availability) == (100.0, 0.999)
     assert Objective(latency_ms=0.5, availability=0.9) == Objective(latency_ms=0.5, availability=0.9)
+
+
+@pytest.mark.parametrize("version", ["1", 1.0, True, 0, -1, 2**31, "x" * 100_000])
+def test_a_version_is_a_number(version: Any) -> None:
+    with pytest.raises(ConfigurationError, match="not a version's number") as raised:
+        App("a").model("coll", version=version)
+    assert len(str(raised.value)) < 200
+    assert App("a").model("coll", version=1).version == 1

@@ -135,3 +135,24 @@ def test_a_file_that_cannot_be_used() -> None:
     Path("folder.toml").mkdir()
     with pytest.raises(ConfigurationError, match=r"folder\.toml"):
         load_settings(file=Path("folder.toml"), environment={}, flags={})
+
+
+@pytest.mark.parametrize("service", ["PENSTOCK", "PENSTOCK_SERVER", "PENSTOCK_WEB"])
+def test_what_kubernetes_says_of_a_service_is_no_setting(service: str) -> None:
+    environment = {
+        f"{service}_SERVICE_HOST": "10.0.0.1",
+        f"{service}_SERVICE_PORT": "8000",
+        f"{service}_SERVICE_PORT_HTTP": "8000",
+        f"{service}_PORT": "tcp://10.0.0.1:8000",
+        f"{service}_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+        f"{service}_PORT_8000_TCP_PROTO": "tcp",
+        f"{service}_PORT_8000_TCP_PORT": "8000",
+        f"{service}_PORT_8000_TCP_ADDR": "10.0.0.1",
+    }
+    assert load(None, environment).settings == Settings()
+
+
+@pytest.mark.parametrize("variable", ["PENSTOCK_PORT", "PENSTOCK_SERVICE", "PENSTOCK_PORT_NUMBER"])
+def test_what_only_looks_like_it_is_still_a_mistake(variable: str) -> None:
+    with pytest.raises(ConfigurationError, match="unknown setting"):
+        load(None, {variable: "8000"})

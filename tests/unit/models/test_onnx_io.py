@@ -5,7 +5,7 @@ from onnx import TensorProto, checker, helper
 from penstock.core.errors import InvalidInput, ModelFailed
 from penstock.core.signature import Signature
 from penstock.models.onnx_io import OnnxBinding, open_session, short_reason
-from penstock.models.onnx_signature import infer_onnx_signature
+from penstock.models.onnx_signature import onnx_signature
 
 
 def graph(nodes, inputs, outputs):
@@ -86,7 +86,7 @@ def test_a_graph_that_breaks_while_running():
 def infer(content, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    return infer_onnx_signature(path)
+    return onnx_signature(open_session(path, where=str(path)), where=str(path))
 
 
 def test_the_signature_of_a_graph(tmp_path):

@@ -14,6 +14,12 @@ from penstock.models.compilation.parity import compare, count_float32_rows
 from penstock.models.compilation.precision import Precision, candidates
 from penstock.models.compilation.probes import probe_failure
 from penstock.models.compilation.scikit_learn import convert_scikit_learn, final_estimator
+from penstock.models.compilation.splits import splits_of
+from penstock.models.compilation.threshold_probes import (
+    threshold_failure,
+    threshold_rows,
+    unseen_integers_failure,
+)
 from penstock.models.compilation.thresholds import NoExactForm, make_exact, send_missing
 from penstock.models.compilation.xgboost import convert_xgboost_booster, wrapped_booster
 from penstock.models.native import NativeModel
@@ -32,9 +38,9 @@ def compile_to_onnx(
     """The first ONNX form that passes the gate, or None; and what came of every attempt.
 
     `samples` are rows that conform to the signature: the gate compares all of them, up to `GATE_ROWS_MAX`,
-    and then rows with NaN and unknown text made from them. The form takes and gives exactly what the native
-    model does, through an `OnnxBinding`. Raises only what the native model raises on the samples; whatever
-    a converter does wrong is a failure with its reason.
+    and then rows made from them: with NaN, with unknown text, and next to the model's own thresholds. The
+    form takes and gives exactly what the native model does, through an `OnnxBinding`. Raises only what the
+    native model raises on the samples; whatever a converter does wrong is a failure with its reason.
     """
     attempts = candidates(native.signature)
     if samples is None or row_count(samples) == 0:
@@ -63,6 +69,13 @@ class _Gate:
         self._samples = samples
         self._expected = native.run(samples)
         self._float32_rows = count_float32_rows(native.run, samples, self._expected)
+        splits = splits_of(native.predictor.model)
+        self._threshold_rows = (
+            None
+            if splits is None
+            else threshold_rows(splits, native.signature, samples, native.predictor.column_names)
+        )
+        self._thresholds_known = splits is not None and not np.isnan(splits).any()
 
     def judge(self, compiled: bytes, precision: Precision) -> Compilation:
         signature = self._native.signature
@@ -70,13 +83,21 @@ class _Gate:
             binding = OnnxBinding(open_session(compiled, where="the compiled form"), signature)
             answers = binding.run(self._samples)
             parity = compare(self._expected, answers, float32_rows=self._float32_rows)
-            failure = probe_failure(self._native, binding, signature, self._samples) if parity.passed else None
+            failure = self._failure(binding, precision) if parity.passed else None
         except Exception as error:
             # A graph that does not load, does not run or gives arrays of another size is no form of the model.
             return _failed(precision, f"cannot be run: {short_reason(error)}")
         if failure is not None:
             return _failed(precision, failure)
         return Compilation(precision=precision.value, parity=parity)
+
+    def _failure(self, binding: OnnxBinding, precision: Precision) -> str | None:
+        signature = self._native.signature
+        failure = probe_failure(self._native, binding, signature, self._samples)
+        failure = failure or threshold_failure(self._native, binding, self._threshold_rows)
+        if failure is None and precision is Precision.FLOAT32 and not self._thresholds_known:
+            failure = unseen_integers_failure(signature, self._samples)
+        return failure
 
 
 def _failed(precision: Precision, reason: str) -> Compilation:

@@ -23,9 +23,11 @@ def compare(
 
     Outputs that are not floats are labels: a row differs where any element does. Of floats, a row differs
     where any |Δ| > tolerance·scale. Beside labels they are probabilities and scores, with a scale of 1; on
-    their own they are values y, with the scale max(|y|, rms(y)) of their native answers, so that neither
-    their unit nor a value near zero decides. NaN agrees with NaN, an infinity with itself, and neither with
-    anything else; `difference_max` is over the differences that are finite.
+    their own they are values y, with the scale max(|y|, m) of their native answers, so that neither their
+    unit nor a value near zero decides. m is the median of |y| over those of the output's column that are not
+    zero, which a few outliers do not move: with a mean, one 1e12 would excuse all other rows. NaN agrees
+    with NaN, an infinity with itself, and neither with anything else; `difference_max` is over the
+    differences that are finite.
     """
     rows = row_count(native)
     assert rows > 0, "there is nothing to compare"
@@ -85,13 +87,18 @@ def _difference(expected: Array, given: Array, *, relative: bool) -> npt.NDArray
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         difference = np.abs(got - wanted)
         if relative:
-            difference = difference / np.maximum(np.abs(wanted), _root_mean_square(wanted))
+            difference = difference / np.maximum(np.abs(wanted), _typical(wanted))
     return np.where(same, 0.0, difference)
 
 
-def _root_mean_square(values: npt.NDArray[np.float64]) -> float:
-    finite = values[np.isfinite(values)]
-    return float(np.sqrt(np.mean(np.square(finite)))) if finite.size else 0.0
+def _typical(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """By column, the median of |y| over what is finite and not zero; 0 where nothing is."""
+    columns = np.abs(values).reshape(len(values), -1)
+    typical = np.zeros(columns.shape[1])
+    for place, column in enumerate(columns.T):
+        counted = column[np.isfinite(column) & (column > 0)]
+        typical[place] = np.median(counted) if counted.size else 0.0
+    return typical.reshape(values.shape[1:])
 
 
 def _any_in_row(mask: Mask) -> Mask:

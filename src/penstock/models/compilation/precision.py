@@ -8,7 +8,7 @@ from penstock.core.tensors import DataType
 __all__ = ["Precision", "candidates"]
 
 # What float32 holds exactly; everything else that is a number may lose digits in a float32 graph.
-_NARROW = frozenset(
+NARROW = frozenset(
     {
         DataType.BOOL,
         DataType.INT8,
@@ -30,5 +30,5 @@ class Precision(enum.Enum):
 
 def candidates(signature: Signature) -> tuple[Precision, ...]:
     """The precisions to try, the faster first; float64 only where an input holds more than float32 does."""
-    wide = any(spec.datatype not in _NARROW and not spec.datatype.is_object for spec in signature.inputs)
+    wide = any(spec.datatype not in NARROW and not spec.datatype.is_object for spec in signature.inputs)
     return (Precision.FLOAT32, Precision.FLOAT64) if wide else (Precision.FLOAT32,)

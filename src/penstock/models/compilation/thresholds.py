@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["NoExactForm", "make_exact", "send_missing"]
+__all__ = ["NoExactForm", "make_exact", "scikit_learn_trees", "send_missing"]
 
 Thresholds = npt.NDArray[np.float64]
 
@@ -56,7 +56,7 @@ def send_missing(model: Any, estimator: Any) -> None:
     as is a graph whose trees are not the estimator's.
     """
     nodes = [node for node in model.graph.node if node.op_type.startswith("TreeEnsemble")]
-    trees = _scikit_learn_trees(estimator)
+    trees = scikit_learn_trees(estimator)
     if len(nodes) != 1 or not trees:
         return
     tracks = _attributes(nodes[0])["nodes_missing_value_tracks_true"]
@@ -135,7 +135,7 @@ def _require_ml_opset(model: Any) -> None:
 
 
 def _set_float32(node: Any, estimator: Any) -> None:
-    trees = _scikit_learn_trees(estimator)
+    trees = scikit_learn_trees(estimator)
     if not trees:
         raise NoExactForm("the source's trees cannot be read")
     exact = np.concatenate([tree.threshold for tree in trees])
@@ -150,7 +150,7 @@ def _set_float32(node: Any, estimator: Any) -> None:
     values.floats[:] = written.tolist()
 
 
-def _scikit_learn_trees(estimator: Any) -> list[Any]:
+def scikit_learn_trees(estimator: Any) -> list[Any]:
     """The trees of a forest, of gradient boosting or of a single tree, in the order of a graph's nodes."""
     members = np.ravel(np.array(getattr(estimator, "estimators_", [estimator]), dtype=object))
     trees = [getattr(member, "tree_", None) for member in members]

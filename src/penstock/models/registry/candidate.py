@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from penstock.core.errors import InvalidInput, TooLarge
+from penstock.core.errors import InvalidInput, StorageFailed, TooLarge
 from penstock.core.signature import Signature
 from penstock.models.naming import check_alias, check_model_name
 from penstock.models.version import Compilation, Lineage, RuntimeKind, SourceFormat
 
-__all__ = ["Candidate", "check_candidate"]
+__all__ = ["Candidate", "changed", "check_candidate"]
 
 FACTS_BYTES_MAX = 4 * 1024 * 1024
 CREATOR_LENGTH_MAX = 256
@@ -22,9 +22,9 @@ CREATOR_LENGTH_MAX = 256
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """A version that is not pushed yet: all that is immutable of it, and the aliases it is to get.
 
-    `source` is the file to push, `compiled` its ONNX form and `golden` its sample inputs and outputs where
-    there are such. `aliases` are moved to the new version in the transaction that makes it, whatever they
-    stood at.
+    `source` is the file to push, `source_digest` the SHA-256 that it had when the rest was made from it,
+    `compiled` its ONNX form and `golden` its sample inputs and outputs where there are such. `aliases` are
+    moved to the new version in the transaction that makes it, whatever they stood at.
     """
 
     model: str
@@ -33,6 +33,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     format: SourceFormat
     source: Path
     creator: str
+    source_digest: str | None = None
     compiled: bytes | None = None
     golden: bytes | None = None
     trusted_pickle: bool = False
@@ -44,9 +45,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     def files(self) -> dict[str, tuple[Path | bytes, str]]:
         """The files by role, each with the name that it is given when pulled."""
-        # A file's name may be any bytes; a name that no database takes is no reason to refuse the model.
-        name = os.fsencode(self.source.name).decode("utf-8", "replace")
-        files: dict[str, tuple[Path | bytes, str]] = {"source": (self.source, name)}
+        files: dict[str, tuple[Path | bytes, str]] = {"source": (self.source, _file_name(self.source))}
         if self.compiled is not None:
             files["compiled"] = (self.compiled, "model.onnx")
         if self.golden is not None:
@@ -86,6 +85,20 @@ def check_candidate(candidate: Candidate) -> dict[str, str | bool]:
         "format": candidate.format.value,
         "trusted_pickle": candidate.trusted_pickle,
     }
+
+
+def _file_name(source: Path) -> str:
+    """A name that any folder and any database takes: a file's own may be any bytes and lead elsewhere."""
+    name = os.fsencode(source.name).decode("utf-8", "replace").replace("\\", "_").replace("\0", "_")
+    return "model" if name in {"", ".", ".."} else name
+
+
+def changed(candidate: Candidate) -> StorageFailed:
+    """The error for a source that is not what it was when the push began."""
+    return StorageFailed(
+        f"{candidate.source} changed while it was pushed; no version was made",
+        hint="push again when nothing writes to the file any more",
+    )
 
 
 def _check_creator(creator: str) -> None:

@@ -9,10 +9,10 @@ from typing import Final, Literal, Self
 from sqlalchemy import Connection, and_, delete, func, insert, select, update
 
 from penstock.core.clock import Clock, SystemClock
-from penstock.core.errors import Conflict, CorruptArtifact, InvalidInput, NotFound, StorageFailed
+from penstock.core.errors import Conflict, CorruptArtifact, InvalidInput, NotFound
 from penstock.models.naming import CHAMPION, NUMBER_MAX, Reference, check_alias, check_model_name
 from penstock.models.registry.artifacts import ArtifactStore, OnStep, no_step
-from penstock.models.registry.candidate import Candidate, check_candidate
+from penstock.models.registry.candidate import Candidate, changed, check_candidate
 from penstock.models.registry.database import Database
 from penstock.models.registry.garbage import Garbage, collect
 from penstock.models.registry.rows import Identity, insert_version, select_versions
@@ -123,6 +123,8 @@ class Registry:
         artifacts = {}
         for role, (content, filename) in candidate.files().items():
             stored = self._store.put(content)
+            if role == "source" and candidate.source_digest not in (None, stored.digest):
+                raise changed(candidate)
             artifacts[role] = Artifact(digest=stored.digest, size_bytes=stored.size_bytes, filename=filename)
             self._on_step(f"{role} stored")
         return artifacts
@@ -131,10 +133,7 @@ class Registry:
         files = candidate.files()
         for role in missing:
             if self._store.put(files[role][0]).digest != artifacts[role].digest:
-                raise StorageFailed(
-                    f"{candidate.source} changed while it was pushed; no version was made",
-                    hint="push again when nothing writes to the file any more",
-                )
+                raise changed(candidate)
 
     def _insert(
         self,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from penstock.core.errors import InvalidInput
+from penstock.core.errors import SHOWN_LENGTH_MAX, InvalidInput, shown
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Array, DataType, Tensors
 from penstock.serving.batching.dispatcher import BatchRows
@@ -177,7 +177,7 @@ class V2Codec:
             spec, wire = known
             if given.datatype != wire:
                 raise InvalidInput(
-                    f"input {name!r}: expected datatype {wire}, got {given.datatype!r}", where=name
+                    f"input {shown(name)}: expected datatype {wire}, got {shown(given.datatype)}", where=name
                 )
             size = None if given.parameters is None else _binary_size(given.parameters, name)
             if size is None:
@@ -185,7 +185,7 @@ class V2Codec:
                 continue
             if offset + size > raw_end:
                 raise InvalidInput(
-                    f"input {name!r}: binary_data_size is {size}, but the body has "
+                    f"input {shown(name)}: binary_data_size is {shown(size)}, but the body has "
                     f"{raw_end - offset} bytes left for it",
                     where=name,
                     hint="Inference-Header-Content-Length says where the JSON ends and raw tensors begin",
@@ -204,7 +204,7 @@ class V2Codec:
         data, shape = given.data, given.shape
         if data is msgspec.UNSET:
             raise InvalidInput(
-                f"input {spec.name!r} has no data",
+                f"input {shown(spec.name)} has no data",
                 where=spec.name,
                 hint="send `data`, or a binary tensor with the parameter binary_data_size",
             )
@@ -217,11 +217,14 @@ class V2Codec:
         return from_json(data, spec, _shape(given), typed=typed)
 
     def _misnamed(self, inputs: Sequence[Any]) -> InvalidInput:
-        names = [given.name for given in inputs]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            return InvalidInput(f"input {twice!r} is given twice", where=twice)
-        return self._signature.name_mismatch(dict.fromkeys(names))
+        names: dict[str, None] = {}
+        for given in inputs:
+            if given.name in names:
+                return InvalidInput(
+                    f"input {shown(given.name)} is given twice", where=given.name[:SHOWN_LENGTH_MAX]
+                )
+            names[given.name] = None
+        return self._signature.name_mismatch(names)
 
     def _wanted(
         self, requested: Sequence[RequestedOutput] | None, parameters: Mapping[str, Any]
@@ -229,26 +232,28 @@ class V2Codec:
         binary_default = _flag(parameters, "binary_data_output", default=False)
         if not requested:
             return self._all_binary if binary_default else self._all_json
-        wanted = []
+        wanted: dict[str, tuple[WantedOutput, bool]] = {}
         for output in requested:
             known = self._outputs.get(output.name)
-            if known is None:
+            if known is None or output.name in wanted:
+                said = "unknown output {}" if known is None else "output {} is asked for twice"
                 raise InvalidInput(
-                    f"unknown output {output.name!r}",
-                    where=output.name,
+                    said.format(shown(output.name)),
+                    where=output.name[:SHOWN_LENGTH_MAX],
                     hint=f"the model gives {', '.join(self._outputs)}",
                 )
-            wanted.append((known, _flag(output.parameters or {}, "binary_data", default=binary_default)))
-        return wanted
+            binary = _flag(output.parameters or {}, "binary_data", default=binary_default)
+            wanted[output.name] = (known, binary)
+        return tuple(wanted.values())
 
 
 def _shape(given: Any) -> tuple[int, ...]:
     shape: tuple[int, ...] = given.shape
     if len(shape) > AXES_MAX:
-        raise InvalidInput(f"input {given.name!r}: a shape of {len(shape)} axes", where=given.name)
+        raise InvalidInput(f"input {shown(given.name)}: a shape of {len(shape)} axes", where=given.name)
     if not shape or min(shape) < 0:
         raise InvalidInput(
-            f"input {given.name!r}: {list(shape)} is not a shape",
+            f"input {shown(given.name)}: {shown(list(shape))} is not a shape",
             where=given.name,
             hint="give the length of each axis, the rows first",
         )
@@ -258,14 +263,16 @@ def _shape(given: Any) -> tuple[int, ...]:
 def _binary_size(parameters: Mapping[str, Any], name: str) -> int | None:
     size = parameters.get("binary_data_size")
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
-        raise InvalidInput(f"input {name!r}: binary_data_size is {size!r}, not a number of bytes", where=name)
+        raise InvalidInput(
+            f"input {shown(name)}: binary_data_size is {shown(size)}, not a number of bytes", where=name
+        )
     return size
 
 
 def _flag(parameters: Mapping[str, Any], name: str, *, default: bool) -> bool:
     value = parameters.get(name, default)
     if not isinstance(value, bool):
-        raise InvalidInput(f"parameter {name!r} is {value!r}, not true or false", where=name)
+        raise InvalidInput(f"parameter {shown(name)} is {shown(value)}, not true or false", where=name)
     return value
 
 
@@ -274,6 +281,6 @@ def _timeout_s(parameters: Mapping[str, Any]) -> float | None:
     timeout_us = parameters.get("timeout", 0)
     if isinstance(timeout_us, bool) or not isinstance(timeout_us, int | float) or not timeout_us >= 0:
         raise InvalidInput(
-            f"parameter 'timeout' is {timeout_us!r}, not a number of microseconds", where="timeout"
+            f"parameter 'timeout' is {shown(timeout_us)}, not a number of microseconds", where="timeout"
         )
     return timeout_us / 1e6 if 0 < timeout_us < TIMEOUT_US_MAX else None

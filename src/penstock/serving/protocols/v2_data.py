@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from penstock.core.errors import InvalidInput
+from penstock.core.errors import InvalidInput, shown
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Array, DataType
 
@@ -36,7 +36,8 @@ def from_json(data: list[Any], spec: TensorSpec, shape: tuple[int, ...], *, type
         data = _flatten(data, spec.name, depth=len(shape))
         if len(data) != count:
             raise InvalidInput(
-                f"input {spec.name!r}: shape {list(shape)} takes {count} elements, data has {len(data)}",
+                f"input {shown(spec.name)}: shape {shown(list(shape))} takes {shown(count)} elements, "
+                f"data has {len(data)}",
                 where=spec.name,
             )
     if not typed:
@@ -47,7 +48,7 @@ def from_json(data: list[Any], spec: TensorSpec, shape: tuple[int, ...], *, type
     try:
         array = np.array(data, dtype=dtype)
     except (OverflowError, ValueError) as error:
-        raise InvalidInput(f"input {spec.name!r}: {error}", where=spec.name) from None
+        raise InvalidInput(f"input {shown(spec.name)}: {error}", where=spec.name) from None
     return _shaped(array, spec, shape)
 
 
@@ -59,8 +60,8 @@ def from_binary(raw: bytes, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
         return _objects(_split_bytes(memoryview(raw), spec, count), spec, shape)
     if len(raw) != count * dtype.itemsize:
         raise InvalidInput(
-            f"input {spec.name!r}: shape {list(shape)} of {spec.datatype.wire} takes "
-            f"{count * dtype.itemsize} bytes, binary_data_size is {len(raw)}",
+            f"input {shown(spec.name)}: shape {shown(list(shape))} of {spec.datatype.wire} takes "
+            f"{shown(count * dtype.itemsize)} bytes, binary_data_size is {len(raw)}",
             where=spec.name,
         )
     if dtype.kind == "b":
@@ -90,7 +91,7 @@ def _flatten(data: list[Any], name: str, depth: int) -> list[Any]:
         if not data or type(data[0]) is not list:
             return data
         if not all(type(element) is list for element in data):
-            raise InvalidInput(f"input {name!r}: data is nested unevenly", where=name)
+            raise InvalidInput(f"input {shown(name)}: data is nested unevenly", where=name)
         data = [element for inner in data for element in inner]
     return data
 
@@ -103,10 +104,10 @@ def _check_types(data: Sequence[Any], spec: TensorSpec) -> None:
     for index, element in enumerate(data):
         if type(element) in allowed or (element is None and spec.nan):
             continue
-        shown = "null" if element is None else repr(element)
+        got = "null" if element is None else shown(element)
         hint = "this model has no place for missing values" if element is None else None
         raise InvalidInput(
-            f"input {spec.name!r}, element {index}: expected {expected}, got {shown[:80]}",
+            f"input {shown(spec.name)}, element {index}: expected {expected}, got {got}",
             where=spec.name,
             hint=hint,
         )
@@ -127,7 +128,7 @@ def _shaped(array: npt.NDArray[Any], spec: TensorSpec, shape: tuple[int, ...]) -
     except (OverflowError, ValueError):
         # The elements are as many as it takes, so one axis is 0 and another beyond any memory.
         raise InvalidInput(
-            f"input {spec.name!r}: no array has the shape {list(shape)}", where=spec.name
+            f"input {shown(spec.name)}: no array has the shape {shown(list(shape))}", where=spec.name
         ) from None
 
 
@@ -141,14 +142,14 @@ def _split_bytes(raw: memoryview, spec: TensorSpec, count: int) -> list[str | by
         offset += _LENGTH.size
         if offset + size > len(raw):
             raise InvalidInput(
-                f"input {spec.name!r}, element {len(elements)}: its length {size} passes the tensor's end",
+                f"input {shown(spec.name)}, element {len(elements)}: its length {size} passes the tensor's end",
                 where=spec.name,
             )
         elements.append(_text(raw[offset : offset + size], spec, len(elements)))
         offset += size
     if offset != len(raw) or len(elements) != count:
         raise InvalidInput(
-            f"input {spec.name!r}: expected {count} elements, each after its length in four bytes; "
+            f"input {shown(spec.name)}: expected {shown(count)} elements, each after its length in four bytes; "
             f"{len(elements)} and {len(raw) - offset} bytes were found",
             where=spec.name,
         )
@@ -162,5 +163,5 @@ def _text(raw: memoryview, spec: TensorSpec, index: int) -> str | bytes:
         return str(raw, "utf-8")
     except UnicodeDecodeError as error:
         raise InvalidInput(
-            f"input {spec.name!r}, element {index} is not UTF-8: {error.reason}", where=spec.name
+            f"input {shown(spec.name)}, element {index} is not UTF-8: {error.reason}", where=spec.name
         ) from None

@@ -29,7 +29,7 @@ from penstock.models.compilation import compile_to_onnx
 from penstock.models.libraries import wrap_model
 from penstock.models.native import NativeModel
 from penstock.models.onnx_io import OnnxBinding, open_session
-from penstock.models.onnx_signature import infer_onnx_signature
+from penstock.models.onnx_signature import onnx_signature
 from penstock.models.samples import to_tensors
 from penstock.models.signature_inference import infer_signature
 
@@ -301,12 +301,11 @@ def test_histogram_boosting_with_categories_stays_native(data):
     assert all(compilation.parity.values_differ > 0 for compilation in compilations)
 
 
-def test_the_compiled_form_is_a_valid_graph_with_the_signature(data, tmp_path):
+def test_the_compiled_form_is_a_valid_graph_with_the_signature(data):
     native, tensors = prepare(RandomForestClassifier(5).fit(data.matrix, data.letters), data.matrix)
     onnx, _ = compile_to_onnx(native, tensors)
     checker.check_model(onnx, full_check=True)
-    (tmp_path / "model.onnx").write_bytes(onnx)
-    read = infer_onnx_signature(tmp_path / "model.onnx")
+    read = onnx_signature(open_session(onnx, where="test"), where="test")
     assert [spec.describe() for spec in read.inputs] == ["FP32?[-1, 5]"]
     assert [spec.describe() for spec in read.outputs] == [spec.describe() for spec in native.signature.outputs]
 
@@ -375,3 +374,86 @@ def test_calibrated_models_pass_or_stay_native(data):
     native, tensors = prepare(model, data.matrix)
     onnx, compilations = compile_to_onnx(native, tensors)
     assert (onnx is not None) == compilations[-1].passed
+
+
+IDS = 1_700_000_000
+
+
+def ids_and_labels(rows=4_000):
+    rng = np.random.default_rng(5)
+    x = np.column_stack([rng.integers(IDS, IDS + 5_000, rows), rng.integers(0, 100, rows)])
+    return x, ((x[:, 0] % 1_000) > 500).astype(np.int64)
+
+
+def as_frame(x, dtype):
+    return pl.DataFrame({name: x[:, place].astype(dtype) for place, name in enumerate(("id", "hour"))})
+
+
+def booster_on_ids(x, y):
+    rows = x.to_numpy() if isinstance(x, pl.DataFrame) else x
+    return lgb.train({"objective": "binary", "verbose": -1, "num_threads": 1}, lgb.Dataset(rows, y), 10)
+
+
+def pipeline_on_ids(x, y):
+    return make_pipeline(SimpleImputer(), HistGradientBoostingClassifier(max_iter=10)).fit(x, y)
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [
+        lambda x, y: HistGradientBoostingClassifier(max_iter=10).fit(x, y),
+        lambda x, y: lgb.LGBMRegressor(n_estimators=10, verbose=-1, n_jobs=1).fit(x, y),
+        lambda x, y: RandomForestClassifier(10, random_state=0).fit(x, y),
+        lambda x, y: xgb.XGBClassifier(n_estimators=10, n_jobs=1).fit(np.asarray(x), y),
+        booster_on_ids,
+        pipeline_on_ids,
+    ],
+    ids=["histogram", "lightgbm", "forest", "xgboost", "booster", "pipeline"],
+)
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, None])
+def test_large_ids_are_answered_as_the_library_does_whatever_the_samples(fit, dtype):
+    x, y = ids_and_labels()
+    model = fit(x if dtype is None else as_frame(x, dtype), y)
+    samples = x.copy()
+    samples[:, 0] %= 1_000
+    if dtype is not None:
+        x, samples = as_frame(x, dtype), as_frame(samples, dtype)
+    native, tensors = prepare(model, samples)
+    onnx, compilations = compile_to_onnx(native, tensors)
+    if onnx is None:
+        assert "thresholds" in compilations[0].failure
+        return
+    binding = OnnxBinding(open_session(onnx, where="test"), native.signature)
+    rows = to_tensors(x, native.signature, columns=native.predictor.feature_names)
+    expected, given = native.run(rows), binding.run(rows)
+    for output, values in expected.items():
+        np.testing.assert_allclose(given[output], values, atol=1e-5)
+
+
+@pytest.mark.parametrize("fit", [booster_on_ids, pipeline_on_ids], ids=["booster", "pipeline"])
+def test_a_float32_form_that_rounds_ids_says_what_it_failed(fit):
+    x, y = ids_and_labels()
+    samples = x.copy()
+    samples[:, 0] %= 1_000
+    native, tensors = prepare(fit(x, y), samples)
+    onnx, (narrow, wide) = compile_to_onnx(native, tensors)
+    assert "rows differ next to the model's thresholds" in narrow.failure
+    assert onnx is not None
+    assert wide.passed
+
+
+def test_small_integers_stay_in_float32():
+    x = as_frame(np.random.default_rng(1).integers(0, 10_000, (500, 2)), np.int64)
+    model = HistGradientBoostingClassifier(max_iter=10).fit(x, x["id"].to_numpy() % 2)
+    native, tensors = prepare(model, x)
+    _, (only,) = compile_to_onnx(native, tensors)
+    assert (only.precision, only.passed) == ("float32", True)
+
+
+def test_integers_beyond_float32_need_float64_where_no_thresholds_are_read():
+    x, _ = ids_and_labels()
+    native, tensors = prepare(Ridge().fit(as_frame(x, np.int64), x[:, 1]), as_frame(x, np.int64))
+    onnx, (narrow, wide) = compile_to_onnx(native, tensors)
+    assert "integers beyond 2**24" in narrow.failure
+    assert onnx is not None
+    assert wide.passed

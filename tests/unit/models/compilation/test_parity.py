@@ -40,6 +40,28 @@ def test_values_are_compared_on_their_own_scale(unit):
     assert compare(native, far).values_differ == 1
 
 
+@pytest.mark.parametrize("zeros", [0, 90])
+def test_one_large_value_does_not_excuse_the_others(zeros):
+    values = np.concatenate([np.zeros(zeros), np.linspace(1.0, 2.0, 99), [1e12]])
+    wrong = np.where((values > 0) & (values < 3), values + 1.0, values)
+    assert compare({"prediction": values}, {"prediction": wrong}).values_differ == 99
+    on_zeros = np.where(values == 0, 1e-3, values)
+    assert compare({"prediction": values}, {"prediction": on_zeros}).values_differ == zeros
+
+
+def test_each_output_has_a_scale_of_its_own():
+    native = {"prediction": np.array([[1e9, 1.0], [2e9, 0.0], [3e9, 2.0]])}
+    compiled = {"prediction": np.array([[1e9, 1.0], [2e9, 1e-3], [3e9, 2.0]])}
+    assert compare(native, compiled).values_differ == 1
+    assert compare(native, native).passed
+
+
+def test_nothing_but_zeros_agrees_with_zeros_alone():
+    zeros = {"prediction": np.zeros(3)}
+    assert compare(zeros, zeros).passed
+    assert compare(zeros, {"prediction": np.array([0.0, 0.0, 1e-9])}).values_differ == 1
+
+
 def test_nan_and_infinity_agree_only_with_themselves():
     native = {"prediction": np.array([np.nan, np.inf, np.nan, 1.0, np.inf])}
     compiled = {"prediction": np.array([np.nan, np.inf, 1.0, np.nan, -np.inf])}

@@ -72,6 +72,14 @@ def test_a_file_may_have_any_name(candidate: MakeCandidate) -> None:
     assert candidate(source=source).files()["source"] == (source, "m\ufffddel.onnx")
 
 
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [("..", "model"), ("/", "model"), ("folder/..", "model"), ("a\\b.onnx", "a_b.onnx"), ("a\0b", "a_b")],
+)
+def test_a_name_does_not_lead_out_of_a_folder(candidate: MakeCandidate, source: str, name: str) -> None:
+    assert candidate(source=Path(source)).files()["source"][1] == name
+
+
 def test_files_by_role(candidate: MakeCandidate) -> None:
     files = candidate(compiled=b"onnx", golden=b"rows").files()
     assert {role: name for role, (_, name) in files.items()} == {

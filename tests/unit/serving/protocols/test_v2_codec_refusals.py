@@ -111,6 +111,18 @@ WRONG_JSON = {
     "no object": (b"[]", "Expected `object`"),
     "unknown output": (body(x(), outputs=[{"name": "q"}]), "unknown output 'q'"),
     "output without name": (body(x(), outputs=[{}]), "missing required field `name`"),
+    "output twice": (body(x(), outputs=[{"name": "y"}] * 40_000), "output 'y' is asked for twice"),
+    "outputs more than there are": (
+        body(x(), outputs=[{"name": "y"}, *({"name": f"y{n}"} for n in range(40_000))]),
+        "unknown output 'y0'",
+    ),
+    "long name": (body(x(name="n" * 100_000)), "unknown ['nnn"),
+    "long name twice": (body(x(name="n" * 100_000), x(name="n" * 100_000)), "nnn…' is given twice"),
+    "long dtype": (body(x(datatype="d" * 100_000)), "got 'ddd"),
+    "long output": (body(x(), outputs=[{"name": "q" * 100_000}]), "unknown output 'qqq"),
+    "long axes": (body(x(shape=[10**3000] * 60)), "elements"),
+    "long timeout": (body(x(), parameters={"timeout": "t" * 100_000}), "parameter 'timeout' is 'ttt"),
+    "long size": (body(x(parameters={"binary_data_size": ["s" * 100_000]})), "binary_data_size is ['sss"),
     "outputs no list": (body(x(), outputs={}), "Expected `array | null`"),
     "parameters no object": (body(x(), parameters=[]), "Expected `object | null`"),
     "timeout text": (body(x(), parameters={"timeout": "1"}), "parameter 'timeout' is '1'"),
@@ -151,6 +163,39 @@ def test_wrong_json(case: str) -> None:
     with pytest.raises(InvalidInput) as raised:
         infer("floats", content)
     assert said in str(raised.value)
+    assert len(str(raised.value)) < 1000
+    assert len(raised.value.where or "") < 1000
+    assert len(raised.value.hint or "") < 1000
+
+
+class CountedName(str):
+    """A name that counts the comparisons made with it."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        CountedName.compared += 1
+        return super().__eq__(other)
+
+    __hash__ = str.__hash__
+
+
+def test_names_are_compared_a_few_times_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = 2_000
+    codec = CODECS["floats"]
+    decode = codec._decode_message
+
+    def counted(content: bytes) -> tuple[Any, bool]:
+        message, typed = decode(content)
+        for given_input in message.inputs:
+            given_input.name = CountedName(given_input.name)
+        return message, typed
+
+    monkeypatch.setattr(codec, "_decode_message", counted)
+    CountedName.compared = 0
+    with pytest.raises(InvalidInput, match="and 1990 more") as raised:
+        codec.decode(body(*(x(name=f"n{number}") for number in range(many))), None)
+    assert CountedName.compared < 10 * many
     assert len(str(raised.value)) < 1000
 
 
