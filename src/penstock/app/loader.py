@@ -126,6 +126,7 @@ class Loader:
             runtime=runtime,
             batching=BatchingConfig(
                 objective_s=declared.objective.latency_ms / 1000,
+                run_timeout_s=self._settings.runtime.run_timeout_s,
                 rows_max=declared.batch_rows_max or settings.rows_max,
                 queue_rows_max=settings.queue_rows_max,
                 queue_bytes_max=settings.queue_bytes_max,
