@@ -42,7 +42,9 @@ def compile_to_onnx(
     form takes and gives exactly what the native model does, through an `OnnxBinding`. Raises only what the
     native model raises on the samples; whatever a converter does wrong is a failure with its reason.
     """
-    attempts = candidates(native.signature)
+    attempts = candidates(
+        native.signature, computes_before_trees=_computes_before_trees(native.predictor.model)
+    )
     if samples is None or row_count(samples) == 0:
         reason = "no sample rows were given (--samples) to compare the compiled form with the native one"
         return None, (Compilation(precision=attempts[0].value, parity=None, failure=reason),)
@@ -59,6 +61,10 @@ def compile_to_onnx(
         if results[-1].passed:
             return compiled, tuple(results)
     return None, tuple(results)
+
+
+def _computes_before_trees(model: Any) -> bool:
+    return len(getattr(model, "steps", ())) > 1 and splits_of(final_estimator(model)) is not None
 
 
 class _Gate:

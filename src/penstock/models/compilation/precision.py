@@ -28,7 +28,15 @@ class Precision(enum.Enum):
     FLOAT64 = "float64"
 
 
-def candidates(signature: Signature) -> tuple[Precision, ...]:
-    """The precisions to try, the faster first; float64 only where an input holds more than float32 does."""
+def candidates(signature: Signature, *, computes_before_trees: bool = False) -> tuple[Precision, ...]:
+    """The precisions to try, the faster first; float64 only where an input holds more than float32 does.
+
+    Where numbers are computed with before they reach trees, rows that fall right on a threshold cannot be
+    made from the thresholds and tried, so the exact form comes first.
+    """
     wide = any(spec.datatype not in NARROW and not spec.datatype.is_object for spec in signature.inputs)
-    return (Precision.FLOAT32, Precision.FLOAT64) if wide else (Precision.FLOAT32,)
+    if not wide:
+        return (Precision.FLOAT32,)
+    if computes_before_trees:
+        return Precision.FLOAT64, Precision.FLOAT32
+    return Precision.FLOAT32, Precision.FLOAT64
