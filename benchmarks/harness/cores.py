@@ -5,7 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-__all__ = ["Cores", "Unpinnable", "pinned"]
+import psutil
+
+__all__ = ["Cores", "Unpinnable", "pinned", "wait_until_quiet"]
+
+QUIET_PERCENT = 10.0
+QUIET_WAIT_S = 0.3
+QUIET_WAITS_MAX = 30
 
 
 class Unpinnable(Exception):
@@ -38,3 +44,14 @@ def pinned(*cores: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def wait_until_quiet() -> None:
+    """Returns when the machine has nothing to do, or after a bounded wait.
+
+    What a system leaves behind for a while (Ray takes seconds to end its processes) must not be paid for by
+    whichever comes next.
+    """
+    for _ in range(QUIET_WAITS_MAX):
+        if psutil.cpu_percent(interval=QUIET_WAIT_S) < QUIET_PERCENT:
+            return

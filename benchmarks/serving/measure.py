@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.harness.cores import Cores, pinned
+from benchmarks.harness.cores import Cores, pinned, wait_until_quiet
 from benchmarks.harness.environments import Environments
 from benchmarks.harness.load import Load, LoadFailed, LoadGenerator, Target
 from benchmarks.harness.processes import Service, ServiceFailed, anonymous_bytes, free_ports
@@ -112,6 +112,7 @@ class Bench:
     def sample(self, system: System, model: ModelFiles, rows: Rows) -> Sample:
         """One start: first answer, right answers, then 1 connection and 64."""
         plan = self.plan
+        wait_until_quiet()
         with self._serving(system, model) as (service, port):
             asker = Asker(port, system.path, system.dialect)
             start_s = first_good_answer(service, asker, rows, wait_s_max=system.start_s_max)

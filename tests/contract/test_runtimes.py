@@ -35,7 +35,8 @@ class Late:
         self.model = joblib.load(FILE)
 
     def __call__(self, inputs):
-        return {"label": self.model.predict(inputs["x"]), "probabilities": self.model.predict_proba(inputs["x"])}
+        x = inputs["x"]
+        return {"label": self.model.predict(x), "probabilities": self.model.predict_proba(x)}
 """
 
 
@@ -96,7 +97,9 @@ def over_callable(folder: Path, file: Path, rows: np.ndarray) -> Runtime:
 
 
 @pytest.mark.parametrize("count", [1, 7, 500])
-def test_answers_are_the_librarys(runtime: Runtime, rows: np.ndarray, model: LogisticRegression, count: int) -> None:
+def test_answers_are_the_librarys(
+    runtime: Runtime, rows: np.ndarray, model: LogisticRegression, count: int
+) -> None:
     outputs = runtime.run({"x": rows[:count]}, TIMEOUT_S)
     assert outputs["label"].tolist() == model.predict(rows[:count]).tolist()
     np.testing.assert_allclose(outputs["probabilities"], model.predict_proba(rows[:count]), atol=1e-5)
