@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types layers bench-% clean
+.PHONY: help demo test explore check format lint types layers bench-% clean
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -14,6 +14,9 @@ demo: .venv/.demo  ## Train on real flights, push, serve, replay April (ONCE=1: 
 
 test: .venv/.dev  ## All tests.
 	$(BIN)/python -m pytest $(TESTS)
+
+explore: .venv/.dev  ## Hypothesis looks for new counterexamples (long).
+	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest $(or $(TESTS),tests/unit tests/property)
 
 check: format lint types layers test  ## What has to pass: format, lint, types, layers, tidy and all tests.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 from command_line import CommandLine
-from running_server import RunningServer, running
+from running_server import BODY_BYTES_MAX, RunningServer, running
 from sample_models import SampleModel, late_pipeline, linear_onnx
 
 
@@ -48,7 +48,6 @@ def registry(tmp_path: Path, pushed: CommandLine) -> CommandLine:
     return CommandLine(tmp_path)
 
 
-BODY_BYTES_MAX = 1_000_000
 APP = """
 import os
 import threading

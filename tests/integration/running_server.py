@@ -21,6 +21,8 @@ from command_line import PATIENCE_S, CommandLine
 _LISTENING = re.compile(r"listening on http://127\.0\.0\.1:(\d+)")
 _DATATYPES = {"float32": "FP32", "float64": "FP64", "int64": "INT64", "object": "BYTES"}
 
+BODY_BYTES_MAX = 1_000_000
+
 
 class RunningServer:
     """A server process that accepts requests."""

@@ -9,8 +9,7 @@ import httpx
 import numpy as np
 import polars as pl
 import pytest
-from conftest import BODY_BYTES_MAX
-from running_server import RunningServer, columns, outputs, v2_binary, v2_json
+from running_server import BODY_BYTES_MAX, RunningServer, columns, outputs, v2_binary, v2_json
 from sample_models import CARRIERS, SampleModel, make_flights
 
 LATE = "/v2/models/late/infer"
