@@ -16,7 +16,7 @@ from penstock.models.runtimes.process import ProcessRuntime, WorkerCommand, Work
 from penstock.models.runtimes.runtime import Runtime
 from penstock.models.version import ModelVersion, RuntimeKind, SourceFormat
 from penstock.serving.batching.dispatcher import BatchingConfig
-from penstock.serving.plane import ServedModel
+from penstock.serving.deployment import ServedModel
 
 __all__ = ["Loader", "open_registry"]
 

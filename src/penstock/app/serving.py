@@ -11,13 +11,16 @@ from pathlib import Path
 from penstock.app.declarations import App
 from penstock.app.loader import Loader
 from penstock.core.clock import Clock
-from penstock.core.errors import ConfigurationError
+from penstock.core.errors import ConfigurationError, Forbidden
 from penstock.core.settings import Settings
 from penstock.observe.metrics import MetricSet
 from penstock.observe.process import add_process_metrics
-from penstock.serving.plane import DataPlane, ServedModel
-from penstock.serving.protocols.http import HttpApplication, HttpConfig
+from penstock.serving.deployment import ServedModel
+from penstock.serving.instance import RepositoryEntry
+from penstock.serving.plane import DataPlane
+from penstock.serving.protocols.http.application import HttpApplication, HttpConfig
 from penstock.serving.server import HttpServer
+from penstock.serving.statistics import DeploymentStatistics
 
 __all__ = ["Reporter", "serve"]
 
@@ -50,7 +53,8 @@ async def serve(
         version=version,
         request_timeout_s=settings.server.request_timeout_s,
     )
-    server = HttpServer(HttpApplication(plane, metrics, config), settings.server, clock, metrics)
+    instance = _LocalInstance(plane, metrics)
+    server = HttpServer(HttpApplication(plane, instance, metrics, config), settings.server, clock, metrics)
     server.bind()  # before models are loaded, which may take long
     try:
         for served in await _load_until(stop, Loader(app, file, settings, clock), app):
@@ -72,6 +76,33 @@ async def serve(
                 await server.stop()
                 await plane.close()
         server.abort()
+
+
+class _LocalInstance:
+    """A serve instance of one process."""
+
+    def __init__(self, plane: DataPlane, metrics: MetricSet) -> None:
+        self._plane = plane
+        self._metrics = metrics
+
+    @property
+    def ready(self) -> bool:
+        return self._plane.ready
+
+    async def metrics(self) -> str:
+        return self._metrics.render()
+
+    async def statistics(self) -> tuple[DeploymentStatistics, ...]:
+        return tuple(each.statistics() for each in self._plane.deployments())
+
+    async def index(self) -> tuple[RepositoryEntry, ...]:
+        return ()
+
+    async def load(self, model: str, version: str | None) -> None:
+        raise Forbidden(f"cannot load {model}:{version}")
+
+    async def unload(self, model: str, version: str | None) -> None:
+        raise Forbidden(f"cannot unload {model}:{version}")
 
 
 async def _load_until(stop: asyncio.Event, loader: Loader, app: App) -> list[ServedModel]:

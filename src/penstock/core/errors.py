@@ -3,9 +3,11 @@
     PenstockError
     ├── InvalidInput             what a client or a user sent is wrong
     │   ├── TooLarge             it passes a stated limit
+    │   ├── Unsupported          its content type or encoding is none that is understood here
     │   └── UntrustedArtifact    it would have to be unpickled, and nobody said it is trusted
     ├── NotFound                 no such model, version, alias or path
     ├── Conflict                 what was expected to stand does not stand any more
+    ├── Forbidden                the settings do not let a client do this
     ├── Refused                  not taken on now; the same request may succeed later
     ├── DeadlineExceeded         the time allowed for it has passed
     ├── ModelFailed              the model itself broke on input that its signature allows
@@ -21,6 +23,7 @@ __all__ = [
     "Conflict",
     "CorruptArtifact",
     "DeadlineExceeded",
+    "Forbidden",
     "InvalidInput",
     "ModelFailed",
     "NotFound",
@@ -28,6 +31,7 @@ __all__ = [
     "Refused",
     "StorageFailed",
     "TooLarge",
+    "Unsupported",
     "UntrustedArtifact",
     "shown",
 ]
@@ -75,6 +79,10 @@ class TooLarge(InvalidInput):
     """What was sent passes a limit."""
 
 
+class Unsupported(InvalidInput):
+    """What was sent, or is wanted back, is in a form that is not understood here."""
+
+
 class UntrustedArtifact(InvalidInput):
     """Opening the artifact would run code from it, and it was not declared trusted."""
 
@@ -85,6 +93,10 @@ class NotFound(PenstockError):
 
 class Conflict(PenstockError):
     """A compare-and-swap lost, or a name is taken."""
+
+
+class Forbidden(PenstockError):
+    """The settings do not let a client do this."""
 
 
 class Refused(PenstockError):

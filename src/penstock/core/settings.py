@@ -43,11 +43,19 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The HTTP server of a `serve` process."""
+    """What a serve instance offers to clients, over HTTP and gRPC."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8000
     """0 takes a free port."""
+    grpc_port: Annotated[int, Meta(ge=-1, le=65_535)] = -1
+    """Where gRPC is spoken: 0 takes a free port, -1 is no gRPC."""
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    """Processes that share the port. Each has its own copy of the models."""
+    model_control: bool = False
+    """Whether clients may load and unload models, by V2's repository extension."""
+    cors_origins: str = ""
+    """Origins whose web pages may ask, with commas between them; `*` for all."""
     connections_max: Count = 16_384
     """Open connections, busy or idle. One past it is refused with 503."""
     head_bytes_max: Count = 32 * 1024
@@ -60,8 +68,11 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a connection may be idle between requests."""
     request_timeout_s: Seconds = 30.0
     """The deadline of a request that does not bring one."""
+    grace_s: Annotated[float, Meta(ge=0, le=3600)] = 2.0
+    """How long after SIGTERM it still accepts and answers, while it says that it is not ready: load balancers
+    have to notice. Ctrl-C does not wait."""
     drain_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
-    """How long requests that were taken on may still run after the server was told to stop."""
+    """How long requests that were taken on may still run once nothing more is accepted."""
 
 
 class BatchingSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,10 +93,16 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long the process of a native or Python model may take to load it."""
     run_timeout_s: Seconds = 60.0
     """How long one run of a native or Python model may take before its process is ended."""
+    memory_bytes_max: Count = 4 * 1024 * 1024 * 1024
+    """What the models that a serving process has loaded may hold together. Versions that no route wants any
+    more stay loaded within it, ready to be switched back to; the one not asked for longest goes first."""
 
 
 class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where models are kept."""
+
+    poll_s: Annotated[float, Meta(gt=0, le=3600)] = 0.5
+    """How often a running server looks whether an alias has moved."""
 
     database: str = ""
     """An SQLAlchemy URL; empty: SQLite in the home folder."""

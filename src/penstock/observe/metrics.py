@@ -86,20 +86,31 @@ class MetricSet:
         self._families: dict[str, tuple[str, str, dict[Labels, _Measure]]] = {}
 
     def counter(self, name: str, text: str, **labels: str) -> Counter:
+        """The counter with these labels: the one that there is already, which counts on, or a new one."""
         return self._add(name, "counter", text, labels, Counter())
 
     def gauge(self, name: str, text: str, read: Callable[[], float], **labels: str) -> Gauge:
         return self._add(name, "gauge", text, labels, Gauge(read))
 
     def histogram(self, name: str, text: str, bounds: Sequence[float], **labels: str) -> Histogram:
+        """The histogram with these labels, likewise."""
         return self._add(name, "histogram", text, labels, Histogram(bounds))
 
     def _add(self, name: str, kind: str, text: str, labels: dict[str, str], measure: M) -> M:
         _, _, members = self._families.setdefault(name, (kind, text, {}))
         key = tuple(sorted(labels.items()))
-        assert key not in members, f"{name} with labels {labels} is measured twice"
+        standing = members.get(key)
+        if standing is not None:
+            assert kind != "gauge", f"{name} with labels {labels} is measured twice"
+            assert isinstance(standing, type(measure)), f"{name} is measured as another kind"
+            return standing
         members[key] = measure
         return measure
+
+    def remove(self, name: str, **labels: str) -> None:
+        """Forgets a gauge whose subject is gone. Counters stay: they must not run backwards."""
+        _, _, members = self._families[name]
+        del members[tuple(sorted(labels.items()))]
 
     def render(self) -> str:
         """Everything, in the text format that Prometheus reads."""

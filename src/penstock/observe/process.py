@@ -2,28 +2,17 @@
 
 import os
 import resource
-import sys
-from pathlib import Path
 
+from penstock.core.memory import resident_bytes
 from penstock.observe.metrics import MetricSet
 
-__all__ = ["add_process_metrics", "resident_bytes"]
+__all__ = ["add_process_metrics"]
 
 
 def add_process_metrics(metrics: MetricSet) -> None:
     metrics.gauge("process_resident_memory_bytes", "Resident memory.", resident_bytes)
     metrics.gauge("process_cpu_seconds_total", "Processor time, user and system.", _cpu_s)
     metrics.gauge("process_open_fds", "Open file descriptors.", _open_descriptors)
-
-
-def resident_bytes() -> float:
-    """Resident memory in bytes; where the system does not tell, the most there ever was."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _cpu_s() -> float:

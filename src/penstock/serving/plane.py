@@ -1,89 +1,57 @@
 """The data plane: what stands behind every protocol. It knows tensors, not HTTP or gRPC."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 
 from penstock.core.clock import Clock
-from penstock.core.errors import NotFound, PenstockError
-from penstock.core.signature import Signature
-from penstock.core.tensors import Array
-from penstock.models.runtimes.runtime import Runtime
-from penstock.observe.metrics import LATENCY_BUCKETS_S, ROWS_BUCKETS, Counter, MetricSet
-from penstock.serving.batching.dispatcher import (
-    BatchingConfig,
-    Dispatcher,
-    DispatcherStatistics,
-    PendingAnswer,
-)
+from penstock.core.errors import NotFound
+from penstock.observe.metrics import MetricSet
+from penstock.serving.deployment import Deployment, ServedModel
 
-__all__ = ["DataPlane", "Deployment", "ServedModel"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServedModel:
-    """What is to be served: a version under its model's name, with its runtime loaded and warm."""
-
-    model: str
-    version: str
-    platform: str
-    runtime: Runtime
-    batching: BatchingConfig
-
-
-class Deployment:
-    """One version being served."""
-
-    def __init__(self, served: ServedModel, metrics: MetricSet, clock: Clock) -> None:
-        self.model = served.model
-        self.version = served.version
-        self.platform = served.platform
-        self.signature: Signature = served.runtime.signature
-        self._conform = self.signature.conform
-        self._measures = _DeploymentMeasures(metrics, model=served.model, version=served.version)
-        self._dispatcher = Dispatcher(served.runtime, served.batching, clock, self._measures)
-        metrics.gauge(
-            "penstock_queue_rows",
-            "Rows that wait for a runtime.",
-            lambda: self.statistics().queue.rows,
-            model=served.model,
-            version=served.version,
-        )
-
-    def infer(self, tensors: Mapping[str, Array], arrived_s: float, deadline_s: float) -> PendingAnswer:
-        """What will hold the outputs for inputs as they came off the wire. Times are monotonic seconds.
-
-        Raises `InvalidInput` for inputs that do not fit the signature, and what the dispatcher raises.
-        """
-        try:
-            return self._dispatcher.submit(self._conform(tensors), arrived_s, deadline_s)
-        except PenstockError as error:
-            self._measures.failed(error)
-            raise
-
-    def statistics(self) -> DispatcherStatistics:
-        return self._dispatcher.statistics()
-
-    async def close(self) -> None:
-        """Finishes what was taken on, then frees the runtime."""
-        await self._dispatcher.close()
+__all__ = ["DataPlane"]
 
 
 class DataPlane:
-    """All that is served, by model and version."""
+    """The versions that are served, and which of them answers for its model. In the event loop alone."""
 
     def __init__(self, metrics: MetricSet, clock: Clock) -> None:
         self._metrics = metrics
         self._clock = clock
         self._deployments: dict[str, dict[str, Deployment]] = {}
+        self._defaults: dict[str, Deployment] = {}
+        self._wanted: frozenset[str] = frozenset()
         self._accepting = False
+        self._on_changed: list[Callable[[], object]] = []
+
+    @property
+    def accepting(self) -> bool:
+        """Whether requests are wanted at all: not before the first models stand, nor once it drains."""
+        return self._accepting
 
     @property
     def ready(self) -> bool:
         """Whether everything that is wanted can answer."""
-        return self._accepting
+        return self._accepting and not self.faults()
+
+    def faults(self) -> dict[str, str]:
+        """Models that are wanted and cannot answer now, with the reason."""
+        found = {}
+        for model in sorted(self._wanted):
+            deployment = self._defaults.get(model)
+            fault = "no version of it is loaded" if deployment is None else deployment.fault
+            if fault is not None:
+                found[model] = fault
+        return found
+
+    def on_changed(self, tell: Callable[[], object]) -> None:
+        """`tell` is called whenever what is served, or what answers for a model, has changed."""
+        self._on_changed.append(tell)
+
+    def want(self, models: Iterable[str]) -> None:
+        """The models without which it is not ready."""
+        self._wanted = frozenset(models)
 
     def accept(self) -> None:
-        """All that is wanted has been added: from now on ready."""
+        """From now on ready, as far as all that is wanted can answer."""
         self._accepting = True
 
     def refuse(self) -> None:
@@ -91,88 +59,81 @@ class DataPlane:
         self._accepting = False
 
     def add(self, served: ServedModel) -> Deployment:
+        """Serves a version: under its number, and as its model's default where the model has none."""
         versions = self._deployments.setdefault(served.model, {})
         assert served.version not in versions, f"{served.model} version {served.version} is served already"
         deployment = versions[served.version] = Deployment(served, self._metrics, self._clock)
+        self._defaults.setdefault(served.model, deployment)
+        self._changed()
+        return deployment
+
+    def route(self, model: str, version: str) -> None:
+        """Requests that name no version go to this one from now on. It is served already."""
+        self._defaults[model] = self._deployments[model][version]
+        self._changed()
+
+    def remove(self, model: str, version: str) -> Deployment:
+        """Not found any more; the caller closes it, which finishes what it took on.
+
+        A model whose default is removed has none until one is routed.
+        """
+        versions = self._deployments[model]
+        deployment = versions.pop(version)
+        if not versions:
+            del self._deployments[model]
+        if self._defaults.get(model) is deployment:
+            del self._defaults[model]
+        self._changed()
         return deployment
 
     def deployments(self) -> Iterable[Deployment]:
         for versions in self._deployments.values():
             yield from versions.values()
 
+    def models(self) -> list[str]:
+        """The models that have a default, by name."""
+        return sorted(self._defaults)
+
+    def default(self, model: str) -> Deployment | None:
+        """What answers for a model where no version is named."""
+        return self._defaults.get(model)
+
     def find(self, model: str, version: str | None) -> Deployment:
         """The deployment of a version, or (None) of the model's default version.
 
         Raises `NotFound`, saying what is served.
         """
-        versions = self._deployments.get(model)
-        if versions is None:
+        deployment = (
+            self._defaults.get(model) if version is None else self._deployments.get(model, {}).get(version)
+        )
+        if deployment is not None:
+            return deployment
+        if model not in self._deployments:
             served = ", ".join(sorted(self._deployments)) or "nothing"
             raise NotFound(f"no model {model!r} is served here", hint=f"served are: {served}")
-        if version is None:
-            return next(iter(versions.values()))
-        if version not in versions:
-            raise NotFound(
-                f"no version {version!r} of model {model!r} is served here",
-                hint=f"served are: {', '.join(versions)}",
-            )
-        return versions[version]
+        asked = "no version" if version is None else f"no version {version!r}"
+        raise NotFound(
+            f"{asked} of model {model!r} is served here",
+            hint=f"served are: {', '.join(self._deployments[model])}",
+        )
 
     def versions(self, model: str) -> list[str]:
-        return list(self._deployments.get(model, {}))
+        """The versions of a model that are served, its default first."""
+        default = self._defaults.get(model)
+        versions = list(self._deployments.get(model, {}))
+        return sorted(versions, key=lambda version: default is None or version != default.version)
+
+    def check(self) -> None:
+        """Sees to what broke while nobody asked for it. Called about once a second."""
+        for deployment in self.deployments():
+            deployment.check()
 
     async def close(self) -> None:
         """Not ready any more; every deployment finishes what it took on."""
         self.refuse()
-        for deployment in self.deployments():
+        for deployment in list(self.deployments()):
             await deployment.close()
 
-
-class _DeploymentMeasures:
-    """What is counted of a deployment."""
-
-    def __init__(self, metrics: MetricSet, *, model: str, version: str) -> None:
-        labels = {"model": model, "version": version}
-        self._metrics = metrics
-        self._labels = labels
-        self._failures: dict[str, Counter] = {}
-        self._answered = self._outcome("ok")
-        self._rows = metrics.counter("penstock_rows_total", "Rows that were answered.", **labels)
-        self._latency_s = metrics.histogram(
-            "penstock_request_seconds", "From a request's arrival to its answer.", LATENCY_BUCKETS_S, **labels
-        )
-        self._wait_s = metrics.histogram(
-            "penstock_batch_wait_seconds",
-            "How long a batch's first request waited for the runtime.",
-            LATENCY_BUCKETS_S,
-            **labels,
-        )
-        self._run_s = metrics.histogram(
-            "penstock_batch_run_seconds", "How long the runtime took for a batch.", LATENCY_BUCKETS_S, **labels
-        )
-        self._batch_rows = metrics.histogram("penstock_batch_rows", "Rows in a batch.", ROWS_BUCKETS, **labels)
-
-    def batch(self, rows: int, waited_s: float, seconds: float) -> None:
-        self._batch_rows.observe(rows)
-        self._wait_s.observe(waited_s)
-        self._run_s.observe(seconds)
-
-    def answered(self, rows: int, seconds: float) -> None:
-        self._answered.value += 1
-        self._rows.value += rows
-        self._latency_s.observe(seconds)
-
-    def failed(self, error: Exception) -> None:
-        outcome = type(error).__name__
-        counter = self._failures.get(outcome)
-        if counter is None:
-            counter = self._failures[outcome] = self._outcome(outcome)
-        counter.value += 1
-
-    def _outcome(self, outcome: str) -> Counter:
-        return self._metrics.counter(
-            "penstock_requests_total",
-            "Requests by outcome: ok, or the kind of error.",
-            **self._labels,
-            outcome=outcome,
-        )
+    def _changed(self) -> None:
+        for tell in self._on_changed:
+            tell()

@@ -12,8 +12,8 @@ from penstock.core.clock import Clock
 from penstock.core.errors import ConfigurationError
 from penstock.core.settings import ServerSettings
 from penstock.observe.metrics import MetricSet
-from penstock.serving.protocols.http_connection import HttpConnection
-from penstock.serving.protocols.http_messages import (
+from penstock.serving.protocols.http.connection import HttpConnection
+from penstock.serving.protocols.http.messages import (
     ConnectionLimits,
     DateLine,
     HttpHandler,

@@ -50,7 +50,7 @@ def test_every_key_can_come_from_every_source() -> None:
     defaults = list(load().rows())
     for key, value, _ in defaults:
         table, _, name = key.rpartition(".")
-        line = f"{name} = {value!r}\n"
+        line = f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}\n"
         text = f"[{table}]\n{line}" if table else line
         variable = "PENSTOCK_" + key.upper().replace(".", "_")
         for loaded in (load(text), load(None, {variable: str(value)}), load(None, None, {key: str(value)})):

@@ -43,13 +43,23 @@ def test_families() -> None:
     assert list(text_string_to_metric_families(MetricSet().render())) == []
 
 
-def test_a_measure_stands_once() -> None:
+def test_a_measure_that_stands_counts_on() -> None:
     metrics = MetricSet()
-    metrics.counter("requests_total", "Requests.", model="a", version="1")
+    first = metrics.counter("requests_total", "Requests.", model="a", version="1")
+    assert metrics.counter("requests_total", "Requests.", version="1", model="a") is first
+    assert metrics.counter("requests_total", "Requests.", model="a", version="2") is not first
+    times = metrics.histogram("seconds", "Time.", (1.0,))
+    assert metrics.histogram("seconds", "Time.", (1.0,)) is times
+
+
+def test_a_gauge_has_one_reader_at_a_time() -> None:
+    metrics = MetricSet()
+    metrics.gauge("rows", "Rows.", lambda: 1, model="a")
     with pytest.raises(AssertionError):
-        metrics.counter("requests_total", "Requests.", model="a", version="1")
-    with pytest.raises(AssertionError):
-        metrics.counter("requests_total", "Requests.", version="1", model="a")
+        metrics.gauge("rows", "Rows.", lambda: 2, model="a")
+    metrics.remove("rows", model="a")
+    metrics.gauge("rows", "Rows.", lambda: 2, model="a")
+    assert 'rows{model="a"} 2' in metrics.render()
 
 
 @example(one='"', other="\n")

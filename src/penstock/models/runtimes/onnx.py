@@ -17,7 +17,9 @@ class OnnxRuntime:
     """
 
     def __init__(self, path: Path, signature: Signature, *, digest: str, threads: int = 1) -> None:
-        session = open_session(read_verified(path, digest), where=str(path), threads=threads)
+        graph = read_verified(path, digest)
+        self._graph_bytes = len(graph)
+        session = open_session(graph, where=str(path), threads=threads)
         self._binding: OnnxBinding | None = OnnxBinding(session, signature)
         self._signature = signature
 
@@ -28,6 +30,18 @@ class OnnxRuntime:
     def run(self, tensors: Tensors, timeout_s: float) -> Tensors:  # noqa: ARG002 - see the port
         assert self._binding is not None, "the runtime is closed"
         return self._binding.run(tensors)
+
+    @property
+    def fault(self) -> str | None:
+        return None
+
+    @property
+    def memory_bytes(self) -> int:
+        """The session holds the graph's weights, and forms of them that suit its kernels better."""
+        return 2 * self._graph_bytes
+
+    def revive(self) -> None:
+        """It cannot be down."""
 
     def close(self) -> None:
         self._binding = None

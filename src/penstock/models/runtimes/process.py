@@ -12,12 +12,13 @@ from multiprocessing.connection import Connection
 
 import msgspec
 
+from penstock.core.backoff import RestartBackoff
 from penstock.core.clock import Clock
-from penstock.core.errors import DeadlineExceeded, ModelFailed, Refused
+from penstock.core.errors import DeadlineExceeded, ModelFailed, PenstockError, Refused
+from penstock.core.memory import resident_bytes
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
 from penstock.models.runtimes.arena import Arena
-from penstock.models.runtimes.backoff import RestartBackoff
 from penstock.models.runtimes.worker import Answer, Failure, Loaded, Run, WorkerReply
 
 __all__ = ["ProcessRuntime", "WorkerCommand", "WorkerGroup"]
@@ -86,6 +87,7 @@ class ProcessRuntime:
         self._replies = Arena.create()
         self._worker: _Worker | None = None
         self._overruns = 0  # in a row
+        self._fault = f"model {command.model!r}: its process is not started"
         try:
             self._signature = self._start().signature
         except BaseException:
@@ -125,6 +127,7 @@ class ProcessRuntime:
         """
         worker.kill()
         self._worker = None
+        self._fault = f"model {self._command.model!r}: its process was ended, having taken too long"
         self._overruns += 1
         message = (
             f"model {self._command.model!r} did not answer within {timeout_s:.1f} s; its process was ended"
@@ -138,6 +141,29 @@ class ProcessRuntime:
             return worker.receive(timeout_s)
         except EOFError:
             raise self._died(f"model {self._command.model!r}: its process {worker.ending()}") from None
+
+    @property
+    def fault(self) -> str | None:
+        worker = self._worker
+        if worker is None:
+            return self._fault
+        return (
+            None if worker.process.poll() is None else f"model {self._command.model!r}: its process has ended"
+        )
+
+    @property
+    def memory_bytes(self) -> int:
+        return resident_bytes(self.pid) if self.pid is not None else 0
+
+    def revive(self) -> None:
+        worker = self._worker
+        if worker is not None and worker.process.poll() is not None:
+            log.warning("%s", self._died(f"model {self._command.model!r}: its process {worker.ending()}"))
+        if self._worker is None and self._backoff.wait_s(self._clock.monotonic()) == 0:
+            try:
+                self._start()
+            except PenstockError as error:
+                log.error("%s", error)
 
     def close(self) -> None:
         if self._worker is not None:
@@ -193,6 +219,7 @@ class ProcessRuntime:
     def _died(self, message: str) -> ModelFailed:
         self._backoff.failed(self._clock.monotonic())
         self._worker = None
+        self._fault = message
         return ModelFailed(message, hint="the server's log has what it printed; the process is started anew")
 
 

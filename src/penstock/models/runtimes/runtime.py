@@ -23,6 +23,20 @@ class Runtime(Protocol):
         """
         ...
 
+    @property
+    def fault(self) -> str | None:
+        """Why it cannot run now, None where it can. May be asked by any thread."""
+        ...
+
+    @property
+    def memory_bytes(self) -> int:
+        """About how much memory it holds. May be asked by any thread."""
+        ...
+
+    def revive(self) -> None:
+        """Starts anew what is down, where its time has come. Blocks. Never raises."""
+        ...
+
     def close(self) -> None:
         """Frees what it holds; the runtime is not used after. Never raises."""
         ...

@@ -6,11 +6,12 @@ runtime runs in a thread of its own, one batch at a time; its results come back 
 
 import asyncio
 import contextlib
+import enum
 import logging
 import queue
 import threading
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Final
 
 import msgspec
 
@@ -19,15 +20,14 @@ from penstock.core.errors import DeadlineExceeded, InvalidInput, ModelFailed, Pe
 from penstock.core.tensors import Tensors, concatenate_rows, row_count, tensors_bytes
 from penstock.models.runtimes.runtime import Runtime
 from penstock.serving.batching.batch_limit import BatchLimit, BatchLimitStatistics
-from penstock.serving.batching.queue import BatchQueue, QueueStatistics, ShapeKey
+from penstock.serving.batching.observer import BatchRun, DispatchObserver
+from penstock.serving.batching.outputs import BatchOutputs, BatchRows
+from penstock.serving.batching.queue import DEFAULT_PRIORITY, BatchQueue, QueueStatistics, ShapeKey
 from penstock.serving.batching.service_model import ServiceModel, ServiceStatistics
 from penstock.serving.batching.wait_policy import WaitPolicy
 
 __all__ = [
-    "BatchOutputs",
-    "BatchRows",
     "BatchingConfig",
-    "DispatchObserver",
     "Dispatcher",
     "DispatcherStatistics",
     "PendingAnswer",
@@ -64,59 +64,20 @@ class DispatcherStatistics(msgspec.Struct, frozen=True, kw_only=True):
     running: bool
 
 
-class BatchOutputs:
-    """The outputs of a batch, shared by the callers in it."""
-
-    __slots__ = ("_flat", "_raw", "tensors")
-
-    def __init__(self, tensors: Tensors) -> None:
-        self.tensors = tensors
-        self._flat: dict[str, list[Any]] = {}
-        self._raw: dict[str, bytes] = {}
-
-    def flat(self, name: str) -> list[Any]:
-        """All elements of an output, row-major, as Python values: converted once for all callers."""
-        values = self._flat.get(name)
-        if values is None:
-            values = self._flat[name] = self.tensors[name].ravel().tolist()
-        return values
-
-    def raw(self, name: str) -> bytes:
-        """All elements of an output of numbers, row-major, as they stand in memory: likewise once."""
-        raw = self._raw.get(name)
-        if raw is None:
-            raw = self._raw[name] = self.tensors[name].tobytes()
-        return raw
-
-
-class BatchRows(NamedTuple):
-    """One caller's share of a batch's outputs: rows `start` to `stop`."""
-
-    outputs: BatchOutputs
-    start: int
-    stop: int
-
-
-class DispatchObserver(Protocol):
-    """Is told what happens, in the event loop."""
-
-    def batch(self, rows: int, waited_s: float, seconds: float) -> None:
-        """A batch of `rows` ran for `seconds`; its first request had waited `waited_s`."""
-        ...
-
-    def answered(self, rows: int, seconds: float) -> None:
-        """A request of `rows` was answered `seconds` after it came."""
-        ...
-
-    def failed(self, error: Exception) -> None:
-        """A request was not answered."""
-        ...
-
-
 class _PendingRequest:
     """A request that waits or runs, and its caller's future."""
 
-    __slots__ = ("arrived_s", "deadline_s", "future", "queued", "rows", "shape_key", "size_bytes", "tensors")
+    __slots__ = (
+        "arrived_s",
+        "deadline_s",
+        "future",
+        "priority",
+        "queued",
+        "rows",
+        "shape_key",
+        "size_bytes",
+        "tensors",
+    )
 
     def __init__(  # noqa: PLR0913, PLR0917 - made once a request, on the hot path
         self,
@@ -125,6 +86,7 @@ class _PendingRequest:
         size_bytes: int,
         arrived_s: float,
         deadline_s: float,
+        priority: int,
         shape_key: ShapeKey,
         future: "asyncio.Future[BatchRows]",
     ) -> None:
@@ -133,6 +95,7 @@ class _PendingRequest:
         self.size_bytes = size_bytes
         self.arrived_s = arrived_s
         self.deadline_s = deadline_s
+        self.priority = priority
         self.shape_key = shape_key
         self.future = future
         self.queued = False
@@ -158,6 +121,13 @@ class PendingAnswer:
         if self._request.queued:
             self._queue.release(self._request)
             self._request.tensors = {}
+
+
+class _Revive(enum.Enum):
+    REVIVE = "revive"
+
+
+_REVIVE: Final = _Revive.REVIVE
 
 
 @dataclass(slots=True)
@@ -201,11 +171,14 @@ class Dispatcher:
         self._closing = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._batches: queue.SimpleQueue[list[_PendingRequest] | None] = queue.SimpleQueue()
+        self._reviving = False
+        self._batches: queue.SimpleQueue[list[_PendingRequest] | _Revive | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run_batches, name="runtime", daemon=True)
         self._thread.start()
 
-    def submit(self, tensors: Tensors, arrived_s: float, deadline_s: float) -> "PendingAnswer":
+    def submit(
+        self, tensors: Tensors, arrived_s: float, deadline_s: float, priority: int = DEFAULT_PRIORITY
+    ) -> "PendingAnswer":
         """What will hold the caller's rows. `tensors` are conformed inputs; times are monotonic seconds.
 
         Abandon it when the caller is gone. Raises `Refused` where the queue is full or the dispatcher
@@ -215,7 +188,7 @@ class Dispatcher:
         shape_key = _shape_key(tensors) if self._shapes_vary else ()
         size_bytes = tensors_bytes(tensors)
         request = _PendingRequest(
-            tensors, row_count(tensors), size_bytes, arrived_s, deadline_s, shape_key, future
+            tensors, row_count(tensors), size_bytes, arrived_s, deadline_s, priority, shape_key, future
         )
         self._offer(request)
         return PendingAnswer(request, self._queue)
@@ -227,6 +200,14 @@ class Dispatcher:
             limit=self._limit.statistics(),
             running=bool(self._running),
         )
+
+    def revive(self) -> None:
+        """Has a runtime that is down started anew, in its thread; nothing where it is up, or its turn to start
+        has not come.
+        """
+        if self._runtime.fault is not None and not self._reviving and not self._closing:
+            self._reviving = True
+            self._batches.put(_REVIVE)
 
     async def close(self) -> None:
         """Takes nothing new on, finishes what was taken on, then ends the thread and the runtime."""
@@ -262,9 +243,9 @@ class Dispatcher:
         if self._running:
             return
         now_s = self._clock.monotonic()
-        oldest = self._queue.oldest()
-        if oldest is not None and not self._closing:
-            wait_s = self._waiting.wait_s(rows=self._queue.rows, waited_s=now_s - oldest.arrived_s)
+        first = self._queue.first()
+        if first is not None and not self._closing:
+            wait_s = self._waiting.wait_s(rows=self._queue.rows, waited_s=now_s - first.arrived_s)
             if wait_s > 0:
                 self._wakeup = self._loop.call_later(wait_s, self._dispatch)
                 return
@@ -306,7 +287,10 @@ class Dispatcher:
         self._running = []
         first_s = batch.requests[0].arrived_s
         seconds = batch.ended_s - batch.started_s
-        self._observer.batch(batch.rows, batch.started_s - first_s, seconds)
+        waited_s = sum([batch.started_s - request.arrived_s for request in batch.requests])
+        self._observer.batch(
+            BatchRun(len(batch.requests), batch.rows, batch.started_s - first_s, waited_s, seconds)
+        )
         if batch.outputs is not None:
             self._service.observe(batch.rows, seconds)
             self._limit.observe(batch.ended_s - first_s)
@@ -329,16 +313,20 @@ class Dispatcher:
     def _answer(self, request: _PendingRequest, rows: BatchRows, now_s: float) -> None:
         if not request.future.done():
             request.future.set_result(rows)
-            self._observer.answered(request.rows, now_s - request.arrived_s)
+            self._observer.answered(request.rows, now_s - request.arrived_s, now_s)
 
     def _fail(self, request: _PendingRequest, error: PenstockError) -> None:
         if not request.future.done():
             request.future.set_exception(error)
-            self._observer.failed(error)
+            self._observer.failed(error, self._clock.monotonic() - request.arrived_s)
 
     def _run_batches(self) -> None:
         """The runtime's thread."""
         while (batch := self._batches.get()) is not None:
+            if isinstance(batch, _Revive):
+                self._runtime.revive()
+                self._reviving = False
+                continue
             finished = self._run_batch(batch)
             # A loop that has closed wants no results.
             with contextlib.suppress(RuntimeError):

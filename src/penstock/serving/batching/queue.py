@@ -1,4 +1,4 @@
-"""The queue before a runtime: bounded in rows and bytes, first come first served within equal shapes."""
+"""The queue before a runtime: bounded in rows and bytes, by priority, then first come first served."""
 
 from collections import deque
 from collections.abc import Callable
@@ -6,9 +6,12 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-__all__ = ["RELEASED_MAX", "BatchQueue", "QueueStatistics", "QueuedRequest"]
+__all__ = ["DEFAULT_PRIORITY", "RELEASED_MAX", "BatchQueue", "QueueStatistics", "QueuedRequest"]
 
 ShapeKey = tuple[tuple[int, ...], ...]
+
+DEFAULT_PRIORITY = 2
+"""1 is the highest, 4 the lowest: the four classes of criticality."""
 
 
 class QueuedRequest(Protocol):
@@ -20,6 +23,7 @@ class QueuedRequest(Protocol):
     deadline_s: float
     shape_key: ShapeKey
     """What has to agree for two requests to run together: the lengths of the axes that are not fixed."""
+    priority: int
     queued: bool
     """Kept by the queue: whether its rows and bytes are counted there."""
 
@@ -46,14 +50,14 @@ R = TypeVar("R", bound=QueuedRequest)
 
 
 class BatchQueue(Generic[R]):
-    """Requests wait here until a batch takes them. Only requests of one shape run together; the shape
-    whose first request has waited longest goes first, so none starves.
+    """Requests wait here until a batch takes them. Only requests of one shape and priority run together. The
+    higher priority goes first; within one, the shape whose first request has waited longest.
     """
 
     def __init__(self, *, rows_max: int, bytes_max: int) -> None:
         self._rows_max = rows_max
         self._bytes_max = bytes_max
-        self._by_shape: dict[ShapeKey, deque[R]] = {}
+        self._lanes: dict[tuple[int, ShapeKey], deque[R]] = {}
         self._requests = 0
         self._rows = 0
         self._bytes = 0
@@ -75,9 +79,10 @@ class BatchQueue(Generic[R]):
         ):
             self._refused += 1
             return False
-        waiting = self._by_shape.get(request.shape_key)
+        lane = (request.priority, request.shape_key)
+        waiting = self._lanes.get(lane)
         if waiting is None:
-            waiting = self._by_shape[request.shape_key] = deque()
+            waiting = self._lanes[lane] = deque()
         waiting.append(request)
         request.queued = True
         self._requests += 1
@@ -85,11 +90,11 @@ class BatchQueue(Generic[R]):
         self._bytes += request.size_bytes
         return True
 
-    def oldest(self) -> R | None:
-        """The request that has waited longest."""
+    def first(self) -> R | None:
+        """The request whose turn it is."""
         if not self._requests:
             return None
-        return min((waiting[0] for waiting in self._by_shape.values()), key=_arrival)
+        return min((waiting[0] for waiting in self._lanes.values()), key=_turn)
 
     def take(self, now_s: float, rows_limit: int, service_s: float = 0.0) -> tuple[list[R], list[R]]:
         """The next batch, of at most `rows_limit` rows or a single request, and the requests found expired.
@@ -101,9 +106,9 @@ class BatchQueue(Generic[R]):
         late: list[R] = []
         expired: list[R] = []
         while self._requests and not batch:
-            first = self.oldest()
+            first = self.first()
             assert first is not None
-            waiting = self._by_shape[first.shape_key]
+            waiting = self._lanes[first.priority, first.shape_key]
             rows = 0
             while waiting and (not batch or rows + waiting[0].rows <= rows_limit):
                 request = waiting.popleft()
@@ -118,7 +123,7 @@ class BatchQueue(Generic[R]):
                     batch.append(request)
                     rows += request.rows
             if not waiting:
-                del self._by_shape[first.shape_key]
+                del self._lanes[first.priority, first.shape_key]
         if not batch and late:
             # The service time may be wrong, and only running shows it.
             batch.append(late.pop())
@@ -139,7 +144,7 @@ class BatchQueue(Generic[R]):
     def first_deadline_s(self) -> float:
         """The earliest deadline of what waits; infinite when nothing does."""
         return min(
-            (request.deadline_s for waiting in self._by_shape.values() for request in waiting),
+            (request.deadline_s for waiting in self._lanes.values() for request in waiting),
             default=float("inf"),
         )
 
@@ -166,7 +171,7 @@ class BatchQueue(Generic[R]):
     def _keep(self, wanted: Callable[[R], bool]) -> list[R]:
         """Drops the entries that are not wanted, and returns those of them that still counted."""
         dropped: list[R] = []
-        for shape_key, waiting in list(self._by_shape.items()):
+        for lane, waiting in list(self._lanes.items()):
             kept: deque[R] = deque()
             for request in waiting:
                 if wanted(request):
@@ -176,9 +181,9 @@ class BatchQueue(Generic[R]):
                         dropped.append(request)
                     self._forget(request)
             if kept:
-                self._by_shape[shape_key] = kept
+                self._lanes[lane] = kept
             else:
-                del self._by_shape[shape_key]
+                del self._lanes[lane]
         return dropped
 
     def _forget(self, request: R) -> None:
@@ -191,5 +196,5 @@ class BatchQueue(Generic[R]):
             self._released -= 1
 
 
-def _arrival(request: QueuedRequest) -> float:
-    return request.arrived_s
+def _turn(request: QueuedRequest) -> tuple[int, float]:
+    return request.priority, request.arrived_s

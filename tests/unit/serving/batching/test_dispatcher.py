@@ -16,7 +16,9 @@ from penstock.core.clock import ManualClock
 from penstock.core.errors import DeadlineExceeded, InvalidInput, ModelFailed, NotFound, PenstockError, Refused
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
-from penstock.serving.batching.dispatcher import BatchingConfig, BatchRows, Dispatcher
+from penstock.serving.batching.dispatcher import BatchingConfig, Dispatcher
+from penstock.serving.batching.observer import BatchRun
+from penstock.serving.batching.outputs import BatchRows
 
 GUARD_S = 10.0
 """A test that wedges ends after so long."""
@@ -47,6 +49,8 @@ class FakeRuntime:
         self.timeouts_s: list[float] = []
         self.began = asyncio.Semaphore(0)
         self.closed = 0
+        self.down: str | None = None
+        self.revived = 0
 
     def run(self, tensors: Tensors, timeout_s: float) -> Tensors:
         self.runs.append([len(array) for array in tensors.values()])
@@ -54,6 +58,18 @@ class FakeRuntime:
         self.loop.call_soon_threadsafe(self.began.release)
         assert self.gate.wait(GUARD_S)
         return self.behave(tensors)
+
+    @property
+    def fault(self) -> str | None:
+        return self.down
+
+    @property
+    def memory_bytes(self) -> int:
+        return 0
+
+    def revive(self) -> None:
+        self.revived += 1
+        self.down = None
 
     def close(self) -> None:
         self.closed += 1
@@ -65,15 +81,16 @@ class Observer:
         self.answers: list[int] = []
         self.failures: list[Exception] = []
 
-    def batch(self, rows: int, waited_s: float, seconds: float) -> None:
-        assert waited_s >= 0
-        assert seconds >= 0
-        self.batches.append(rows)
+    def batch(self, run: BatchRun) -> None:
+        assert run.waited_s >= run.first_waited_s >= 0
+        assert run.seconds >= 0
+        self.batches.append(run.rows)
 
-    def answered(self, rows: int, seconds: float) -> None:
+    def answered(self, rows: int, seconds: float, now_s: float) -> None:
+        assert seconds >= 0
         self.answers.append(rows)
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: Exception, seconds: float) -> None:
         self.failures.append(error)
 
 

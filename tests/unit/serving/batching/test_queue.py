@@ -13,6 +13,7 @@ class Waiting:
     arrived_s: float = 0.0
     deadline_s: float = 100.0
     shape_key: ShapeKey = ()
+    priority: int = 2
     abandoned: bool = False
     queued: bool = False
 
@@ -30,7 +31,7 @@ def names(requests: list[Waiting]) -> str:
 
 def test_empty() -> None:
     queue = filled()
-    assert queue.oldest() is None
+    assert queue.first() is None
     assert queue.take(0.0, 10) == ([], [])
     assert queue.take_expired(1e9) == []
     assert queue.first_deadline_s() == float("inf")
@@ -81,6 +82,16 @@ def test_shapes_run_apart_and_the_oldest_goes_first() -> None:
     assert [names(queue.take(5.0, 10)[0]) for _ in range(2)] == ["ac", "bd"]
 
 
+def test_the_higher_priority_goes_first_whenever_it_came() -> None:
+    queue = filled(
+        Waiting("a", priority=3, arrived_s=1),
+        Waiting("b", priority=2, arrived_s=2),
+        Waiting("c", priority=1, arrived_s=3),
+        Waiting("d", priority=2, arrived_s=4),
+    )
+    assert [names(queue.take(5.0, 10)[0]) for _ in range(3)] == ["c", "bd", "a"]
+
+
 def test_expired_and_abandoned_requests_do_not_run() -> None:
     queue = filled(
         Waiting("a", deadline_s=5.0),
@@ -112,11 +123,11 @@ def test_expiry_while_nothing_is_taken() -> None:
     assert queue.first_deadline_s() == 2.0
     assert sorted(names(queue.take_expired(3.0))) == ["a", "c"]
     assert queue.first_deadline_s() == 9.0
-    oldest = queue.oldest()
+    oldest = queue.first()
     assert oldest is not None
     assert oldest.name == "b"
     assert names(queue.take_expired(9.0)) == "b"
-    assert queue.oldest() is None
+    assert queue.first() is None
 
 
 @pytest.mark.parametrize("limit", [0, 1])

@@ -21,6 +21,7 @@ class Waiting:
     arrived_s: float
     deadline_s: float
     shape_key: ShapeKey
+    priority: int
     abandoned: bool = field(default=False)
     queued: bool = field(default=False)
 
@@ -35,10 +36,16 @@ class QueueMachine(RuleBasedStateMachine):
         self.now_s = 0.0
         self.offered = self.refused = self.ran = self.expired = self.dropped = 0
 
-    @rule(rows=st.integers(1, 25), size_bytes=st.integers(0, 250), life_s=st.integers(0, 8), shape=shape_keys)
-    def offer(self, rows: int, size_bytes: int, life_s: int, shape: ShapeKey) -> None:
+    @rule(
+        rows=st.integers(1, 25),
+        size_bytes=st.integers(0, 250),
+        life_s=st.integers(0, 8),
+        shape=shape_keys,
+        priority=st.integers(1, 3),
+    )
+    def offer(self, rows: int, size_bytes: int, life_s: int, shape: ShapeKey, priority: int) -> None:
         self.now_s += 0.001  # no two come at once, so the order of arrival is the list's
-        request = Waiting(rows, size_bytes, self.now_s, self.now_s + life_s, shape)
+        request = Waiting(rows, size_bytes, self.now_s, self.now_s + life_s, shape, priority)
         fits = not self.waiting or (
             sum(other.rows for other in self.waiting) + rows <= ROWS_MAX
             and sum(other.size_bytes for other in self.waiting) + size_bytes <= BYTES_MAX
@@ -64,8 +71,8 @@ class QueueMachine(RuleBasedStateMachine):
         batch: list[Waiting] = []
         expired: list[Waiting] = []
         while self.waiting and not batch:
-            shape = self.waiting[0].shape_key
-            for request in [other for other in self.waiting if other.shape_key == shape]:
+            lane = self.first().priority, self.first().shape_key
+            for request in [other for other in self.waiting if (other.priority, other.shape_key) == lane]:
                 if batch and sum(taken.rows for taken in batch) + request.rows > limit:
                     break
                 self.waiting.remove(request)
@@ -98,9 +105,10 @@ class QueueMachine(RuleBasedStateMachine):
         assert (statistics.refused, statistics.expired) == (self.refused, self.expired)
         assert self.offered == self.refused + self.ran + self.expired + self.dropped + len(self.waiting)
         assert self.queue.first_deadline_s() == min((r.deadline_s for r in self.waiting), default=float("inf"))
-        oldest = self.queue.oldest()
-        assert (oldest is None) == (not self.waiting)
-        assert oldest is None or oldest is self.waiting[0]
+        assert self.queue.first() is (self.first() if self.waiting else None)
+
+    def first(self) -> Waiting:
+        return min(self.waiting, key=lambda request: request.priority)  # the earliest of those
 
 
 TestQueue = QueueMachine.TestCase

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.clock import ManualClock
-from penstock.serving.protocols.http_connection import (
+from penstock.serving.protocols.http.connection import (
     HEADERS_MAX,
     PARSED_BYTES_MAX,
     PIPELINED_REQUESTS_MAX,
     HttpConnection,
 )
-from penstock.serving.protocols.http_messages import (
+from penstock.serving.protocols.http.messages import (
     ConnectionLimits,
     DateLine,
     ReceiveBudget,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from penstock.core.errors import InvalidInput
 from penstock.core.signature import Signature
 from penstock.core.tensors import DataType
-from penstock.serving.batching.dispatcher import BatchOutputs, BatchRows
-from penstock.serving.protocols.v2_codec import V2Codec
+from penstock.serving.batching.outputs import BatchOutputs, BatchRows
+from penstock.serving.protocols.v2.codec import V2Codec
 
 FORMATS = {
     "BOOL": "?",

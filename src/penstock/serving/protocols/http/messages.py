@@ -4,14 +4,12 @@ from collections.abc import Callable
 from datetime import datetime
 from email.utils import format_datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import msgspec
 
-if TYPE_CHECKING:
-    from penstock.serving.protocols.http_connection import HttpConnection
-
 __all__ = [
+    "AnswerSink",
     "ConnectionLimits",
     "DateLine",
     "HttpHandler",
@@ -55,6 +53,12 @@ class ReceiveBudget:
         assert self.used_bytes >= 0, "more was given back than taken"
 
 
+class AnswerSink(Protocol):
+    """Where the answer to a request goes."""
+
+    def send_answer(self, request: "HttpRequest", head: bytes, body: bytes) -> None: ...
+
+
 class HttpRequest:
     """A request that was received whole. It is answered exactly once, with `respond`."""
 
@@ -62,7 +66,7 @@ class HttpRequest:
 
     def __init__(  # noqa: PLR0913, PLR0917 - made once a request, on the hot path
         self,
-        connection: "HttpConnection",
+        connection: AnswerSink,
         method: bytes,
         target: bytes,
         headers: dict[bytes, bytes],

@@ -1,6 +1,6 @@
 import pytest
 
-from penstock.models.runtimes.backoff import RestartBackoff
+from penstock.core.backoff import RestartBackoff
 
 
 def test_the_first_restart_is_immediate_and_pauses_double() -> None:

@@ -10,9 +10,9 @@ import numpy as np
 from penstock.core.errors import SHOWN_LENGTH_MAX, InvalidInput, shown
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Array, DataType, Tensors
-from penstock.serving.batching.dispatcher import BatchRows
-from penstock.serving.protocols.v2_data import from_binary, from_json, strings_to_binary, to_json
-from penstock.serving.protocols.v2_messages import (
+from penstock.serving.batching.outputs import BatchRows
+from penstock.serving.protocols.v2.data import from_binary, from_json, strings_to_binary, to_json
+from penstock.serving.protocols.v2.messages import (
     RequestedOutput,
     Response,
     ResponseOutput,

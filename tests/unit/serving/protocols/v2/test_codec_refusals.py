@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import InvalidInput
 from penstock.core.signature import Signature
-from penstock.serving.protocols.v2_codec import V2Codec
+from penstock.serving.protocols.v2.codec import V2Codec
 
 SIGNATURES = {
     "floats": Signature.of(inputs={"x": "FP32[-1, 2]"}, outputs={"y": "FP32[-1]"}),

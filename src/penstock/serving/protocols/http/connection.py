@@ -13,7 +13,7 @@ from typing import cast
 import httptools
 
 from penstock.core.clock import Clock
-from penstock.serving.protocols.http_messages import (
+from penstock.serving.protocols.http.messages import (
     ConnectionLimits,
     DateLine,
     HttpHandler,

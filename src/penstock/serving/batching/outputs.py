@@ -1,0 +1,40 @@
+"""What a batch gave, and each caller's share of it."""
+
+from typing import Any, NamedTuple
+
+from penstock.core.tensors import Tensors
+
+__all__ = ["BatchOutputs", "BatchRows"]
+
+
+class BatchOutputs:
+    """The outputs of a batch, shared by the callers in it."""
+
+    __slots__ = ("_flat", "_raw", "tensors")
+
+    def __init__(self, tensors: Tensors) -> None:
+        self.tensors = tensors
+        self._flat: dict[str, list[Any]] = {}
+        self._raw: dict[str, bytes] = {}
+
+    def flat(self, name: str) -> list[Any]:
+        """All elements of an output, row-major, as Python values: converted once for all callers."""
+        values = self._flat.get(name)
+        if values is None:
+            values = self._flat[name] = self.tensors[name].ravel().tolist()
+        return values
+
+    def raw(self, name: str) -> bytes:
+        """All elements of an output of numbers, row-major, as they stand in memory: likewise once."""
+        raw = self._raw.get(name)
+        if raw is None:
+            raw = self._raw[name] = self.tensors[name].tobytes()
+        return raw
+
+
+class BatchRows(NamedTuple):
+    """One caller's share of a batch's outputs: rows `start` to `stop`."""
+
+    outputs: BatchOutputs
+    start: int
+    stop: int

@@ -1,0 +1,63 @@
+"""What answers HTTP requests: paths to protocols, errors to statuses."""
+
+import msgspec
+
+from penstock.observe.metrics import CONTENT_TYPE, MetricSet
+from penstock.serving.instance import Instance
+from penstock.serving.plane import DataPlane
+from penstock.serving.protocols.http.messages import HttpRequest
+from penstock.serving.protocols.http.responder import Responder, no_such_path, require_method
+from penstock.serving.protocols.v2.rest import V2Rest
+
+__all__ = ["HttpApplication", "HttpConfig"]
+
+
+class HttpConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`request_timeout_s` is the deadline of requests that bring none."""
+
+    name: str
+    version: str
+    request_timeout_s: float
+
+
+class HttpApplication:
+    """Answers requests from the data plane: one instance a process."""
+
+    def __init__(self, plane: DataPlane, instance: Instance, metrics: MetricSet, config: HttpConfig) -> None:
+        self._instance = instance
+        self._responder = Responder(metrics)
+        self._v2 = V2Rest(
+            plane,
+            instance,
+            self._responder,
+            name=config.name,
+            version=config.version,
+            request_timeout_s=config.request_timeout_s,
+        )
+
+    def handle(self, request: HttpRequest) -> None:
+        """Answers the request, at once or when its model has answered."""
+        try:
+            if not self._v2.infer(request):
+                self._route(request)
+        except Exception as error:
+            self._responder.respond_error(request, error)
+
+    def refusal(self, status: int, message: str) -> bytes:
+        """The body of an answer to what could not be received as a request."""
+        return self._responder.refusal(status, message)
+
+    def _route(self, request: HttpRequest) -> None:
+        """Everything but the hot path."""
+        path = request.target.partition(b"?")[0].decode("latin-1")
+        match path.strip("/").split("/"):
+            case ["metrics"]:
+                require_method(request, "GET")
+                self._responder.respond_later(request, self._metrics(request))
+            case ["v2", *rest]:
+                self._v2.route(request, rest)
+            case _:
+                raise no_such_path(path)
+
+    async def _metrics(self, request: HttpRequest) -> None:
+        self._responder.send(request, 200, CONTENT_TYPE, (await self._instance.metrics()).encode())

@@ -1,0 +1,193 @@
+"""The Open Inference Protocol's REST form: its paths, headers and statuses."""
+
+import asyncio
+from functools import partial
+
+from penstock.core.errors import InvalidInput
+from penstock.serving.batching.outputs import BatchRows
+from penstock.serving.deployment import Deployment
+from penstock.serving.instance import Instance
+from penstock.serving.plane import DataPlane
+from penstock.serving.protocols.http.messages import HttpRequest, ResponseHead
+from penstock.serving.protocols.http.responder import JSON, Responder, no_such_path, require_method
+from penstock.serving.protocols.v2.codec import V2Codec, V2Request
+from penstock.serving.protocols.v2.messages import ModelMetadata, ServerMetadata
+
+__all__ = ["V2Rest"]
+
+BINARY = "application/octet-stream"
+
+_HEAD_JSON_200 = ResponseHead.build(200, JSON)
+_HEAD_BINARY_200 = ResponseHead.build(200, BINARY, (("inference-header-content-length", "%d"),))
+
+
+class _Endpoint:
+    """Where inferences of one version go."""
+
+    __slots__ = ("codec", "deployment")
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.codec = V2Codec(model=deployment.model, version=deployment.version, signature=deployment.signature)
+
+
+class V2Rest:
+    """Answers what is under `/v2`."""
+
+    def __init__(
+        self,
+        plane: DataPlane,
+        instance: Instance,
+        responder: Responder,
+        *,
+        name: str,
+        version: str,
+        request_timeout_s: float,
+    ) -> None:
+        self._plane = plane
+        self._instance = instance
+        self._responder = responder
+        self._metadata = ServerMetadata(name=name, version=version)
+        self._request_timeout_s = request_timeout_s
+        self._endpoints: dict[Deployment, _Endpoint] = {}
+        # By the targets of what is served only, so no more of them than there are versions, twice.
+        self._targets: dict[bytes, _Endpoint] = {}
+        plane.on_changed(self._routes_changed)
+
+    def infer(self, request: HttpRequest) -> bool:
+        """Takes on an inference whose target is known already; False for every other request."""
+        endpoint = self._targets.get(request.target)
+        if endpoint is None or request.method != b"POST":
+            return False
+        self._infer(endpoint, request)
+        return True
+
+    def route(self, request: HttpRequest, path: list[str]) -> None:
+        """Everything but the hot path; `path` is what follows `/v2`."""
+        respond = self._responder.respond
+        match path:
+            case []:
+                require_method(request, "GET")
+                respond(request, 200, self._metadata)
+            case ["health", "live"]:
+                require_method(request, "GET")
+                respond(request, 200, {"live": True, "ready": self._instance.ready})
+            case ["health", "ready"]:
+                require_method(request, "GET")
+                ready = self._instance.ready
+                respond(request, 200 if ready else 503, {"live": True, "ready": ready})
+            case ["models", model, "versions", version, *rest]:
+                self._route_model(request, model, version, rest)
+            case ["models", model, *rest]:
+                self._route_model(request, model, None, rest)
+            case _:
+                raise no_such_path("/".join(("/v2", *path)))
+
+    def _routes_changed(self) -> None:
+        """What a target means is looked up anew; codecs are kept for what is still served."""
+        self._targets.clear()
+        served = set(self._plane.deployments())
+        self._endpoints = {each: endpoint for each, endpoint in self._endpoints.items() if each in served}
+
+    def _route_model(self, request: HttpRequest, model: str, version: str | None, rest: list[str]) -> None:
+        deployment = self._plane.find(model, version)
+        match rest:
+            case ["infer"]:
+                require_method(request, "POST")
+                self._infer(self._endpoint(deployment, model, version), request)
+            case []:
+                require_method(request, "GET")
+                metadata = ModelMetadata.of(
+                    model, self._plane.versions(model), deployment.platform, deployment.signature
+                )
+                self._responder.respond(request, 200, metadata)
+            case ["ready"]:
+                require_method(request, "GET")
+                ready = self._plane.accepting and deployment.fault is None
+                body = {"name": model, "version": deployment.version, "ready": ready}
+                self._responder.respond(request, 200 if ready else 503, body)
+            case _:
+                raise no_such_path("/".join(rest))
+
+    def _endpoint(self, deployment: Deployment, model: str, version: str | None) -> _Endpoint:
+        """The deployment's endpoint, from now on found by the target."""
+        endpoint = self._endpoints.get(deployment)
+        if endpoint is None:
+            endpoint = self._endpoints[deployment] = _Endpoint(deployment)
+        named = f"/versions/{version}" if version is not None else ""
+        self._targets[f"/v2/models/{model}{named}/infer".encode()] = endpoint
+        return endpoint
+
+    def _infer(self, endpoint: _Endpoint, request: HttpRequest) -> None:
+        headers = request.headers
+        json_bytes = headers.get(b"inference-header-content-length")
+        try:
+            inference = endpoint.codec.decode(request.body, None if json_bytes is None else _count(json_bytes))
+        except InvalidInput as error:
+            _blame_encoding(headers, error)
+            raise
+        timeout_s = self._request_timeout_s
+        asked_ms = headers.get(b"x-request-timeout-ms")
+        if asked_ms is not None:
+            timeout_s = min(timeout_s, _timeout_s(asked_ms))
+        if inference.timeout_s is not None:
+            timeout_s = min(timeout_s, inference.timeout_s)
+        arrived_s = request.arrived_s
+        answer = endpoint.deployment.infer(inference.tensors, arrived_s, arrived_s + timeout_s)
+        request.on_abandoned = answer.abandon
+        answer.future.add_done_callback(partial(self._inferred, endpoint, request, inference))
+
+    def _inferred(
+        self,
+        endpoint: _Endpoint,
+        request: HttpRequest,
+        inference: V2Request,
+        answer: "asyncio.Future[BatchRows]",
+    ) -> None:
+        """The model has answered, or will not."""
+        if answer.cancelled():
+            return
+        failure = answer.exception()
+        if failure is not None:
+            # Not raised: a traceback's frames would hold the answer, and the answer the error.
+            self._responder.respond_error(request, failure)
+            return
+        try:
+            content, json_bytes = endpoint.codec.encode(inference, answer.result())
+            head = _HEAD_JSON_200 if json_bytes is None else _HEAD_BINARY_200 % json_bytes
+            self._responder.answered_200.value += 1
+            request.respond(head, content)
+        except Exception as error:
+            self._responder.respond_error(request, error)
+
+
+def _blame_encoding(headers: dict[bytes, bytes], error: InvalidInput) -> None:
+    """Raises a clearer error where a body is no JSON because it is compressed."""
+    encoding = headers.get(b"content-encoding")
+    if encoding is not None and error.where == "body":
+        raise InvalidInput(
+            f"content-encoding {encoding.decode('latin-1')!r} is not understood", hint="send the body as it is"
+        ) from None
+
+
+def _count(text: bytes) -> int:
+    if not text.isdigit() or len(text) > 18:
+        raise InvalidInput(
+            f"Inference-Header-Content-Length is {text.decode('latin-1')[:80]!r}, not a number of bytes",
+            where="Inference-Header-Content-Length",
+        )
+    return int(text)
+
+
+def _timeout_s(text: bytes) -> float:
+    """The header's timeout in seconds."""
+    try:
+        timeout_ms = float(text)
+    except ValueError:
+        timeout_ms = float("nan")
+    if not timeout_ms > 0:
+        raise InvalidInput(
+            f"x-request-timeout-ms is {text.decode('latin-1')[:80]!r}, not a number of milliseconds above 0",
+            where="x-request-timeout-ms",
+        )
+    return timeout_ms / 1000.0
