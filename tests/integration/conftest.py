@@ -35,6 +35,11 @@ def pushed(tmp_path_factory: pytest.TempPathFactory, late: SampleModel, linear: 
     return commands
 
 
+def copy_home(pushed: CommandLine, to: Path) -> None:
+    """Not the sockets of servers that run from it."""
+    shutil.copytree(pushed.folder / ".penstock", to / ".penstock", ignore=shutil.ignore_patterns("run"))
+
+
 @pytest.fixture
 def commands(tmp_path: Path) -> CommandLine:
     """The command in an empty folder."""
@@ -44,7 +49,7 @@ def commands(tmp_path: Path) -> CommandLine:
 @pytest.fixture
 def registry(tmp_path: Path, pushed: CommandLine) -> CommandLine:
     """The command in a copy of the folder with pushed models, to change as one likes."""
-    shutil.copytree(pushed.folder / ".penstock", tmp_path / ".penstock")
+    copy_home(pushed, tmp_path)
     return CommandLine(tmp_path)
 
 

@@ -72,7 +72,17 @@ def running(
     file, log = commands.folder / "app.py", commands.folder / "server.log"
     file.write_text(app)
     with log.open("w") as stderr:
-        process = commands.start("run", file, "--port", "0", *options, environment=environment, stderr=stderr)
+        process = commands.start(
+            "run",
+            file,
+            "--port",
+            "0",
+            "--set",
+            "server.grace_s=0",
+            *options,
+            environment=environment,
+            stderr=stderr,
+        )
     family: list[psutil.Process] = []
     try:
         server = RunningServer(process, log)

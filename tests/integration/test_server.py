@@ -30,7 +30,7 @@ def test_metadata_and_health(client: httpx.Client) -> None:
     server = client.get("/v2").json()
     assert server["name"] == "penstock"
     assert server["extensions"] == ["binary_tensor_data"]
-    assert client.get("/v2/health/live").json() == {"live": True}
+    assert client.get("/v2/health/live").json() == {"live": True, "ready": True}
     assert client.get("/v2/health/ready").json()["ready"] is True
     model = client.get("/v2/models/late").json()
     assert (model["name"], model["versions"], model["platform"]) == ("late", ["1"], "onnxruntime")

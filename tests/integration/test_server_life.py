@@ -56,7 +56,7 @@ def test_what_was_taken_on_is_finished(commands: CommandLine, number: signal.Sig
     before = shared_memory()
     with running(commands, APP) as server, ThreadPoolExecutor(3) as callers:
         children = server.children()
-        assert len(children) == 2
+        assert len(children) == 3  # the worker, and a process for each of its models
         in_flight = [callers.submit(ask, server, "sleepy", value) for value in (1.0, 0.75, 0.5)]
         time.sleep(0.4)
         assert not any(each.done() for each in in_flight)
@@ -150,7 +150,7 @@ def test_a_signal_in_a_long_load_ends_it_at_once(commands: CommandLine) -> None:
         assert time.monotonic() < deadline_s, "it did not begin to load"
         time.sleep(0.01)
     children = psutil.Process(process.pid).children(recursive=True)
-    assert len(children) == 3
+    assert len(children) == 4
     signalled_s = time.monotonic()
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)

@@ -209,7 +209,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_push_to_a_full_disk_is_refused_whole(
     small_disk: Path, pushed: CommandLine, linear: SampleModel
 ) -> None:
-    shutil.copytree(pushed.folder / ".penstock", small_disk / ".penstock")
+    shutil.copytree(pushed.folder / ".penstock", small_disk / ".penstock", ignore=shutil.ignore_patterns("run"))
     commands = CommandLine(small_disk)
     with (small_disk / "ballast").open("wb", buffering=0) as ballast:
         try:

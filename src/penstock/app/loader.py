@@ -7,6 +7,7 @@ from penstock.app.loading import file_version
 from penstock.core.clock import Clock
 from penstock.core.errors import NotFound
 from penstock.core.settings import Settings
+from penstock.core.tensors import Tensors
 from penstock.models.golden import Golden, check_golden
 from penstock.models.registry.artifacts import FolderArtifactStore
 from penstock.models.registry.registry import Registry
@@ -42,7 +43,9 @@ class Loader:
         self._settings = settings
         self._clock = clock
         self._workers = WorkerGroup()
-        wanted = any(isinstance(declared, ModelDeclaration) for declared in app.declarations)
+        wanted = settings.server.model_control or any(
+            isinstance(declared, ModelDeclaration) for declared in app.declarations
+        )
         self._registry = open_registry(settings) if wanted else None
 
     def close(self) -> None:
@@ -55,30 +58,22 @@ class Loader:
         """
         self._workers.end()
 
-    def load(self, declared: Declaration) -> ServedModel:
-        """The declared model, ready to answer.
+    @property
+    def has_registry(self) -> bool:
+        return self._registry is not None
 
-        Raises `NotFound` for what the registry does not have, `CorruptArtifact` before anything of it is
-        parsed, and `ModelFailed` for a model that does not load or fails its golden rows.
-        """
-        if isinstance(declared, CallableDeclaration):
-            return self._load_callable(declared)
-        assert self._registry is not None
-        version = self._resolve(self._registry, declared)
-        runtime = self._open_runtime(self._registry, version)
-        try:
-            self._try_out(self._registry, version, runtime)
-        except BaseException:
-            runtime.close()
-            raise
-        platform = "onnxruntime" if version.runtime is RuntimeKind.ONNX else _PLATFORMS[version.format]
-        return self._served(declared, str(version.number), platform, runtime)
+    @property
+    def registry(self) -> Registry:
+        """The registry; only where the app declares models of one, or clients may ask for them."""
+        assert self._registry is not None, "the app has no models of a registry"
+        return self._registry
 
-    def _resolve(self, registry: Registry, declared: ModelDeclaration) -> ModelVersion:
+    def resolve(self, declared: ModelDeclaration) -> ModelVersion:
+        """The version that the declaration means now. Raises `NotFound` for what the registry does not have."""
         try:
             if declared.version is not None:
-                return registry.get(declared.name, declared.version)
-            return registry.get(declared.name, alias=declared.alias)
+                return self.registry.get(declared.name, declared.version)
+            return self.registry.get(declared.name, alias=declared.alias)
         except NotFound as error:
             push = f"to push it: penstock model push {declared.name} FILE --alias {declared.alias}"
             push += f" (the registry in use is in {self._settings.home})"
@@ -86,8 +81,27 @@ class Loader:
                 f"{self._file}: {error.message}", hint=f"{error.hint}; {push}" if error.hint else push
             ) from None
 
-    def _open_runtime(self, registry: Registry, version: ModelVersion) -> Runtime:
-        path = registry.fetch(version)
+    def callable_version(self) -> str:
+        """What the callables of the app file are the version of."""
+        return self._file_version
+
+    def load(self, declared: ModelDeclaration, version: ModelVersion) -> ServedModel:
+        """The version, ready to answer, under what was declared of its model.
+
+        Raises `CorruptArtifact` before anything of it is parsed, and `ModelFailed` for a model that does not
+        load or fails its golden rows.
+        """
+        runtime = self._open_runtime(version)
+        try:
+            example = self._try_out(version, runtime)
+        except BaseException:
+            runtime.close()
+            raise
+        platform = "onnxruntime" if version.runtime is RuntimeKind.ONNX else _PLATFORMS[version.format]
+        return self._served(declared, str(version.number), platform, runtime, example)
+
+    def _open_runtime(self, version: ModelVersion) -> Runtime:
+        path = self.registry.fetch(version)
         settings = self._settings.runtime
         if version.runtime is RuntimeKind.ONNX:
             digest = version.executable.digest
@@ -95,14 +109,16 @@ class Loader:
         command = native_command(version, path, threads=1, start_timeout_s=settings.start_timeout_s)
         return ProcessRuntime(command, self._clock, self._workers)
 
-    def _try_out(self, registry: Registry, version: ModelVersion, runtime: Runtime) -> None:
-        """Warms the runtime up and holds it against the golden rows, where the version has some."""
+    def _try_out(self, version: ModelVersion, runtime: Runtime) -> Tensors | None:
+        """Warms the runtime up and holds it against the golden rows, where there are some; their inputs."""
         if version.golden is None:
-            return
-        golden = Golden.decode(registry.fetch(version, "golden").read_bytes())
+            return None
+        golden = Golden.decode(self.registry.fetch(version, "golden").read_bytes())
         check_golden(runtime, golden, model=version.model, timeout_s=self._settings.runtime.run_timeout_s)
+        return golden.inputs
 
-    def _load_callable(self, declared: CallableDeclaration) -> ServedModel:
+    def load_callable(self, declared: CallableDeclaration) -> ServedModel:
+        """The callable in a process of its own. Raises `ModelFailed` where it does not load."""
         command = WorkerCommand(
             model=declared.name,
             loader="penstock.app.loading:load_callable",
@@ -117,13 +133,21 @@ class Loader:
         runtime = ProcessRuntime(command, self._clock, self._workers)
         return self._served(declared, self._file_version, "python", runtime)
 
-    def _served(self, declared: Declaration, version: str, platform: str, runtime: Runtime) -> ServedModel:
+    def _served(
+        self,
+        declared: Declaration,
+        version: str,
+        platform: str,
+        runtime: Runtime,
+        example: Tensors | None = None,
+    ) -> ServedModel:
         settings = self._settings.batching
         return ServedModel(
             model=declared.name,
             version=version,
             platform=platform,
             runtime=runtime,
+            example=example,
             batching=BatchingConfig(
                 objective_s=declared.objective.latency_ms / 1000,
                 run_timeout_s=self._settings.runtime.run_timeout_s,

@@ -10,6 +10,7 @@ from penstock.cli import config, model
 from penstock.cli.output import print_error, print_text
 from penstock.cli.predict import predict
 from penstock.cli.run import run
+from penstock.cli.status import status
 from penstock.core.errors import PenstockError
 
 __all__ = ["app", "main"]
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(predict)
+app.command()(status)
 app.add_typer(model.app, name="model")
 app.add_typer(config.app, name="config")
 

@@ -3,14 +3,14 @@
 Measures are updated by one thread, the event loop's, in tens of nanoseconds; there is nothing to lock.
 """
 
-import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-__all__ = ["CONTENT_TYPE", "LATENCY_BUCKETS_S", "ROWS_BUCKETS", "Counter", "Gauge", "Histogram", "MetricSet"]
+from penstock.observe.exposition import Labels, format_number, render_families
+from penstock.observe.snapshot import MetricFamily, MetricSample
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+__all__ = ["LATENCY_BUCKETS_S", "ROWS_BUCKETS", "Counter", "Gauge", "Histogram", "MetricSet"]
 
 LATENCY_BUCKETS_S = (
     *(float(f"{mantissa}e{exponent}") for exponent in range(-4, 1) for mantissa in (1.0, 1.5, 2.5, 4.0, 6.5)),
@@ -19,8 +19,6 @@ LATENCY_BUCKETS_S = (
 """0.1 ms to 10 s, five steps a decade: a quantile read from them is off by at most about a quarter."""
 
 ROWS_BUCKETS = tuple(float(2**power) for power in range(13))
-
-Labels = tuple[tuple[str, str], ...]
 
 
 class _Measure(Protocol):
@@ -75,7 +73,7 @@ class Histogram:
         found: list[tuple[str, Labels, float]] = []
         for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
             cumulative += count
-            found.append(("_bucket", (("le", _number(bound)),), cumulative))
+            found.append(("_bucket", (("le", format_number(bound)),), cumulative))
         return [*found, ("_sum", (), self._sum), ("_count", (), cumulative)]
 
 
@@ -91,6 +89,10 @@ class MetricSet:
 
     def gauge(self, name: str, text: str, read: Callable[[], float], **labels: str) -> Gauge:
         return self._add(name, "gauge", text, labels, Gauge(read))
+
+    def counter_read(self, name: str, text: str, read: Callable[[], float], **labels: str) -> None:
+        """A counter that somebody else keeps, and that is read when it is asked for."""
+        self._add(name, "counter", text, labels, Gauge(read))
 
     def histogram(self, name: str, text: str, bounds: Sequence[float], **labels: str) -> Histogram:
         """The histogram with these labels, likewise."""
@@ -114,30 +116,27 @@ class MetricSet:
 
     def render(self) -> str:
         """Everything, in the text format that Prometheus reads."""
-        lines: list[str] = []
-        for name, (kind, text, members) in self._families.items():
-            lines += [f"# HELP {name} {_escape_help(text)}", f"# TYPE {name} {kind}"]
-            for labels, measure in members.items():
-                for suffix, further, value in measure.samples():
-                    lines.append(f"{name}{suffix}{_labels(labels + further)} {_number(value)}")
-        return "\n".join(lines) + "\n"
+        return render_families(
+            (name, kind, text, [row for labels, measure in members.items() for row in _rows(labels, measure)])
+            for name, (kind, text, members) in self._families.items()
+        )
+
+    def snapshot(self) -> tuple[MetricFamily, ...]:
+        """Everything, as it is now, to be sent to another process."""
+        return tuple(
+            MetricFamily(
+                name,
+                kind,
+                text,
+                tuple(
+                    MetricSample(labels, suffix, further, float(value))
+                    for labels, measure in members.items()
+                    for suffix, further, value in measure.samples()
+                ),
+            )
+            for name, (kind, text, members) in self._families.items()
+        )
 
 
-def _labels(labels: Labels) -> str:
-    if not labels:
-        return ""
-    return "{" + ",".join(f'{name}="{_escape(value)}"' for name, value in labels) + "}"
-
-
-def _escape_help(text: str) -> str:
-    return text.replace("\\", r"\\").replace("\n", r"\n")
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-
-
-def _number(value: float) -> str:
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else f"{value:+f}".title()
-    return str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(value)
+def _rows(labels: Labels, measure: _Measure) -> list[tuple[str, Labels, float]]:
+    return [(suffix, labels + further, value) for suffix, further, value in measure.samples()]

@@ -11,7 +11,7 @@ __all__ = ["add_process_metrics"]
 
 def add_process_metrics(metrics: MetricSet) -> None:
     metrics.gauge("process_resident_memory_bytes", "Resident memory.", resident_bytes)
-    metrics.gauge("process_cpu_seconds_total", "Processor time, user and system.", _cpu_s)
+    metrics.counter_read("process_cpu_seconds_total", "Processor time, user and system.", _cpu_s)
     metrics.gauge("process_open_fds", "Open file descriptors.", _open_descriptors)
 
 

@@ -66,6 +66,16 @@ class Deployment:
         return self._runtime.fault
 
     @property
+    def used_s(self) -> float:
+        """When it last answered, in monotonic seconds; minus infinity for never."""
+        return self._measures.last_s
+
+    @property
+    def pid(self) -> int | None:
+        """The process that its model runs in, where that is one of its own."""
+        return getattr(self._runtime, "pid", None)
+
+    @property
     def memory_bytes(self) -> int:
         """About how much memory its runtime holds."""
         return self._runtime.memory_bytes
@@ -99,8 +109,9 @@ class Deployment:
 
     async def close(self) -> None:
         """Finishes what was taken on, then frees the runtime."""
-        await self._dispatcher.close()
+        # First of all: the same version may be served anew before this one has ended.
         self._metrics.remove("penstock_queue_rows", model=self.model, version=self.version)
+        await self._dispatcher.close()
 
 
 class _Measures:
@@ -113,7 +124,7 @@ class _Measures:
         self._labels = labels
         self._failures: dict[str, Counter] = {}
         self._answered = self._outcome("ok")
-        self._last_s = float("-inf")
+        self.last_s = float("-inf")
         self._success_s = 0.0
         self._successes = 0
         self._failure_s = 0.0
@@ -157,7 +168,7 @@ class _Measures:
         self._successes += 1
         self._success_s += seconds
         self._answered_rows += rows
-        self._last_s = now_s
+        self.last_s = now_s
 
     def failed(self, error: Exception, seconds: float) -> None:
         outcome = type(error).__name__
@@ -171,7 +182,7 @@ class _Measures:
     def statistics(self) -> DeploymentStatistics:
         last_s = 0.0
         if self._successes:
-            last_s = self._clock.now().timestamp() - (self._clock.monotonic() - self._last_s)
+            last_s = self._clock.now().timestamp() - (self._clock.monotonic() - self.last_s)
         return DeploymentStatistics(
             model=self._labels["model"],
             version=self._labels["version"],

@@ -6,6 +6,7 @@ from penstock.core.clock import Clock
 from penstock.core.errors import NotFound
 from penstock.observe.metrics import MetricSet
 from penstock.serving.deployment import Deployment, ServedModel
+from penstock.serving.statistics import DeploymentStatistics, merge_statistics
 
 __all__ = ["DataPlane"]
 
@@ -21,6 +22,7 @@ class DataPlane:
         self._wanted: frozenset[str] = frozenset()
         self._accepting = False
         self._on_changed: list[Callable[[], object]] = []
+        self._retired: tuple[DeploymentStatistics, ...] = ()
 
     @property
     def accepting(self) -> bool:
@@ -72,8 +74,8 @@ class DataPlane:
         self._defaults[model] = self._deployments[model][version]
         self._changed()
 
-    def remove(self, model: str, version: str) -> Deployment:
-        """Not found any more; the caller closes it, which finishes what it took on.
+    async def remove(self, model: str, version: str) -> None:
+        """Not found any more; returns when what it took on is finished and it is unloaded.
 
         A model whose default is removed has none until one is routed.
         """
@@ -84,7 +86,7 @@ class DataPlane:
         if self._defaults.get(model) is deployment:
             del self._defaults[model]
         self._changed()
-        return deployment
+        await self._close(deployment)
 
     def deployments(self) -> Iterable[Deployment]:
         for versions in self._deployments.values():
@@ -133,6 +135,14 @@ class DataPlane:
         self.refuse()
         for deployment in list(self.deployments()):
             await deployment.close()
+
+    def statistics(self) -> tuple[DeploymentStatistics, ...]:
+        """What each version has done, those included that are not served any more."""
+        return merge_statistics((*(each.statistics() for each in self.deployments()), *self._retired))
+
+    async def _close(self, deployment: Deployment) -> None:
+        await deployment.close()
+        self._retired = merge_statistics((*self._retired, deployment.statistics()))
 
     def _changed(self) -> None:
         for tell in self._on_changed:

@@ -1,17 +1,16 @@
-"""The HTTP server of a `serve` process: listens, and keeps the connections."""
+"""The HTTP server of a `serve` process: accepts, and keeps the connections."""
 
 import asyncio
 import contextlib
-import errno
 import logging
 import resource
 import socket
 from typing import cast
 
 from penstock.core.clock import Clock
-from penstock.core.errors import ConfigurationError
 from penstock.core.settings import ServerSettings
 from penstock.observe.metrics import MetricSet
+from penstock.serving.listening import BACKLOG
 from penstock.serving.protocols.http.connection import HttpConnection
 from penstock.serving.protocols.http.messages import (
     ConnectionLimits,
@@ -25,7 +24,6 @@ __all__ = ["HttpServer"]
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 4096
 REFUSED_LINGER_S = 1.0
 DESCRIPTORS_RESERVED = 128
 """For the registry, runtimes' processes, the log, and connections that are being refused."""
@@ -33,12 +31,18 @@ CHECK_EVERY_S = 1.0
 
 
 class HttpServer:
-    """Listens, and hands requests to the handler until it is stopped."""
+    """Accepts on a socket that others may accept on too, and hands requests on until it is stopped."""
 
     def __init__(
-        self, handler: HttpHandler, settings: ServerSettings, clock: Clock, metrics: MetricSet
+        self,
+        handler: HttpHandler,
+        listener: socket.socket,
+        settings: ServerSettings,
+        clock: Clock,
+        metrics: MetricSet,
     ) -> None:
         self._handler = handler
+        self._listener = listener
         self._settings = settings
         self._clock = clock
         self._connections: set[HttpConnection] = set()
@@ -62,40 +66,32 @@ class HttpServer:
         )
         metrics.gauge("penstock_connections", "Open connections.", lambda: len(self._connections))
         self._connections_max = settings.connections_max
-        self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
+        self._retiring = False
         self._checking: asyncio.TimerHandle | None = None
 
     @property
-    def url(self) -> str:
-        """Where it listens; the port is known once `bind` was called."""
-        host = self._settings.host
-        port = self._socket.getsockname()[1] if self._socket is not None else self._settings.port
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-    def bind(self) -> None:
-        """Takes the address. Raises `ConfigurationError` where it cannot be had."""
-        host, port = self._settings.host, self._settings.port
-        try:
-            self._socket = socket.create_server(
-                (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=BACKLOG
-            )
-        except (OSError, OverflowError) as error:
-            raise ConfigurationError(_address_problem(host, port, error), hint=_address_hint(error)) from error
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections)
 
     async def start(self) -> None:
         """Accepts connections from now on."""
-        assert self._socket is not None, "bind first"
         self._connections_max = _affordable_connections(self._settings.connections_max)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._connect, sock=self._socket, backlog=BACKLOG)
+        self._server = await loop.create_server(self._connect, sock=self._listener, backlog=BACKLOG)
         self._check()
+
+    def retire(self) -> None:
+        """Goes on, but answers are the last on their connections: clients are to come back elsewhere."""
+        self._retiring = True
+        for connection in list(self._connections):
+            connection.retire()
 
     async def stop(self) -> None:
         """Accepts nothing more; returns when every request that was received is answered."""
         if self._server is None:
-            if self._socket is not None:
-                self._socket.close()
+            self._listener.close()
             return
         self._server.close()
         for connection in list(self._connections):
@@ -117,6 +113,8 @@ class HttpServer:
             self._handler, self._limits, self._budget, self._clock, self._date, self._closed
         )
         self._connections.add(connection)
+        if self._retiring:
+            connection.retire()
         self._empty.clear()
         return connection
 
@@ -181,20 +179,3 @@ def _affordable_connections(wanted: int) -> int:
             soft,
         )
     return affordable
-
-
-def _address_problem(host: str, port: int, error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is in use"
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return f"cannot listen on {host}:{port}: {reason}"
-
-
-def _address_hint(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno == errno.EACCES:
-        return "ports under 1024 need rights; take a higher one"
-    if isinstance(error, socket.gaierror) or (
-        isinstance(error, OSError) and error.errno == errno.EADDRNOTAVAIL
-    ):
-        return "the host is not an address of this machine; try --host 127.0.0.1, or 0.0.0.0 for all of them"
-    return "take another with --port, or --port 0 for a free one"

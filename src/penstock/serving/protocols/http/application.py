@@ -2,7 +2,8 @@
 
 import msgspec
 
-from penstock.observe.metrics import CONTENT_TYPE, MetricSet
+from penstock.observe.exposition import CONTENT_TYPE
+from penstock.observe.metrics import MetricSet
 from penstock.serving.instance import Instance
 from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.http.messages import HttpRequest

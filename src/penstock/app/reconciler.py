@@ -1,0 +1,258 @@
+"""Brings what is served to what is wanted: loads beside what answers, moves routes, unloads."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from penstock.app.declarations import App
+from penstock.app.loader import Loader
+from penstock.app.targets import Target, Targets, look_up
+from penstock.core.backoff import RestartBackoff
+from penstock.core.clock import Clock
+from penstock.core.errors import PenstockError, Refused
+from penstock.core.settings import Settings
+from penstock.serving.deployment import ServedModel
+from penstock.serving.plane import DataPlane
+from penstock.serving.residency import Resident, evictions
+from penstock.supervision.messages import Wanted
+
+__all__ = ["Reconciler"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Key = tuple[str, str]
+
+RETRY_FIRST_S = 1.0
+RETRY_LONGEST_S = 60.0
+
+
+class Reconciler:
+    """Keeps one process's data plane at what the app declares and clients ordered.
+
+    A version is loaded, warmed and checked on its golden rows before any request goes to it; one that does not
+    pass leaves the standing one in place, is tried again with back-off, and `problems` says why. When the
+    registry cannot be read, what is served stays as it is.
+    """
+
+    def __init__(self, app: App, loader: Loader, plane: DataPlane, settings: Settings, clock: Clock) -> None:
+        self._app = app
+        self._loader = loader
+        self._plane = plane
+        self._budget_bytes = settings.runtime.memory_bytes_max
+        self._clock = clock
+        self._wanted = Wanted()
+        self._turn = asyncio.Lock()
+        self._failures: dict[Key, tuple[PenstockError, RestartBackoff]] = {}
+        self._kept_s: dict[Key, float] = {}
+        """Versions that answered for their models before, and when they stopped to."""
+        self._unknown: dict[str, PenstockError] = {}
+        self._unloading: set[asyncio.Task[None]] = set()
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """By model: why what is wanted of it is not what is served."""
+        found = {model: error.message for model, error in self._unknown.items()}
+        for (model, version), (error, _) in self._failures.items():
+            standing = self._plane.default(model)
+            kept = f"; version {standing.version} answers" if standing is not None else ""
+            found[model] = f"version {version} is not served: {error.message}{kept}"
+        return found
+
+    async def start(self, wanted: Wanted) -> None:
+        """Loads everything the app declares, side by side. Raises the first error that there is of those.
+
+        What clients had ordered comes as well; where it cannot, that is a problem but no reason not to start.
+        """
+        self._wanted = wanted
+        targets = await asyncio.to_thread(look_up, self._app, self._loader, wanted)
+        declared = {each.name for each in self._app.declarations} - set(wanted.unloaded)
+        for model, error in targets.unknown.items():
+            if model in declared:
+                raise error
+        self._unknown = targets.unknown
+        self._check_budget(targets.wanted)
+        first = [target for target in targets.wanted if target.default and target.model in declared]
+        loads = [asyncio.ensure_future(asyncio.to_thread(target.load)) for target in first]
+        try:
+            for served in await asyncio.gather(*loads):
+                self._plane.add(served)
+        except BaseException:
+            await self._abandon(loads)
+            raise
+        self._plane.want(declared)
+        await self._reconcile(targets)
+
+    async def run(self, every_s: float) -> None:
+        """Follows the registry for ever."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                async with self._turn:
+                    await self._reconcile(await self._look_up())
+            except PenstockError as error:
+                log.warning("what is served stays as it is: %s", error)
+            except Exception:
+                log.exception("what is served stays as it is")
+
+    async def order(self, wanted: Wanted) -> None:
+        """Serves what clients ordered. Raises the first error that keeps it from that."""
+        async with self._turn:
+            self._wanted = wanted
+            targets = await self._look_up()
+            ordered = {pinned.model for pinned in wanted.loaded}
+            for target in targets.wanted:
+                if target.model in ordered:
+                    self._failures.pop(target.key, None)  # asked for anew, it is tried anew
+            await self._reconcile(targets)
+            self._plane.want({each.name for each in self._app.declarations} - set(wanted.unloaded))
+            for target in targets.wanted:
+                if target.model in ordered and target.key in self._failures:
+                    raise self._failures[target.key][0]
+            for model, error in targets.unknown.items():
+                if model in ordered:
+                    raise error
+
+    async def close(self) -> None:
+        """Waits for what is being unloaded."""
+        if self._unloading:
+            await asyncio.wait(self._unloading)
+
+    async def _look_up(self) -> Targets:
+        targets = await asyncio.to_thread(look_up, self._app, self._loader, self._wanted)
+        for model, error in targets.unknown.items():
+            if str(self._unknown.get(model)) != str(error):
+                log.error("%s; what is served of it stays", error)
+        self._unknown = targets.unknown
+        return targets
+
+    async def _reconcile(self, targets: Targets) -> None:
+        wanted = {target.key for target in targets.wanted}
+        for key in [key for key in self._failures if key not in wanted]:
+            del self._failures[key]
+        for target in targets.wanted:
+            if target.key not in self._loaded():
+                await self._load(target, wanted)
+            if target.default and target.key in self._loaded():
+                self._route(target)
+        self._unload_unwanted(targets)
+
+    def _loaded(self) -> set[Key]:
+        return {(each.model, each.version) for each in self._plane.deployments()}
+
+    async def _load(self, target: Target, wanted: set[Key]) -> None:
+        failed = self._failures.get(target.key)
+        now_s = self._clock.monotonic()
+        if failed is not None and failed[1].wait_s(now_s) > 0:
+            return
+        try:
+            self._make_room(target, wanted)
+            served = await self._beside(target.load)
+        except PenstockError as error:
+            backoff = failed[1] if failed is not None else _retries()
+            backoff.started(now_s)
+            backoff.failed(self._clock.monotonic())
+            self._failures[target.key] = (error, backoff)
+            log.error("%s", self.problems[target.model])
+            return
+        self._failures.pop(target.key, None)
+        self._plane.add(served)
+
+    async def _beside(self, load: Callable[[], ServedModel]) -> ServedModel:
+        """Loads in a thread, while requests are answered. A model that comes too late is freed."""
+        loading = asyncio.ensure_future(asyncio.to_thread(load))
+        try:
+            return await asyncio.shield(loading)
+        except asyncio.CancelledError:
+            await self._abandon([loading])
+            raise
+
+    def _route(self, target: Target) -> None:
+        standing = self._plane.default(target.model)
+        if standing is not None and standing.version == target.version:
+            return
+        self._plane.route(target.model, target.version)
+        self._kept_s.pop(target.key, None)
+        if standing is not None:
+            self._kept_s[standing.model, standing.version] = self._clock.monotonic()
+        before = f", before it {standing.version}" if standing is not None else ""
+        log.info("model %r: version %s answers now%s", target.model, target.version, before)
+
+    def _unload_unwanted(self, targets: Targets) -> None:
+        """What answered for a model that is wanted may stay, within the budget, to be switched back to."""
+        wanted = {target.key for target in targets.wanted}
+        models = targets.models()
+        for model, version in self._loaded() - wanted:
+            standing = self._plane.default(model)
+            answers = standing is not None and standing.version == version
+            # What answers for a model whose wanted version is not to be had goes on.
+            if model in models and (answers or (model, version) in self._kept_s):
+                continue
+            self._unload(model, version)
+        leaving, _ = evictions(self._residents(wanted), self._budget_bytes)
+        for resident in leaving:
+            self._unload(resident.model, resident.version)
+
+    def _make_room(self, target: Target, wanted: set[Key]) -> None:
+        residents = self._residents(wanted)
+        leaving, fits = evictions(residents, self._budget_bytes, target.size_bytes)
+        if not fits:
+            raise self._over_budget(target.model, target.version, target.size_bytes, _held_bytes(residents))
+        for resident in leaving:
+            self._unload(resident.model, resident.version)
+
+    def _check_budget(self, targets: Sequence[Target]) -> None:
+        held_bytes = 0
+        for target in targets:
+            if held_bytes + target.size_bytes > self._budget_bytes:
+                raise self._over_budget(target.model, target.version, target.size_bytes, held_bytes)
+            held_bytes += target.size_bytes
+
+    def _over_budget(self, model: str, version: str, needed_bytes: int, held_bytes: int) -> Refused:
+        return Refused(
+            f"model {model!r} version {version} needs about {needed_bytes:,} bytes; the models loaded beside "
+            f"it hold {held_bytes:,} of the {self._budget_bytes:,} that there are",
+            reason="memory",
+            hint="raise runtime.memory_bytes_max, or serve fewer models in one process",
+        )
+
+    def _residents(self, wanted: set[Key]) -> list[Resident]:
+        residents = []
+        for each in self._plane.deployments():
+            key = (each.model, each.version)
+            standing = self._plane.default(each.model)
+            residents.append(
+                Resident(
+                    model=each.model,
+                    version=each.version,
+                    memory_bytes=each.memory_bytes,
+                    wanted=key in wanted or standing is each,
+                    used_s=max(each.used_s, self._kept_s.get(key, float("-inf"))),
+                )
+            )
+        return residents
+
+    def _unload(self, model: str, version: str) -> None:
+        """Takes it off at once; it ends in its own time, once what it took on is answered."""
+        log.info("model %r: version %s is unloaded", model, version)
+        self._kept_s.pop((model, version), None)
+        task = asyncio.ensure_future(self._plane.remove(model, version))
+        self._unloading.add(task)
+        task.add_done_callback(self._unloading.discard)
+
+    async def _abandon(self, loads: "Sequence[asyncio.Future[ServedModel]]") -> None:
+        """Ends what is being loaded, which takes a moment, and frees what was."""
+        self._loader.cancel()
+        await asyncio.wait(loads)
+        for load in loads:
+            if not load.cancelled() and load.exception() is None:
+                load.result().runtime.close()
+
+
+def _held_bytes(residents: Sequence[Resident]) -> int:
+    return sum(resident.memory_bytes for resident in residents)
+
+
+def _retries() -> RestartBackoff:
+    return RestartBackoff(first_s=RETRY_FIRST_S, longest_s=RETRY_LONGEST_S, stable_s=float("inf"))

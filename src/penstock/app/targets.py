@@ -1,0 +1,98 @@
+"""What a serve process should have loaded: the app's declarations and clients' orders, looked up."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from penstock.app.declarations import App, CallableDeclaration, Declaration, ModelDeclaration
+from penstock.app.loader import Loader
+from penstock.core.errors import InvalidInput, NotFound, PenstockError, shown
+from penstock.serving.deployment import ServedModel
+from penstock.supervision.messages import Pinned, Wanted
+
+__all__ = ["Target", "Targets", "look_up"]
+
+ONNX_MEMORY_FACTOR = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A version that is wanted. `default` says that it is to answer for its model; `load` blocks."""
+
+    model: str
+    version: str
+    default: bool
+    size_bytes: int
+    load: Callable[[], ServedModel]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.model, self.version
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """All that is wanted. `unknown` are models of which that could not be found out, with the reason."""
+
+    wanted: tuple[Target, ...]
+    unknown: dict[str, PenstockError]
+
+    def models(self) -> set[str]:
+        return {target.model for target in self.wanted} | set(self.unknown)
+
+
+def look_up(app: App, loader: Loader, wanted: Wanted) -> Targets:
+    """What the declarations and orders mean at the moment. Blocks: it reads the registry."""
+    declared = {each.name: each for each in app.declarations}
+    defaults = {name: each for name, each in declared.items() if name not in wanted.unloaded}
+    for pinned in wanted.loaded:
+        defaults.setdefault(pinned.model, declared.get(pinned.model) or ModelDeclaration(name=pinned.model))
+    found: dict[tuple[str, str], Target] = {}
+    unknown: dict[str, PenstockError] = {}
+    for name, declaration in defaults.items():
+        only_pinned = name not in declared and Pinned(name, "") not in wanted.loaded
+        versions = {pinned.version for pinned in wanted.loaded if pinned.model == name} - {""}
+        try:
+            if not only_pinned:
+                target = _target(loader, declaration, None)
+                found[target.key] = target
+            for version in sorted(versions):
+                target = _target(loader, declaration, version)
+                found.setdefault(target.key, target)
+        except PenstockError as error:
+            unknown[name] = error
+    return Targets(wanted=tuple(found.values()), unknown=unknown)
+
+
+def _target(loader: Loader, declared: Declaration, version: str | None) -> Target:
+    """The target of a declaration: its own version, or (not as the default) the one named."""
+    if isinstance(declared, CallableDeclaration):
+        return _callable_target(loader, declared, version)
+    if version is None:
+        found = loader.resolve(declared)
+    elif version.isascii() and version.isdigit() and len(version) < 18:
+        found = loader.registry.get(declared.name, int(version))
+    else:
+        raise InvalidInput(f"version {shown(version)} of {declared.name!r} is not a number", where="version")
+    return Target(
+        model=declared.name,
+        version=str(found.number),
+        default=version is None,
+        size_bytes=found.executable.size_bytes * ONNX_MEMORY_FACTOR,
+        load=lambda: loader.load(declared, found),
+    )
+
+
+def _callable_target(loader: Loader, declared: CallableDeclaration, version: str | None) -> Target:
+    standing = loader.callable_version()
+    if version not in (None, standing):
+        raise NotFound(
+            f"there is no version {shown(version)} of {declared.name!r}",
+            hint=f"a callable has one version, {standing}: what is in the app file",
+        )
+    return Target(
+        model=declared.name,
+        version=standing,
+        default=version is None,
+        size_bytes=0,
+        load=lambda: loader.load_callable(declared),
+    )

@@ -1,0 +1,260 @@
+"""A `serve` process: `python -m penstock.app.worker`, started and spoken to by its supervisor."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Coroutine
+
+import msgspec
+import uvloop
+
+import penstock
+from penstock.app.instance import SupervisedInstance
+from penstock.app.loader import Loader
+from penstock.app.loading import load_app
+from penstock.app.logs import configure_logs
+from penstock.app.reconciler import Reconciler
+from penstock.core.clock import Clock, SystemClock
+from penstock.core.errors import ConfigurationError, PenstockError
+from penstock.core.memory import resident_bytes
+from penstock.observe.metrics import MetricSet
+from penstock.observe.process import add_process_metrics
+from penstock.serving.plane import DataPlane
+from penstock.serving.protocols.http.application import HttpApplication, HttpConfig
+from penstock.serving.server import HttpServer
+from penstock.supervision.channel import Channel
+from penstock.supervision.messages import (
+    Answer,
+    Applied,
+    Drain,
+    Failed,
+    FromWorker,
+    InstanceReady,
+    LoadedModel,
+    Ready,
+    Report,
+    Retire,
+    Sample,
+    Start,
+    ToWorker,
+    Wanted,
+)
+
+__all__ = ["main"]
+
+log = logging.getLogger(__name__)
+
+REPORT_EVERY_S = 1.0
+ORPHAN_MARGIN_S = 5.0
+# Each request makes some dozen short-lived objects, and Python looks for cycles among them every 700. Requests
+# make none (errors lose their tracebacks for that). Looking rarely saves an eighth of a small request's time.
+YOUNG_OBJECTS_MAX = 20_000
+
+_decoder: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+
+
+class _Worker:
+    """Serves an app's models on a socket that it shares, until it is told to drain or its supervisor ends."""
+
+    def __init__(
+        self, start: Start, listener: socket.socket, channel: Channel[FromWorker, ToWorker], clock: Clock
+    ) -> None:
+        app, file = load_app(start.app)
+        if not app.declarations and not start.settings.server.model_control:
+            raise ConfigurationError(
+                f"{file}: app {app.name!r} declares no models", hint='add one: app.model("name")'
+            )
+        self._start = start
+        self._settings = start.settings
+        self._app = app
+        self._channel = channel
+        self._metrics = MetricSet()
+        add_process_metrics(self._metrics)
+        self._plane = DataPlane(self._metrics, clock)
+        self._loader = Loader(app, file, self._settings, clock)
+        self._reconciler = Reconciler(app, self._loader, self._plane, self._settings, clock)
+        self._instance = SupervisedInstance(
+            app, self._loader, self._plane, channel.send, model_control=self._settings.server.model_control
+        )
+        server = self._settings.server
+        config = HttpConfig(
+            name="penstock", version=penstock.__version__, request_timeout_s=server.request_timeout_s
+        )
+        application = HttpApplication(self._plane, self._instance, self._metrics, config)
+        self._http = HttpServer(application, listener, server, clock, self._metrics)
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def run(self, drain: asyncio.Event) -> None:
+        """Loads, serves until `drain` is set, finishes what was taken on. Raises what keeps it from that."""
+        loading = asyncio.ensure_future(self._load())
+        told = asyncio.ensure_future(drain.wait())
+        try:
+            await asyncio.wait((loading, told), return_when=asyncio.FIRST_COMPLETED)
+            if drain.is_set():
+                return
+            await loading
+            self._keep(self._report_for_ever())
+            self._keep(self._reconciler.run(self._settings.registry.poll_s))
+            await drain.wait()
+        finally:
+            loading.cancel()
+            with contextlib.suppress(asyncio.CancelledError, PenstockError):
+                await loading
+            await self._drain()
+
+    def hear(self, message: ToWorker) -> None:
+        """Does what the supervisor says."""
+        match message:
+            case Sample(request):
+                self._channel.send(self._report(request))
+            case InstanceReady(ready):
+                self._instance.others_ready = ready
+            case Retire():
+                self._plane.refuse()
+                self._http.retire()
+                self._channel.send(self._report())
+            case Answer():
+                self._instance.answered(message)
+            case Wanted():
+                self._keep(self._apply(message))
+
+    async def _load(self) -> None:
+        """Everything that is wanted, then accepts."""
+        await self._reconciler.start(self._start.wanted)
+        await self._http.start()
+        self._plane.accept()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(YOUNG_OBJECTS_MAX, 20, 50)
+        self._channel.send(self._report())
+        self._channel.send(Ready(tuple(self._lines())))
+
+    def _lines(self) -> list[str]:
+        served = [
+            f"  {each.model}  version {each.version}  on {each.platform}" for each in self._plane.deployments()
+        ]
+        return [f"penstock {penstock.__version__}  app {self._app.name}", *served]
+
+    async def _apply(self, wanted: Wanted) -> None:
+        try:
+            await self._reconciler.order(wanted)
+            self._channel.send(Applied(revision=wanted.revision))
+        except PenstockError as error:
+            self._channel.send(
+                Applied(
+                    revision=wanted.revision,
+                    error=type(error).__name__,
+                    message=error.message,
+                    hint=error.hint,
+                )
+            )
+
+    async def _report_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_EVERY_S)
+            self._plane.check()
+            self._channel.send(self._report())
+
+    def _report(self, request: int | None = None) -> Report:
+        models = [
+            LoadedModel(
+                model=each.model,
+                version=each.version,
+                platform=each.platform,
+                default=self._plane.default(each.model) is each,
+                memory_bytes=each.memory_bytes,
+                fault=each.fault,
+                pid=each.pid,
+            )
+            for each in self._plane.deployments()
+        ]
+        return Report(
+            request=request,
+            ready=self._plane.ready,
+            connections=self._http.connections,
+            resident_bytes=resident_bytes(),
+            models=tuple(models),
+            problems=self._plane.faults() | self._reconciler.problems,
+            metrics=self._metrics.snapshot(),
+            statistics=self._plane.statistics(),
+        )
+
+    async def _drain(self) -> None:
+        self._plane.refuse()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.server.drain_s):
+                await self._http.stop()
+                await self._plane.close()
+                await self._reconciler.close()
+        self._http.abort()
+        for task in self._background:
+            task.cancel()
+        self._loader.close()
+        self._channel.send(self._report())
+        await self._channel.flush()
+
+    def _keep(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+async def _serve(channel_descriptor: int, listener: socket.socket, drain: asyncio.Event) -> int:
+    """The life of the worker; its exit status."""
+    connected = socket.socket(fileno=channel_descriptor)
+    channel: Channel[FromWorker, ToWorker] = await Channel.open(connected, _decoder)
+    start = await channel.receive()
+    if not isinstance(start, Start):
+        return 1
+    configure_logs(start.settings)
+    try:
+        worker = _Worker(start, listener, channel, SystemClock())
+        hearing = asyncio.ensure_future(_hear(worker, channel, drain))
+        await worker.run(drain)
+        hearing.cancel()
+    except PenstockError as error:
+        channel.send(Failed(message=error.message, hint=error.hint))
+        await channel.flush()
+        return 1
+    return 0
+
+
+async def _hear(worker: _Worker, channel: Channel[FromWorker, ToWorker], drain: asyncio.Event) -> None:
+    while (message := await channel.receive()) is not None and not isinstance(message, Drain):
+        worker.hear(message)
+    drain.set()
+
+
+def _end_with_supervisor(lifeline: int, drain_s: float) -> None:
+    """The channel tells the event loop of a supervisor that is gone; a loop that is stuck is ended."""
+    os.read(lifeline, 1)
+    threading.Event().wait(drain_s + ORPHAN_MARGIN_S)
+    os._exit(1)
+
+
+def main() -> None:
+    channel, lifeline, listening = (int(descriptor) for descriptor in sys.argv[1:4])
+    # A terminal's Ctrl-C and a service manager's SIGTERM reach every process; the supervisor alone decides.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_supervisor, args=(lifeline, 60.0), daemon=True).start()
+    listener = socket.socket(fileno=listening)
+    listener.setblocking(False)
+
+    async def life() -> int:
+        return await _serve(channel, listener, asyncio.Event())
+
+    status = uvloop.run(life())
+    # Not by sys.exit: a runtime's thread that hangs in a run must not keep the process.
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

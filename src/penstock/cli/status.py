@@ -1,0 +1,99 @@
+"""`penstock status`: what runs from this home folder."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+from penstock.cli.options import ConfigOption, JsonOption, SetOption, settings_from
+from penstock.cli.output import print_json, print_text
+from penstock.core.errors import NotFound
+
+if TYPE_CHECKING:
+    from penstock.supervision.messages import LoadedModel
+    from penstock.supervision.status import InstanceStatus, WorkerStatus
+
+__all__ = ["status"]
+
+MIB = 1024 * 1024
+
+
+def status(as_json: JsonOption = False, config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Show the running servers: processes, models, and what is wrong. Status 1 where one is not ready."""
+    from penstock.supervision.status import read_statuses
+
+    home = settings_from(config, overrides).settings.home
+    found = read_statuses(home)
+    if not found:
+        raise NotFound(f"nothing runs from {home}", hint="start it: penstock run app.py")
+    if as_json:
+        print_json([_without_measures(each) for each in found])
+    else:
+        for each in found:
+            for line in _lines(each):
+                print_text(line)
+    if not all(each.ready for each in found):
+        raise typer.Exit(1)
+
+
+def _without_measures(instance: "InstanceStatus") -> dict[str, object]:
+    """What `/metrics` and the statistics show is left to them."""
+    import msgspec
+
+    plain: dict[str, object] = msgspec.to_builtins(instance)
+    workers = plain["workers"]
+    assert isinstance(workers, list)
+    for worker in workers:
+        if worker["report"] is not None:
+            for measured in ("metrics", "statistics", "type", "request"):
+                worker["report"].pop(measured, None)
+    return plain
+
+
+def _lines(instance: "InstanceStatus") -> Iterator[str]:
+    state = "stopping" if instance.stopping else "ready" if instance.ready else "NOT READY"
+    grpc = f"  grpc port {instance.grpc_port}" if instance.grpc_port >= 0 else ""
+    yield f"{instance.app}  {state}  {instance.url}{grpc}  (pid {instance.pid}, penstock {instance.version})"
+    for place, worker in enumerate(instance.workers):
+        last = place == len(instance.workers) - 1
+        yield ("└─ " if last else "├─ ") + _worker_line(worker)
+        for line in _model_lines(worker):
+            yield ("   " if last else "│  ") + line
+
+
+def _worker_line(worker: "WorkerStatus") -> str:
+    said = [f"worker {worker.number}", worker.state]
+    if worker.pid is not None:
+        said.append(f"pid {worker.pid}, up {_duration(worker.up_s)}")
+    elif worker.next_start_s > 0:
+        said.append(f"next start in {worker.next_start_s:.1f} s")
+    if worker.report is not None:
+        said.append(f"{worker.report.connections} connections, {worker.report.resident_bytes // MIB} MiB")
+    if worker.restarts:
+        said.append(f"restarted {worker.restarts} times, last because it {worker.cause}")
+    return "  ".join(said)
+
+
+def _model_lines(worker: "WorkerStatus") -> Iterator[str]:
+    if worker.report is None:
+        return
+    for model in sorted(worker.report.models, key=_name):
+        said = [f"{model.model}:{model.version}", "answers" if model.default else "loaded", model.platform]
+        if model.pid is not None:
+            said.append(f"pid {model.pid}")
+        said.append(f"{model.memory_bytes / MIB:.1f} MiB")
+        if model.fault is not None:
+            said.append(f"FAULT: {model.fault}")
+        yield "   " + "  ".join(said)
+    for name, problem in worker.report.problems.items():
+        yield f"   {name}: {problem}"
+
+
+def _name(model: "LoadedModel") -> tuple[str, bool, str]:
+    return model.model, not model.default, model.version
+
+
+def _duration(seconds: float) -> str:
+    whole = int(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"

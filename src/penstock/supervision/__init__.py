@@ -1,0 +1,1 @@
+"""Supervision: worker processes that share a port, kept alive, told what to serve, and added up."""

@@ -1,0 +1,173 @@
+"""What the workers of an instance know together, and what clients of one ask of all of them."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from penstock.core.clock import Clock
+from penstock.core.errors import NotFound, PenstockError, Refused
+from penstock.observe.snapshot import MetricTotals
+from penstock.serving.statistics import DeploymentStatistics, merge_statistics
+from penstock.supervision.channel import Channel
+from penstock.supervision.messages import (
+    Answer,
+    Applied,
+    Ask,
+    FromWorker,
+    Pinned,
+    Report,
+    Sample,
+    ToWorker,
+    Wanted,
+)
+from penstock.supervision.processes import WorkerProcess
+
+__all__ = ["Exchange"]
+
+SAMPLE_TIMEOUT_S = 1.0
+APPLY_TIMEOUT_S = 120.0
+
+
+class Exchange:
+    """Adds up reports, and has orders of clients carried out by every worker.
+
+    `answering` gives the workers that serve, by their lives.
+    """
+
+    def __init__(self, answering: Callable[[], Mapping[int, WorkerProcess]], clock: Clock) -> None:
+        self._answering = answering
+        self._clock = clock
+        self._totals = MetricTotals()
+        self._retired: tuple[DeploymentStatistics, ...] = ()
+        self._requests = 0
+        self._samples: dict[int, tuple[set[int], asyncio.Event]] = {}
+        self._orders: dict[int, tuple[set[int], asyncio.Event, list[Applied]]] = {}
+        self._ordering = asyncio.Lock()
+        self.wanted = Wanted()
+
+    def retire(self, report: Report) -> None:
+        """Keeps what a worker that has ended had counted."""
+        self._totals.retire(report.metrics)
+        self._retired = merge_statistics((*self._retired, *report.statistics))
+
+    def reported(self, life: int, report: Report) -> None:
+        if report.request in self._samples:
+            awaited, all_told = self._samples[report.request]
+            _cross_off(awaited, all_told, life)
+
+    def applied(self, life: int, applied: Applied) -> None:
+        if applied.revision in self._orders:
+            awaited, all_told, failures = self._orders[applied.revision]
+            if applied.error is not None:
+                failures.append(applied)
+            _cross_off(awaited, all_told, life)
+
+    def left(self, life: int) -> None:
+        """A worker that has ended answers nothing more."""
+        for awaited, all_told in self._samples.values():
+            _cross_off(awaited, all_told, life)
+        for awaited, all_told, _ in self._orders.values():
+            _cross_off(awaited, all_told, life)
+
+    async def answer(self, ask: Ask, channel: Channel[ToWorker, FromWorker]) -> None:
+        """Answers what a worker asks."""
+        try:
+            channel.send(Answer(request=ask.request, result=await self._result(ask)))
+        except PenstockError as error:
+            channel.send(
+                Answer(
+                    request=ask.request,
+                    error=error.name if isinstance(error, _Relayed) else type(error).__name__,
+                    message=error.message,
+                    hint=error.hint,
+                )
+            )
+
+    async def _result(self, ask: Ask) -> object:
+        match ask.verb:
+            case "metrics":
+                reports = await self._sample()
+                return self._totals.render((str(life), report.metrics) for life, report in reports.items())
+            case "statistics":
+                reports = await self._sample()
+                live = [each for report in reports.values() for each in report.statistics]
+                return merge_statistics((*live, *self._retired))
+            case "load" | "unload":
+                async with self._ordering:
+                    await self._order(_ordered(self.wanted, ask))
+                return None
+        raise NotFound(f"a supervisor does not know {ask.verb!r}")
+
+    async def _sample(self) -> dict[int, Report]:
+        """Fresh reports of all that serve; of one that does not answer in time, its last."""
+        asked = dict(self._answering())
+        self._requests += 1
+        request = self._requests
+        told = asyncio.Event()
+        self._samples[request] = (set(asked), told)
+        try:
+            for process in asked.values():
+                process.channel.send(Sample(request))
+            async with asyncio.timeout(SAMPLE_TIMEOUT_S):
+                if asked:
+                    await told.wait()
+        except TimeoutError:
+            pass
+        finally:
+            del self._samples[request]
+        return {life: process.report for life, process in asked.items() if process.report is not None}
+
+    async def _order(self, wanted: Wanted) -> None:
+        """Has every worker serve what is wanted. Where one cannot, all go back to what was wanted before."""
+        before = self.wanted
+        self.wanted = wanted
+        failures = await self._apply(wanted)
+        if failures:
+            self.wanted = Wanted(revision=wanted.revision + 1, loaded=before.loaded, unloaded=before.unloaded)
+            await self._apply(self.wanted)
+            raise _Relayed(failures[0])
+
+    async def _apply(self, wanted: Wanted) -> list[Applied]:
+        asked = dict(self._answering())
+        told = asyncio.Event()
+        failures: list[Applied] = []
+        self._orders[wanted.revision] = (set(asked), told, failures)
+        try:
+            for process in asked.values():
+                process.channel.send(wanted)
+            async with asyncio.timeout(APPLY_TIMEOUT_S):
+                if asked:
+                    await told.wait()
+        except TimeoutError:
+            raise Refused("not every worker has done it in time", reason="workers") from None
+        finally:
+            del self._orders[wanted.revision]
+        return failures
+
+
+class _Relayed(PenstockError):
+    """A worker's error. Its name crosses the process, for the type to be found again there."""
+
+    def __init__(self, applied: Applied) -> None:
+        super().__init__(applied.message, hint=applied.hint)
+        self.name = applied.error
+
+
+def _cross_off(awaited: set[int], all_told: asyncio.Event, life: int) -> None:
+    awaited.discard(life)
+    if not awaited:
+        all_told.set()
+
+
+def _ordered(wanted: Wanted, ask: Ask) -> Wanted:
+    """What is wanted once a client's order is carried out."""
+    loaded = set(wanted.loaded)
+    unloaded = set(wanted.unloaded)
+    if ask.verb == "load":
+        loaded.add(Pinned(ask.model, ask.version or ""))
+        unloaded.discard(ask.model)
+    elif ask.version is None:
+        loaded = {pinned for pinned in loaded if pinned.model != ask.model}
+        unloaded.add(ask.model)
+    else:
+        loaded.discard(Pinned(ask.model, ask.version))
+    return Wanted(revision=wanted.revision + 1, loaded=tuple(sorted(loaded)), unloaded=tuple(sorted(unloaded)))

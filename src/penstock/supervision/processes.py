@@ -1,0 +1,73 @@
+"""A worker's process: started, spoken with, and ended with its supervisor."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Sequence
+
+import msgspec
+
+from penstock.supervision.channel import Channel
+from penstock.supervision.messages import FromWorker, Report, ToWorker
+
+__all__ = ["WorkerProcess"]
+
+_decoder: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+
+
+class WorkerProcess:
+    """One process and the channel to it.
+
+    It holds one end of a pipe, the lifeline, whose other end the worker watches: whatever ends the supervisor
+    closes it, and the worker ends too.
+    """
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, channel: Channel[ToWorker, FromWorker], lifeline: int
+    ) -> None:
+        self._process = process
+        self._lifeline = lifeline
+        self.channel = channel
+        self.report: Report | None = None
+
+    @classmethod
+    async def start(cls, command: Sequence[str], inherited: Sequence[int]) -> "WorkerProcess":
+        """Runs `command`, with the numbers of its channel, its lifeline and `inherited` as arguments.
+
+        Raises `OSError` where there are no processes or descriptors left.
+        """
+        ours, theirs = socket.socketpair()
+        lifeline_read, lifeline = os.pipe()
+        passed = (theirs.fileno(), lifeline_read, *inherited)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                *(str(descriptor) for descriptor in passed),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=passed,
+            )
+        except BaseException:
+            os.close(lifeline)
+            ours.close()
+            raise
+        finally:
+            os.close(lifeline_read)
+            theirs.close()
+        return cls(process, await Channel.open(ours, _decoder), lifeline)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def ended(self) -> str:
+        """Waits for its end; how it ended, in words."""
+        code = await self._process.wait()
+        self.channel.close()
+        os.close(self._lifeline)
+        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"

@@ -1,0 +1,302 @@
+"""The process above the workers: starts them, listens to them, and tells them what to do.
+
+It decides nothing about workers itself (`Pool` does) and answers no request: it does what is said, keeps the
+listening socket so that the port outlives every worker, and adds up what workers count.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NoReturn
+
+import msgspec
+
+from penstock.core.clock import Clock
+from penstock.core.errors import ConfigurationError, PenstockError
+from penstock.core.settings import Settings
+from penstock.supervision.exchange import Exchange
+from penstock.supervision.messages import (
+    Applied,
+    Ask,
+    Drain,
+    Failed,
+    FromWorker,
+    InstanceReady,
+    Ready,
+    Report,
+    Retire,
+    Start,
+)
+from penstock.supervision.pool import Action, End, Kill, Pool, PoolConfig, Say, Spawn
+from penstock.supervision.processes import WorkerProcess
+from penstock.supervision.status import InstanceStatus, StatusSocket, WorkerStatus
+
+__all__ = ["Supervisor", "SupervisorConfig"]
+
+TICK_S = 0.25
+DRAIN_MARGIN_S = 5.0
+START_MARGIN_S = 30.0
+
+
+class SupervisorConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`command` starts a worker, `app` is the app file as the user named it."""
+
+    app: str
+    command: Sequence[str]
+    version: str
+
+
+class Supervisor:
+    """Supervises the workers of one serve instance."""
+
+    def __init__(
+        self,
+        config: SupervisorConfig,
+        read_settings: Callable[[], Settings],
+        listener: socket.socket,
+        grpc_port: int,
+        *,
+        clock: Clock,
+        report: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._read_settings = read_settings
+        self._settings = {0: read_settings()}
+        self._generation = 0
+        self._listener = listener
+        self._grpc_port = grpc_port
+        self._clock = clock
+        self._report = report
+        self._started_at = clock.now()
+        self._pool = Pool(_pool_config(self._settings[0]))
+        self._processes: dict[int, WorkerProcess] = {}
+        self._exchange = Exchange(self._answering, clock)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._introduced = False
+        self._announced = False
+        self._stopping = False
+        self._ready = False
+        self._failure: PenstockError | None = None
+        self._ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """Runs workers until it is told to stop and the last of them has ended.
+
+        Raises what keeps the first workers from starting.
+        """
+        self._handle_signals()
+        status = StatusSocket(self._settings[0].home, self._status)
+        await status.open()
+        ticking = asyncio.ensure_future(self._tick_forever())
+        try:
+            await self._do(self._pool.start(self._clock.monotonic()))
+            await self._ended.wait()
+        finally:
+            ticking.cancel()
+            for process in self._processes.values():
+                process.kill()
+            await status.close()
+            self._listener.close()
+        if self._failure is not None:
+            raise self._failure
+
+    # What is to be done
+
+    async def _do(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case Spawn():
+                    await self._spawn(action)
+                case End(life):
+                    self._processes[life].channel.send(Drain())
+                case Kill(life):
+                    if life in self._processes:
+                        self._processes[life].kill()
+                case Say(text, error):
+                    self._report(f"error: {text}" if error else text)
+        self._tell_readiness()
+        if self._pool.empty and (self._stopping or self._pool.doomed):
+            self._ended.set()
+
+    async def _spawn(self, spawn: Spawn) -> None:
+        try:
+            process = await WorkerProcess.start(self._config.command, (self._listener.fileno(),))
+        except OSError as error:
+            cause = f"cannot be started: {error.strerror}"
+            await self._do(self._pool.exited(spawn.life, cause, self._clock.monotonic()))
+            return
+        self._processes[spawn.life] = process
+        process.channel.send(
+            Start(
+                number=spawn.number,
+                app=self._config.app,
+                settings=self._settings[spawn.generation],
+                grpc_port=self._grpc_port,
+                wanted=self._exchange.wanted,
+            )
+        )
+        self._keep(self._listen(spawn.life, process))
+
+    def _keep(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # What is heard
+
+    async def _listen(self, life: int, process: WorkerProcess) -> None:
+        """One worker's messages, to the end of its process."""
+        while (message := await process.channel.receive()) is not None:
+            await self._hear(life, process, message)
+        how = await process.ended()
+        if process.report is not None:
+            self._exchange.retire(process.report)
+        del self._processes[life]
+        self._exchange.left(life)
+        await self._do(self._pool.exited(life, f"(pid {process.pid}) {how}", self._clock.monotonic()))
+
+    async def _hear(self, life: int, process: WorkerProcess, message: FromWorker) -> None:
+        now_s = self._clock.monotonic()
+        self._pool.heard(life, now_s)
+        match message:
+            case Report():
+                process.report = message
+                self._exchange.reported(life, message)
+                self._tell_readiness()
+            case Ready(lines):
+                if not self._introduced:
+                    self._introduced = True
+                    for line in lines:
+                        self._report(line)
+                process.channel.send(InstanceReady(self._ready))
+                await self._do(self._pool.ready(life, now_s))
+                self._announce()
+            case Failed(message=text, hint=hint):
+                if not self._announced and self._failure is None:
+                    self._failure = ConfigurationError(text, hint=hint)
+                self._pool.failed(life, f"(pid {process.pid}) cannot start: {text}")
+            case Ask():
+                self._keep(self._exchange.answer(message, process.channel))
+            case Applied():
+                self._exchange.applied(life, message)
+
+    def _answering(self) -> dict[int, WorkerProcess]:
+        serving = self._pool.serving(self._clock.monotonic())
+        return {life: self._processes[life] for life in serving if life in self._processes}
+
+    def _announce(self) -> None:
+        """Says where it listens, once all of the first workers stand."""
+        wanted = self._settings[self._generation].server.workers
+        if self._announced or len(self._pool.serving(self._clock.monotonic())) < wanted:
+            return
+        self._announced = True
+        self._report(f"listening on {self._url()}  (Ctrl-C stops)")
+
+    def _tell_readiness(self) -> None:
+        """Ready: somebody answers, and everybody who answers can answer for every model that is wanted."""
+        answering = self._answering().values()
+        reports = [process.report for process in answering]
+        ready = bool(reports) and not self._stopping and all(each is None or each.ready for each in reports)
+        if ready != self._ready:
+            self._ready = ready
+            for process in self._processes.values():
+                process.channel.send(InstanceReady(ready))
+
+    async def _tick_forever(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            await self._do(self._pool.tick(self._clock.monotonic()))
+
+    # Signals
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop, True)
+        loop.add_signal_handler(signal.SIGINT, self._stop, False)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+    def _stop(self, graceful: bool) -> None:
+        if self._stopping:
+            self._end_now()
+        self._stopping = True
+        self._keep(self._drain(graceful))
+
+    async def _drain(self, graceful: bool) -> None:
+        """Not ready; a grace in which load balancers notice; then nothing new, and an end to what is there."""
+        grace_s = self._settings[self._generation].server.grace_s if graceful and self._announced else 0.0
+        if self._announced:
+            self._report("stopping: finishing the requests that were taken on")
+        for process in self._processes.values():
+            process.channel.send(Retire())
+        await asyncio.sleep(grace_s)
+        self._listener.close()
+        await self._do(self._pool.stop(self._clock.monotonic()))
+
+    def _end_now(self) -> NoReturn:
+        for process in self._processes.values():
+            process.kill()
+        os._exit(1)
+
+    def _reload(self) -> None:
+        """Reads settings anew; workers with them replace the old ones. What cannot be used changes nothing."""
+        if self._stopping or not self._announced:
+            return
+        try:
+            settings = self._read_settings()
+        except PenstockError as error:
+            self._report(f"error: the settings were not read again: {error.message}")
+            return
+        standing = self._settings[self._generation].server
+        if (settings.server.host, settings.server.port) != (standing.host, standing.port):
+            self._report("host and port stay as they are: changing them takes a restart")
+        self._generation += 1
+        self._settings[self._generation] = settings
+        self._report("reading settings and app file again")
+        self._keep(self._do(self._pool.reload(_pool_config(settings), self._clock.monotonic())))
+
+    # What it tells
+
+    def _url(self) -> str:
+        host = self._settings[0].server.host
+        port = self._listener.getsockname()[1]
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def _status(self) -> InstanceStatus:
+        now_s = self._clock.monotonic()
+        workers = []
+        for view in self._pool.views():
+            process = self._processes.get(view.life) if view.life is not None else None
+            workers.append(
+                WorkerStatus(
+                    number=view.number,
+                    state=view.state.value if view.state is not None else "waiting",
+                    pid=process.pid if process is not None else None,
+                    up_s=now_s - view.started_s if process is not None else 0.0,
+                    restarts=view.restarts,
+                    failures=view.failures,
+                    cause=view.cause,
+                    next_start_s=max(0.0, view.next_start_s - now_s) if process is None else 0.0,
+                    report=process.report if process is not None else None,
+                )
+            )
+        return InstanceStatus(
+            pid=os.getpid(),
+            app=self._config.app,
+            version=self._config.version,
+            url=self._url() if self._listener.fileno() >= 0 else "",
+            grpc_port=self._grpc_port,
+            ready=self._ready,
+            stopping=self._stopping,
+            started_at=self._started_at,
+            workers=tuple(workers),
+        )
+
+
+def _pool_config(settings: Settings) -> PoolConfig:
+    return PoolConfig(
+        workers=settings.server.workers,
+        start_timeout_s=settings.runtime.start_timeout_s + START_MARGIN_S,
+        drain_timeout_s=settings.server.drain_s + DRAIN_MARGIN_S,
+    )
