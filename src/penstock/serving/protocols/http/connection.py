@@ -197,7 +197,9 @@ class HttpConnection(asyncio.Protocol):
             self._end(request)
             return
         self._transport.write(b"%b%b%b\r\n%b" % (head, self._date.line, length, body))
-        self._answered()
+        self._idle_since_s = self._monotonic()
+        if self._pipelined or self._unparsed or self._reading_paused or self._refusal is not None:
+            self._advance()
 
     def begin_answer(self, request: HttpRequest, head: bytes) -> None:
         if request is not self._active:
@@ -229,7 +231,8 @@ class HttpConnection(asyncio.Protocol):
         if not request.keep_alive or (self._retired and not self._more):
             self._end(request)
         else:
-            self._answered()
+            self._idle_since_s = self._monotonic()
+            self._advance()
 
     def abort_answer(self, request: HttpRequest) -> None:
         if request is not self._active:
@@ -290,12 +293,6 @@ class HttpConnection(asyncio.Protocol):
         """Whether something waits behind the request that is being handled."""
         return bool(self._pipelined or self._unparsed)
 
-    def _answered(self) -> None:
-        """An answer was sent, and the connection stays."""
-        self._idle_since_s = self._monotonic()
-        if self._reading_paused or self._refusal is not None or self._more:
-            self._advance()
-
     def _drop_stream(self, request: HttpRequest) -> None:
         """What is left of a body whose request is answered goes nowhere, and nothing may come after it."""
         stream = request.body_stream
@@ -315,18 +312,17 @@ class HttpConnection(asyncio.Protocol):
             self._transport.close()
 
     def _full(self) -> bool:
+        if self._write_paused_since_s is not None or len(self._pipelined) >= PIPELINED_REQUESTS_MAX:
+            return True
         stream = self._receiver.stream
-        return (
-            len(self._pipelined) >= PIPELINED_REQUESTS_MAX
-            or self._write_paused_since_s is not None
-            or (stream is not None and stream.full)
-        )
+        return stream is not None and stream.full
 
     def _parse(self, data: bytes) -> None:
         """Parses piece by piece, until there is more to answer than may wait."""
+        receiver = self._receiver
         for start in range(0, len(data), PARSED_BYTES_MAX):
             piece = data[start : start + PARSED_BYTES_MAX] if len(data) > PARSED_BYTES_MAX else data
-            if not self._receiver.feed(piece):
+            if not receiver.feed(piece):
                 # The request was handed on already, and a server may ignore an offer to speak something else.
                 # What follows on this connection is not for us, so it ends with that answer.
                 self.leave()

@@ -49,8 +49,8 @@ class RequestReceiver:
     """
 
     __slots__ = (
-        "_body", "_body_bytes", "_budget", "_framing_bytes", "_headers", "_in_body", "_limits", "_monotonic",
-        "_parser", "_sink", "_stopped", "_target", "_wants_stream", "started_s", "stream",
+        "_body", "_body_bytes", "_budget", "_framing_bytes", "_headers", "_in_body", "_limits", "_method",
+        "_monotonic", "_parser", "_sink", "_stopped", "_target", "_wants_stream", "started_s", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +74,7 @@ class RequestReceiver:
         self._framing_bytes = 0
         """Bytes since the request began or since the last piece of its body: head, chunk sizes, trailers."""
         self._in_body = False
+        self._method = b""
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: bytes | bytearray = b""
@@ -135,7 +136,8 @@ class RequestReceiver:
         if self._stopped:
             return
         headers = self._headers
-        if self._wants_stream(self._parser.get_method(), self._target, headers):
+        method = self._method = self._parser.get_method()
+        if self._wants_stream(method, self._target, headers):
             self._begin_stream()
             return
         length = headers.get(b"content-length")
@@ -189,21 +191,17 @@ class RequestReceiver:
             self._sink.received(request)
 
     def _request(self, body: bytes) -> HttpRequest | None:
-        version = self._parser.get_http_version()
-        if version == "1.1" and b"host" not in self._headers:
+        started_s = self.started_s
+        assert started_s is not None
+        if self._parser.get_http_version() == "1.1":
+            if b"host" in self._headers:
+                keep = self._parser.should_keep_alive()
+                return HttpRequest(
+                    self._sink, self._method, self._target, self._headers, body, started_s, keep, True
+                )
             self._sink.refuse(400, "the request has no Host header")
             return None
-        assert self.started_s is not None
-        return HttpRequest(
-            self._sink,
-            self._parser.get_method(),
-            self._target,
-            self._headers,
-            body,
-            self.started_s,
-            version == "1.1" and self._parser.should_keep_alive(),
-            version == "1.1",
-        )
+        return HttpRequest(self._sink, self._method, self._target, self._headers, body, started_s, False, False)
 
     def _refuse_body(self) -> None:
         self._sink.refuse(
