@@ -36,6 +36,10 @@ class HttpApplication:
             request_timeout_s=config.request_timeout_s,
         )
 
+    def wants_stream(self, method: bytes, target: bytes, headers: dict[bytes, bytes]) -> bool:  # noqa: ARG002 - of no use yet
+        """Whether the body is read while it arrives: nothing here wants that so far."""
+        return False
+
     def handle(self, request: HttpRequest) -> None:
         """Answers the request, at once or when its model has answered."""
         try:

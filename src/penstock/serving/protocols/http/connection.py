@@ -1,8 +1,8 @@
 """One HTTP/1.1 connection: bytes to requests, answers to bytes.
 
-httptools (llhttp) parses; what is decided here is what a server must decide: what is refused before it is
-read, in which order pipelined requests are answered, when a slow or silent client is let go, and that a
-client that never reads its answers holds up nobody but itself. Sources: RFC 9110, RFC 9112.
+`RequestReceiver` puts requests together; what is decided here is what a server must decide: in which order
+pipelined requests are answered, when a slow or silent client is let go, and that a client that never reads
+its answers holds up nobody but itself. Sources: RFC 9110, RFC 9112.
 """
 
 import asyncio
@@ -10,17 +10,20 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
-import httptools
-
 from penstock.core.clock import Clock
+from penstock.serving.protocols.http.answering import StreamedAnswer
 from penstock.serving.protocols.http.messages import (
+    BodyStream,
+    BrokenBody,
     ConnectionLimits,
     DateLine,
     HttpHandler,
+    HttpHungUp,
     HttpRequest,
     ReceiveBudget,
     ResponseHead,
 )
+from penstock.serving.protocols.http.receiving import RequestReceiver
 
 __all__ = ["HttpConnection"]
 
@@ -28,23 +31,22 @@ PIPELINED_REQUESTS_MAX = 8
 """With more than these waiting, a connection is not read. What was read then waits unparsed; so many bytes are
 parsed at a time, and all requests in them may come on top."""
 PARSED_BYTES_MAX = 16 * 1024
-HEADERS_MAX = 128
 LINGER_S = 5.0
 LINGER_BYTES_MAX = 256 * 1024 * 1024
-_ONCE = frozenset({b"host", b"content-length", b"inference-header-content-length"})
-
 
 _JSON = "application/json"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_SILENCE = (0, "")
+"""A refusal that says nothing more: the last answer was sent, or a handler is to send it."""
 
 
 class HttpConnection(asyncio.Protocol):
     """The protocol object of one connection. `on_closed` is told when it is gone."""
 
     __slots__ = (
-        "_active", "_advancing", "_body", "_body_bytes", "_budget", "_date", "_discarded_bytes",
-        "_framing_bytes", "_handler", "_headers", "_idle_since_s", "_in_body", "_leaving", "_limits",
-        "_linger_since_s", "_monotonic", "_on_closed", "_parser", "_pipelined", "_reading_paused", "_refusal",
-        "_started_s", "_target", "_transport", "_unparsed", "_write_paused_since_s",
+        "_active", "_advancing", "_budget", "_date", "_discarded_bytes", "_handler", "_idle_since_s",
+        "_leaving", "_limits", "_linger_since_s", "_monotonic", "_on_closed", "_pipelined", "_reading_paused",
+        "_receiver", "_refusal", "_retired", "_streamed", "_transport", "_unparsed", "_write_paused_since_s",
     )  # fmt: skip
 
     def __init__(
@@ -62,22 +64,16 @@ class HttpConnection(asyncio.Protocol):
         self._monotonic = clock.monotonic
         self._date = date
         self._on_closed = on_closed
-        self._parser = httptools.HttpRequestParser(self)
+        self._receiver = RequestReceiver(self, handler, limits, budget, clock.monotonic)
         self._transport: asyncio.Transport
         self._active: HttpRequest | None = None
+        self._streamed: StreamedAnswer | None = None
+        """The answer to the active request, where it was begun and not finished."""
         self._pipelined: deque[HttpRequest] = deque()
         self._unparsed = b""
         self._advancing = False
-        self._started_s: float | None = None
-        """When the request being received began; None between requests."""
-        self._framing_bytes = 0
-        """Bytes since the request began or since the last piece of its body: head, chunk sizes, trailers."""
-        self._in_body = False
-        self._target = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._body: bytes | bytearray = b""
-        self._body_bytes = 0
         self._idle_since_s = self._monotonic()
+        self._retired = False
         self._leaving = False
         self._refusal: tuple[int, str] | None = None
         """What ends the connection once the requests before it are answered."""
@@ -94,13 +90,19 @@ class HttpConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._on_closed(self)
         active, self._active = self._active, None
+        streamed, self._streamed = self._streamed, None
         for request in (*self._pipelined, *([active] if active is not None else [])):
             self._budget.give_back(len(request.body))
-        self._drop_message()
+            if request.body_stream is not None:
+                request.body_stream.discard("the client hung up")
+        self._receiver.stop()
         self._pipelined.clear()
         self._unparsed = b""
         if active is not None and active.on_abandoned is not None:
             active.on_abandoned()
+        if streamed is not None:
+            # After the handler was told, so that one that is cancelled for it sees nothing but that.
+            streamed.lose()
 
     def eof_received(self) -> bool:
         """Ends the connection: a client that closes its side has hung up.
@@ -121,90 +123,58 @@ class HttpConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._write_paused_since_s = self._monotonic()
         self._pause_reading()
+        if self._streamed is not None:
+            self._streamed.pause()
 
     def resume_writing(self) -> None:
         self._write_paused_since_s = None
+        if self._streamed is not None:
+            self._streamed.resume()
         self._advance()
 
-    # httptools' callbacks. What they raise would break the parser, so they refuse instead.
+    # What the receiver tells
 
-    def on_message_begin(self) -> None:
-        self._started_s = self._monotonic()
-        self._framing_bytes = 0
-        self._in_body = False
-        self._target = b""
-        self._headers = {}
-        self._body = b""
-        self._body_bytes = 0
-
-    def on_url(self, target: bytes) -> None:
-        self._target += target
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_body:
-            return  # a trailer: what comes after the body must not pass for what was decided before it
-        name = name.lower()
-        if name in self._headers and name in _ONCE:
-            self._refuse(400, f"the request has the header {name.decode('latin-1')} twice")
-        elif len(self._headers) >= HEADERS_MAX:
-            self._refuse(431, f"the request has more than {HEADERS_MAX} headers")
-        else:
-            self._headers[name] = value
-
-    def on_headers_complete(self) -> None:
-        self._in_body = True
-        length = self._headers.get(b"content-length")
-        if length is not None and int(length) > self._limits.body_bytes_max:
-            self._refuse_body()
-        elif self._headers.get(b"expect", b"").lower() == b"100-continue":
-            self._tell_to_continue()
-
-    def _tell_to_continue(self) -> None:
-        """Only where nothing before it is still to be answered; the client goes on by itself otherwise."""
-        if self._active is None and self._refusal is None and not self._pipelined:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def on_body(self, part: bytes) -> None:
-        self._framing_bytes = 0
-        if self._refusal is not None:
-            return
-        if self._body_bytes + len(part) > self._limits.body_bytes_max:
-            self._refuse_body()
-        elif not self._budget.take(len(part)):
-            self._refuse(503, "the server is receiving as much as it can hold; try again later")
-        else:
-            self._body_bytes += len(part)
-            if not self._body:
-                self._body = part
-            elif isinstance(self._body, bytearray):
-                self._body += part
-            else:
-                self._body = bytearray(self._body) + part
-
-    def on_message_complete(self) -> None:
-        if self._refusal is not None or self._started_s is None:
-            return
-        version = self._parser.get_http_version()
-        if version == "1.1" and b"host" not in self._headers:
-            self._refuse(400, "the request has no Host header")
-            return
-        request = HttpRequest(
-            self,
-            self._parser.get_method(),
-            self._target,
-            self._headers,
-            self._body if isinstance(self._body, bytes) else bytes(self._body),
-            self._started_s,
-            version == "1.1" and self._parser.should_keep_alive(),
-        )
-        self._started_s = None
-        self._body = b""
-        self._body_bytes = 0
+    def received(self, request: HttpRequest) -> None:
         if self._active is None and not self._pipelined and self._write_paused_since_s is None:
             self._active = request
             self._handler.handle(request)
         else:
             self._pipelined.append(request)
+
+    def refuse(self, status: int, message: str) -> None:
+        """Answers what is no whole request and ends the connection, after the requests before it.
+
+        One whose body was a stream may be in its handler's hands. That hears of it and answers.
+        """
+        if self._refusal is not None or self._transport.is_closing():
+            return
+        self._refusal = (status, message)
+        stream = self._receiver.stop()
+        if stream is not None:
+            self._unparsed = b""
+            if self._active is not None and self._active.body_stream is stream:
+                self._refusal = _SILENCE
+                stream.fail(BrokenBody(message, status=status))
+                return
+            stream.discard(message)
+            self._pipelined.pop()
+        if self._active is None and not self._pipelined:
+            self._send_refusal(status, message)
+
+    def tell_to_continue(self) -> None:
+        """Only where nothing before it is still to be answered; the client goes on by itself otherwise."""
+        if self._active is None and self._refusal is None and not self._pipelined:
+            self._transport.write(_CONTINUE)
+
+    def body_wanted(self, stream: BodyStream) -> None:
+        if stream.continue_wanted:
+            stream.continue_wanted = False
+            stream.moved_s = self._monotonic()
+            if self._streamed is None:
+                self._transport.write(_CONTINUE)
+        if self._reading_paused:
+            stream.moved_s = self._monotonic()
+            self._advance()
 
     # Answering
 
@@ -212,25 +182,83 @@ class HttpConnection(asyncio.Protocol):
         """Sends the answer to the request that is being handled; one that was abandoned goes nowhere."""
         if request is not self._active:
             return
+        if self._streamed is not None:
+            self.abort_answer(request)
+            return
         self._active = None
         self._budget.give_back(len(request.body))
+        if request.body_stream is not None:
+            self._drop_stream(request)
         length = b"content-length: %d\r\n" % len(body)
         if request.method == b"HEAD":
             body = b""
-        more = bool(self._pipelined or self._unparsed)
-        if not request.keep_alive or (self._leaving and not more):
+        if not request.keep_alive or (self._retired and not self._more):
             self._transport.write(b"%b%b%bconnection: close\r\n\r\n%b" % (head, self._date.line, length, body))
-            self._transport.close()
+            self._end(request)
             return
         self._transport.write(b"%b%b%b\r\n%b" % (head, self._date.line, length, body))
         self._idle_since_s = self._monotonic()
-        if more or self._reading_paused or self._refusal is not None:
+        if self._pipelined or self._unparsed or self._reading_paused or self._refusal is not None:
             self._advance()
 
+    def begin_answer(self, request: HttpRequest, head: bytes) -> None:
+        if request is not self._active:
+            return
+        assert self._streamed is None, "an answer begins once"
+        if self._retired and not self._more:
+            request.keep_alive = False
+        self._streamed = StreamedAnswer(
+            self._transport, chunks=request.chunks, bodiless=request.method == b"HEAD"
+        )
+        if self._write_paused_since_s is not None:
+            self._streamed.pause()
+        self._streamed.begin(head + self._date.line, close=not request.keep_alive)
+
+    async def send_piece(self, request: HttpRequest, piece: bytes) -> None:
+        if request is not self._active or self._streamed is None:
+            raise HttpHungUp("the client hung up before its answer was whole")
+        await self._streamed.send(piece)
+
+    def finish_answer(self, request: HttpRequest) -> None:
+        if request is not self._active:
+            return
+        assert self._streamed is not None, "an answer begins before it is finished"
+        self._streamed.end()
+        self._streamed = self._active = None
+        self._budget.give_back(len(request.body))
+        if request.body_stream is not None:
+            self._drop_stream(request)
+        if not request.keep_alive or (self._retired and not self._more):
+            self._end(request)
+        else:
+            self._idle_since_s = self._monotonic()
+            self._advance()
+
+    def abort_answer(self, request: HttpRequest) -> None:
+        if request is not self._active:
+            return
+        self._refusal = _SILENCE
+        self._receiver.stop()
+        streamed = self._streamed
+        self._streamed = self._active = None
+        self._budget.give_back(len(request.body))
+        if request.body_stream is not None:
+            self._drop_stream(request)
+        if streamed is not None:
+            streamed.break_off()
+        else:
+            self._transport.abort()
+
+    def retire(self) -> None:
+        """From now on every answer ends the connection. One that is idle stays open until `leave`: a load
+        balancer that keeps it might be sending a request on it just now.
+        """
+        self._retired = True
+
     def leave(self) -> None:
-        """Closes once what was received is answered; at once where nothing is."""
-        self._leaving = True
-        if self._active is None and not self._pipelined and not self._unparsed:
+        """Closes once what was received, or begun to be, is answered; at once where nothing is."""
+        self._retired = self._leaving = True
+        if self._active is None and not self._more and self._receiver.started_s is None:
             self._transport.close()
 
     def abort(self) -> None:
@@ -239,29 +267,65 @@ class HttpConnection(asyncio.Protocol):
 
     def check(self, now_s: float) -> None:
         """Lets go of a client that is too slow, or idle for too long."""
-        limits = self._limits
         if self._linger_since_s is not None:
             if now_s - self._linger_since_s > LINGER_S:
                 self.abort()
         elif self._write_paused_since_s is not None:
-            if now_s - self._write_paused_since_s > limits.receive_timeout_s:
+            if now_s - self._write_paused_since_s > self._limits.receive_timeout_s:
                 self.abort()
-        elif self._active is not None or self._pipelined or self._unparsed:
+        elif self._receiver.stream is not None:
+            self._check_stream(self._receiver.stream, now_s)
+        elif self._active is not None or self._more:
             pass
-        elif self._started_s is not None:
-            if now_s - self._started_s > limits.receive_timeout_s:
-                self._refuse(408, f"the request did not arrive within {limits.receive_timeout_s:g} s")
-        elif now_s - self._idle_since_s > limits.keep_alive_s:
+        elif self._receiver.started_s is not None:
+            if now_s - self._receiver.started_s > self._limits.receive_timeout_s:
+                self.refuse(408, f"the request did not arrive within {self._limits.receive_timeout_s:g} s")
+        elif now_s - self._idle_since_s > self._limits.keep_alive_s:
+            self._transport.close()
+
+    def _check_stream(self, stream: BodyStream, now_s: float) -> None:
+        ours = self._reading_paused or stream.continue_wanted  # it is not the client that is waited for
+        if not ours and now_s - stream.moved_s > self._limits.receive_timeout_s:
+            self.refuse(408, f"no more of the body arrived within {self._limits.receive_timeout_s:g} s")
+
+    @property
+    def _more(self) -> bool:
+        """Whether something waits behind the request that is being handled."""
+        return bool(self._pipelined or self._unparsed)
+
+    def _drop_stream(self, request: HttpRequest) -> None:
+        """What is left of a body whose request is answered goes nowhere, and nothing may come after it."""
+        stream = request.body_stream
+        assert stream is not None
+        stream.discard("the request was answered already")
+        if not stream.ended:
+            request.keep_alive = False
+            self._unparsed = b""
+
+    def _end(self, request: HttpRequest) -> None:
+        """The last answer was sent."""
+        self._refusal = _SILENCE
+        self._receiver.stop()
+        if request.body_stream is not None and not request.body_stream.ended:
+            self._linger()
+        else:
             self._transport.close()
 
     def _full(self) -> bool:
-        return len(self._pipelined) >= PIPELINED_REQUESTS_MAX or self._write_paused_since_s is not None
+        if self._write_paused_since_s is not None or len(self._pipelined) >= PIPELINED_REQUESTS_MAX:
+            return True
+        stream = self._receiver.stream
+        return stream is not None and stream.full
 
     def _parse(self, data: bytes) -> None:
         """Parses piece by piece, until there is more to answer than may wait."""
+        receiver = self._receiver
         for start in range(0, len(data), PARSED_BYTES_MAX):
             piece = data[start : start + PARSED_BYTES_MAX] if len(data) > PARSED_BYTES_MAX else data
-            self._feed(piece)
+            if not receiver.feed(piece):
+                # The request was handed on already, and a server may ignore an offer to speak something else.
+                # What follows on this connection is not for us, so it ends with that answer.
+                self.leave()
             if self._refusal is not None or self._transport.is_closing():
                 return
             if self._full():
@@ -269,29 +333,16 @@ class HttpConnection(asyncio.Protocol):
                 self._pause_reading()
                 return
 
-    def _feed(self, piece: bytes) -> None:
-        self._framing_bytes += len(piece)
-        try:
-            self._parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:
-            # The request was handed on already, and a server may ignore an offer to speak something else.
-            # What follows on this connection is not for us, so it ends with that answer.
-            self.leave()
-        except httptools.HttpParserError as error:
-            self._refuse(400, f"this is not HTTP/1.1: {error}")
-        if self._started_s is not None and self._framing_bytes > self._limits.head_bytes_max:
-            self._refuse(431, f"the request's head passes the limit of {self._limits.head_bytes_max} bytes")
-
     def _advance(self) -> None:
-        """Handles what waits, one request after the other. A loop: a long pipeline must not nest as deep."""
+        """Goes on with what waits, one after the other. A loop: a long pipeline must not nest as deep."""
         if self._advancing:
             return
         self._advancing = True
-        while self._active is None and self._write_paused_since_s is None and not self._transport.is_closing():
-            if self._pipelined:
+        while self._write_paused_since_s is None and not self._transport.is_closing():
+            if self._active is None and self._pipelined:
                 self._active = self._pipelined.popleft()
                 self._handler.handle(self._active)
-            elif self._unparsed and self._refusal is None:
+            elif self._unparsed and self._refusal is None and not self._full():
                 data, self._unparsed = self._unparsed, b""
                 self._parse(data)
             else:
@@ -300,50 +351,33 @@ class HttpConnection(asyncio.Protocol):
         self._advancing = False
 
     def _settle(self) -> None:
-        """Nothing waits any more."""
-        if self._refusal is not None:
+        """Nothing can go on by itself any more."""
+        if self._active is not None:
+            if not self._full() and self._refusal is None:
+                self._resume_reading()
+        elif self._refusal is not None:
             self._send_refusal(*self._refusal)
-        elif self._leaving:
+        elif self._leaving and self._receiver.started_s is None:
             self._transport.close()
         else:
             self._resume_reading()
 
-    def _refuse_body(self) -> None:
-        self._refuse(
-            413,
-            f"the body passes the limit of {self._limits.body_bytes_max} bytes; "
-            "send fewer rows at once, or raise server.body_bytes_max",
-        )
-
-    def _refuse(self, status: int, message: str) -> None:
-        """Answers what is no whole request and ends the connection, after the requests before it."""
-        if self._refusal is not None or self._transport.is_closing():
-            return
-        self._refusal = (status, message)
-        self._drop_message()
-        if self._active is None and not self._pipelined:
-            self._send_refusal(status, message)
-
     def _send_refusal(self, status: int, message: str) -> None:
-        """Closing while the client still sends would reset the connection, and the client might never see the
-        answer; so what comes is read and thrown away for a moment first.
-        """
         if self._linger_since_s is not None:
             return
-        self._linger_since_s = self._monotonic()
         body = self._handler.refusal(status, message)
         head = ResponseHead.build(status, _JSON, (("connection", "close"),))
         self._transport.write(b"%b%bcontent-length: %d\r\n\r\n%b" % (head, self._date.line, len(body), body))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Closing while the client still sends would reset the connection, and the client might never see the
+        answer; so what comes is read and thrown away for a moment first.
+        """
+        self._linger_since_s = self._monotonic()
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self._resume_reading()
-
-    def _drop_message(self) -> None:
-        """Forgets the request that is being received."""
-        self._budget.give_back(self._body_bytes)
-        self._body = b""
-        self._body_bytes = 0
-        self._started_s = None
 
     def _discard(self, data: bytes) -> None:
         self._discarded_bytes += len(data)

@@ -1,5 +1,6 @@
 """What goes over a connection: requests, heads of answers, and what both may take."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from email.utils import format_datetime
@@ -8,15 +9,23 @@ from typing import Protocol
 
 import msgspec
 
+from penstock.core.errors import InvalidInput, PenstockError
+
 __all__ = [
     "AnswerSink",
+    "BodyStream",
+    "BrokenBody",
     "ConnectionLimits",
     "DateLine",
     "HttpHandler",
+    "HttpHungUp",
     "HttpRequest",
     "ReceiveBudget",
     "ResponseHead",
 ]
+
+UNREAD_BYTES_MAX = 256 * 1024
+"""With more than these of a streamed body unread, its connection is not read."""
 
 
 class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,16 +62,121 @@ class ReceiveBudget:
         assert self.used_bytes >= 0, "more was given back than taken"
 
 
+class BrokenBody(InvalidInput):
+    """A streamed body ended before its end; `status` is what HTTP calls the reason."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message, where="body")
+        self.status = status
+
+
+class BodyStream:
+    """A request's body while it arrives. One reader; what it has not read yet is bounded."""
+
+    __slots__ = (
+        "_budget", "_failure", "_on_wanted", "_reader", "_unread", "continue_wanted", "ended", "moved_s",
+    )  # fmt: skip
+
+    def __init__(
+        self, budget: ReceiveBudget, on_wanted: "Callable[[BodyStream], object]", now_s: float
+    ) -> None:
+        self._budget = budget
+        self._on_wanted = on_wanted
+        self._unread = bytearray()
+        self._failure: BrokenBody | None = None
+        self._reader: asyncio.Future[None] | None = None
+        self.continue_wanted = False
+        """Whether the client waits to be told to go on."""
+        self.ended = False
+        """Whether all of it has arrived."""
+        self.moved_s = now_s
+        """When a piece came last, or when more was asked for after it was not."""
+
+    @property
+    def full(self) -> bool:
+        return len(self._unread) > UNREAD_BYTES_MAX
+
+    async def read(self) -> bytes:
+        """The next piece, of at most some hundreds of KiB; b"" at the end.
+
+        Raises `BrokenBody` where the rest will not come.
+        """
+        if not self._unread and not self.ended and self._failure is None:
+            assert self._reader is None, "a body has one reader"
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                self._on_wanted(self)
+                await self._reader
+            finally:
+                self._reader = None
+        if self._unread:
+            piece = bytes(self._unread)
+            self._unread.clear()
+            self._budget.give_back(len(piece))
+            self._on_wanted(self)
+            return piece
+        if self._failure is not None:
+            raise self._failure
+        return b""
+
+    def put(self, part: bytes, now_s: float) -> bool:
+        """Takes what has arrived. False: the server holds as much as it can."""
+        self.moved_s = now_s
+        self.continue_wanted = False
+        if not self._budget.take(len(part)):
+            return False
+        self._unread += part
+        self._wake()
+        return True
+
+    def end(self) -> None:
+        """All of it has arrived."""
+        self.ended = True
+        self._wake()
+
+    def fail(self, failure: BrokenBody) -> None:
+        """The rest will not come: the reader hears so once it has read what did."""
+        self._failure = failure
+        self._wake()
+
+    def discard(self, reason: str) -> None:
+        """Nobody is to read it any more; who still does hears why, and never takes what it has for all."""
+        self._budget.give_back(len(self._unread))
+        self._unread.clear()
+        self.fail(BrokenBody(reason, status=400))
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+
+class HttpHungUp(PenstockError):
+    """The client is gone, so that no more of the answer can be sent. Nobody is left to be told."""
+
+
 class AnswerSink(Protocol):
     """Where the answer to a request goes."""
 
     def send_answer(self, request: "HttpRequest", head: bytes, body: bytes) -> None: ...
 
+    def begin_answer(self, request: "HttpRequest", head: bytes) -> None: ...
+
+    async def send_piece(self, request: "HttpRequest", piece: bytes) -> None: ...
+
+    def finish_answer(self, request: "HttpRequest") -> None: ...
+
+    def abort_answer(self, request: "HttpRequest") -> None: ...
+
 
 class HttpRequest:
-    """A request that was received whole. It is answered exactly once, with `respond`."""
+    """A request: received whole, or with its body still to come. It is answered exactly once: with `respond`,
+    or with `begin`, any number of `send`, and `finish`.
+    """
 
-    __slots__ = ("arrived_s", "body", "connection", "headers", "keep_alive", "method", "on_abandoned", "target")
+    __slots__ = (
+        "arrived_s", "body", "body_stream", "chunks", "connection", "headers", "keep_alive", "method",
+        "on_abandoned", "target",
+    )  # fmt: skip
 
     def __init__(  # noqa: PLR0913, PLR0917 - made once a request, on the hot path
         self,
@@ -73,6 +187,7 @@ class HttpRequest:
         body: bytes,
         arrived_s: float,
         keep_alive: bool,
+        chunks: bool,
     ) -> None:
         self.connection = connection
         self.method = method
@@ -81,19 +196,52 @@ class HttpRequest:
         self.headers = headers
         """By names in lower case; of a name that came twice, the last one."""
         self.body = body
+        self.body_stream: BodyStream | None = None
+        """The body where it is read as it comes; `body` is empty then."""
         self.arrived_s = arrived_s
         """When its first byte came, in monotonic seconds."""
         self.keep_alive = keep_alive
+        self.chunks = chunks
+        """Whether the client knows chunked transfer encoding, as HTTP/1.1 has it."""
         self.on_abandoned: Callable[[], object] | None = None
         """Called when the client hangs up before it was answered."""
 
     def respond(self, head: bytes, body: bytes) -> None:
-        """Sends the answer: `head` from `ResponseHead.build`, and the body."""
+        """Sends the answer: `head` from `ResponseHead.build`, and the body.
+
+        What has not arrived of a streamed body then goes nowhere. An answer that was begun already cannot be
+        replaced by this one: it is broken off.
+        """
         self.connection.send_answer(self, head, body)
+
+    def begin(self, head: bytes) -> None:
+        """Sends the head of an answer that comes piece by piece."""
+        self.connection.begin_answer(self, head)
+
+    async def send(self, piece: bytes) -> None:
+        """Sends a piece of the answer that was begun. Waits while the client does not read.
+
+        Raises `HttpHungUp` where there is no client any more.
+        """
+        await self.connection.send_piece(self, piece)
+
+    def finish(self) -> None:
+        """Ends the answer that was begun."""
+        self.connection.finish_answer(self)
+
+    def abort(self) -> None:
+        """Breaks the connection, so that the client sees that its answer is not whole."""
+        self.connection.abort_answer(self)
 
 
 class HttpHandler(Protocol):
     """What answers requests."""
+
+    def wants_stream(self, method: bytes, target: bytes, headers: dict[bytes, bytes]) -> bool:
+        """Whether a request with this head is handled at once, its body to be read as it arrives. Never
+        raises.
+        """
+        ...
 
     def handle(self, request: HttpRequest) -> None:
         """Answers the request, now or later. Never raises."""

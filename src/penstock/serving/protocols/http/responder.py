@@ -19,7 +19,7 @@ from penstock.core.errors import (
 )
 from penstock.core.rng import unique_token
 from penstock.observe.metrics import Counter, MetricSet
-from penstock.serving.protocols.http.messages import HttpRequest, ResponseHead
+from penstock.serving.protocols.http.messages import BrokenBody, HttpHungUp, HttpRequest, ResponseHead
 
 __all__ = ["JSON", "Headers", "MethodNotAllowed", "Responder", "no_such_path", "require_method"]
 
@@ -73,6 +73,8 @@ class Responder:
         """Answers with what went wrong. What nobody foresaw is told to the log, and only its reference to the
         client.
         """
+        if isinstance(error, HttpHungUp):
+            return
         if not isinstance(error, PenstockError):
             reference = unique_token(4)
             log.error("error %s at %r", reference, request.target, exc_info=error)
@@ -82,6 +84,8 @@ class Responder:
         if isinstance(error, MethodNotAllowed):
             status = 405
             further = (("allow", error.allowed),)
+        elif isinstance(error, BrokenBody):
+            status = error.status
         else:
             status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
         if isinstance(error, Refused):

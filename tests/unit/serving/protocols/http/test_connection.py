@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from penstock.core.clock import ManualClock
 from penstock.serving.protocols.http.connection import (
-    HEADERS_MAX,
     PARSED_BYTES_MAX,
     PIPELINED_REQUESTS_MAX,
     HttpConnection,
@@ -20,6 +19,7 @@ from penstock.serving.protocols.http.messages import (
     ReceiveBudget,
     ResponseHead,
 )
+from penstock.serving.protocols.http.receiving import HEADERS_MAX
 
 LIMITS = ConnectionLimits(head_bytes_max=1000, body_bytes_max=100, receive_timeout_s=30, keep_alive_s=120)
 HEAD_200 = ResponseHead.build(200, "application/json")
@@ -63,6 +63,9 @@ class Handler:
     def __init__(self):
         self.requests = []
 
+    def wants_stream(self, method, target, headers):
+        return target.startswith(b"/stream")
+
     def handle(self, request):
         self.requests.append(request)
 
@@ -71,13 +74,13 @@ class Handler:
 
 
 class Rig:
-    def __init__(self, limits=LIMITS):
+    def __init__(self, limits=LIMITS, budget=None):
         self.clock = ManualClock()
         self.handler = Handler()
         self.transport = Transport()
         self.gone = []
         date = DateLine(datetime(2013, 4, 1, tzinfo=UTC))
-        self.budget = ReceiveBudget(1_000_000)
+        self.budget = budget or ReceiveBudget(1_000_000)
         self.connection = HttpConnection(self.handler, limits, self.budget, self.clock, date, self.gone.append)
         self.connection.connection_made(self.transport)
 
@@ -214,8 +217,7 @@ def test_bodies_of_all_connections_have_a_bound_and_are_given_back():
     rig.budget._bytes_max = 150
     rig.feed(post(b"x" * 100))
     assert rig.budget.used_bytes == 100
-    other = Rig()
-    other.connection._budget = rig.budget
+    other = Rig(budget=rig.budget)
     other.feed(post(b"x" * 100))
     assert other.transport.written.startswith(b"HTTP/1.1 503")
     rig.requests[0].respond(HEAD_200, b"{}")

@@ -1,0 +1,218 @@
+"""Bytes to requests: one connection's requests put together, their bodies whole or as streams.
+
+httptools (llhttp) parses. What is decided here is what a request may take. Sources: RFC 9110, RFC 9112.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import httptools
+
+from penstock.serving.protocols.http.messages import (
+    AnswerSink,
+    BodyStream,
+    ConnectionLimits,
+    HttpHandler,
+    HttpRequest,
+    ReceiveBudget,
+)
+
+__all__ = ["RequestReceiver", "RequestSink"]
+
+HEADERS_MAX = 128
+_ONCE = frozenset({b"host", b"content-length", b"content-encoding", b"inference-header-content-length"})
+
+
+class RequestSink(AnswerSink, Protocol):
+    """The connection that requests come on."""
+
+    def received(self, request: HttpRequest) -> None:
+        """Takes a request: whole, or as soon as its head is, where its body is a stream."""
+        ...
+
+    def refuse(self, status: int, message: str) -> None:
+        """Ends the connection with an answer to what is no request."""
+        ...
+
+    def tell_to_continue(self) -> None:
+        """Tells a client that asked whether it may send its body; it goes on by itself otherwise."""
+        ...
+
+    def body_wanted(self, stream: BodyStream) -> None:
+        """More of a streamed body may come."""
+        ...
+
+
+class RequestReceiver:
+    """Puts requests together. httptools' callbacks are its `on_…` methods; what they raise would break the
+    parser, so they refuse instead.
+    """
+
+    __slots__ = (
+        "_body", "_body_bytes", "_budget", "_framing_bytes", "_headers", "_in_body", "_limits", "_method",
+        "_monotonic", "_parser", "_sink", "_stopped", "_target", "_wants_stream", "started_s", "stream",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        sink: RequestSink,
+        handler: HttpHandler,
+        limits: ConnectionLimits,
+        budget: ReceiveBudget,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._sink = sink
+        self._wants_stream = handler.wants_stream
+        self._limits = limits
+        self._budget = budget
+        self._monotonic = monotonic
+        self._parser = httptools.HttpRequestParser(self)
+        self.started_s: float | None = None
+        """When the request being received began; None between requests."""
+        self.stream: BodyStream | None = None
+        """The body being received, where it is a stream."""
+        self._framing_bytes = 0
+        """Bytes since the request began or since the last piece of its body: head, chunk sizes, trailers."""
+        self._in_body = False
+        self._method = b""
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._body: bytes | bytearray = b""
+        self._body_bytes = 0
+        self._stopped = False
+
+    def feed(self, data: bytes) -> bool:
+        """Parses. False: after the request that was just received, the client wants to speak no HTTP."""
+        self._framing_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return False
+        except httptools.HttpParserError as error:
+            self._sink.refuse(400, f"this is not HTTP/1.1: {error}")
+        if self.started_s is not None and self._framing_bytes > self._limits.head_bytes_max:
+            self._sink.refuse(
+                431, f"the request's head passes the limit of {self._limits.head_bytes_max} bytes"
+            )
+        return True
+
+    def stop(self) -> BodyStream | None:
+        """Takes nothing more, and forgets what was being received: its stream, if it is one."""
+        self._stopped = True
+        self._budget.give_back(self._body_bytes)
+        self._body = b""
+        self._body_bytes = 0
+        self.started_s = None
+        stream, self.stream = self.stream, None
+        return stream
+
+    def on_message_begin(self) -> None:
+        if self._stopped:
+            return
+        self.started_s = self._monotonic()
+        self._framing_bytes = 0
+        self._in_body = False
+        self._target = b""
+        self._headers = {}
+        self._body = b""
+        self._body_bytes = 0
+
+    def on_url(self, target: bytes) -> None:
+        self._target += target
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_body:
+            return  # a trailer: what comes after the body must not pass for what was decided before it
+        name = name.lower()
+        if name in self._headers and name in _ONCE:
+            self._sink.refuse(400, f"the request has the header {name.decode('latin-1')} twice")
+        elif len(self._headers) >= HEADERS_MAX:
+            self._sink.refuse(431, f"the request has more than {HEADERS_MAX} headers")
+        else:
+            self._headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        self._in_body = True
+        if self._stopped:
+            return
+        headers = self._headers
+        method = self._method = self._parser.get_method()
+        if self._wants_stream(method, self._target, headers):
+            self._begin_stream()
+            return
+        length = headers.get(b"content-length")
+        if length is not None and int(length) > self._limits.body_bytes_max:
+            self._refuse_body()
+        elif b"expect" in headers and _asks_first(headers):
+            self._sink.tell_to_continue()
+
+    def on_body(self, part: bytes) -> None:
+        self._framing_bytes = 0
+        if self._stopped:
+            return
+        if self.stream is not None:
+            if not self.stream.put(part, self._monotonic()):
+                self._refuse_crowd()
+        elif self._body_bytes + len(part) > self._limits.body_bytes_max:
+            self._refuse_body()
+        elif not self._budget.take(len(part)):
+            self._refuse_crowd()
+        else:
+            self._body_bytes += len(part)
+            if not self._body:
+                self._body = part
+            elif isinstance(self._body, bytearray):
+                self._body += part
+            else:
+                self._body = bytearray(self._body) + part
+
+    def on_message_complete(self) -> None:
+        if self._stopped:
+            return
+        stream = self.stream
+        if stream is not None:
+            self.stream = None
+            self.started_s = None
+            stream.end()
+            return
+        request = self._request(self._body if isinstance(self._body, bytes) else bytes(self._body))
+        if request is not None:
+            self.started_s = None
+            self._body = b""
+            self._body_bytes = 0
+            self._sink.received(request)
+
+    def _begin_stream(self) -> None:
+        request = self._request(b"")
+        if request is not None:
+            stream = BodyStream(self._budget, self._sink.body_wanted, request.arrived_s)
+            stream.continue_wanted = _asks_first(self._headers)
+            request.body_stream = self.stream = stream
+            self._sink.received(request)
+
+    def _request(self, body: bytes) -> HttpRequest | None:
+        started_s = self.started_s
+        assert started_s is not None
+        if self._parser.get_http_version() == "1.1":
+            if b"host" in self._headers:
+                keep = self._parser.should_keep_alive()
+                return HttpRequest(
+                    self._sink, self._method, self._target, self._headers, body, started_s, keep, True
+                )
+            self._sink.refuse(400, "the request has no Host header")
+            return None
+        return HttpRequest(self._sink, self._method, self._target, self._headers, body, started_s, False, False)
+
+    def _refuse_body(self) -> None:
+        self._sink.refuse(
+            413,
+            f"the body passes the limit of {self._limits.body_bytes_max} bytes; "
+            "send fewer rows at once, or raise server.body_bytes_max",
+        )
+
+    def _refuse_crowd(self) -> None:
+        self._sink.refuse(503, "the server is receiving as much as it can hold; try again later")
+
+
+def _asks_first(headers: dict[bytes, bytes]) -> bool:
+    return headers.get(b"expect", b"").lower() == b"100-continue"
