@@ -101,7 +101,7 @@ def test_a_model_that_the_registry_does_not_have(pushed: CommandLine, app: str, 
 def test_in_an_empty_folder_it_is_said_what_to_do(commands: CommandLine) -> None:
     said = says(commands, LATE)
     assert "penstock model push late FILE" in said
-    assert len(said.splitlines()) == 3
+    assert len(said.splitlines()) == 2
 
 
 @pytest.mark.parametrize(
