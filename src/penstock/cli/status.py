@@ -42,7 +42,7 @@ def _without_measures(instance: "InstanceStatus") -> dict[str, object]:
 
     plain: dict[str, object] = msgspec.to_builtins(instance)
     workers = plain["workers"]
-    assert isinstance(workers, list)
+    assert isinstance(workers, list | tuple)
     for worker in workers:
         if worker["report"] is not None:
             for measured in ("metrics", "statistics", "type", "request"):

@@ -1,0 +1,133 @@
+"""Moving an alias under load: nobody's request fails, no answer mixes versions, a bad version stays out."""
+
+import json
+import time
+from collections.abc import Callable
+
+import httpx
+from command_line import CommandLine
+from moving_models import COLUMNS, Callers, push_adding
+from running_server import RunningServer, running
+
+APP = """
+import penstock as ps
+app = ps.App("swap")
+app.model("adding")
+"""
+SWITCH_S_MAX = 2.0
+
+
+def ask(server: RunningServer, path: str = "/v2/models/adding") -> httpx.Response:
+    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, COLUMNS], "data": [0] * COLUMNS}]}
+    with server.client() as client:
+        return client.post(f"{path}/infer", json=body)
+
+
+def version(server: RunningServer) -> str:
+    answered: str = ask(server).json()["model_version"]
+    return answered
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 20) -> float:
+    """How long it took to hold."""
+    started_s = time.monotonic()
+    while not holds():
+        assert time.monotonic() - started_s < seconds, "it never came to hold"
+        time.sleep(0.02)
+    return time.monotonic() - started_s
+
+
+def move(commands: CommandLine, number: int) -> float:
+    """When the alias was moved."""
+    commands.succeeds("model", "alias", "adding", "champion", str(number))
+    return time.monotonic()
+
+
+def damage(commands: CommandLine, number: int) -> None:
+    shown = json.loads(commands.succeeds("model", "show", f"adding:{number}", "--json"))
+    stored = commands.folder / ".penstock" / "artifacts" / shown["source"]["digest"]
+    stored.chmod(0o644)
+    stored.write_bytes(stored.read_bytes()[:-3] + b"xyz")
+
+
+def problems(commands: CommandLine) -> list[str]:
+    shown = json.loads(commands.run("status", "--json").stdout)
+    return [
+        problem
+        for each in shown
+        for worker in each["workers"]
+        for problem in worker["report"]["problems"].values()
+    ]
+
+
+def test_a_moved_alias_switches_without_a_failed_or_mixed_answer(commands: CommandLine) -> None:
+    push_adding(commands, 4)
+    with running(commands, APP, "--workers", "2") as server, Callers(server, 3) as callers:
+        for number in (2, 3, 4, 1, 3):
+            moved_s = move(commands, number)
+            wait_until(lambda number=number: version(server) == str(number))  # type: ignore[misc]
+            # Every worker, not just the one that answered: many fresh connections see one version.
+            wait_until(lambda number=number: {version(server) for _ in range(12)} == {str(number)})  # type: ignore[misc]
+            assert time.monotonic() - moved_s < SWITCH_S_MAX + 1  # twelve connections take their time
+    assert (callers.failures, callers.mixed) == ([], [])
+    assert set(callers.versions) == {"1", "2", "3", "4"}
+    assert "ERROR" not in server.log
+
+
+def test_a_bad_version_leaves_the_old_one_and_says_why(commands: CommandLine) -> None:
+    push_adding(commands, 3)
+    damage(commands, 2)
+    with running(commands, APP) as server, Callers(server) as callers:
+        move(commands, 2)
+        wait_until(lambda: "version 2 is not served" in server.log)
+        assert version(server) == "1"
+        wait_until(lambda: len(problems(commands)) == 1)
+        (problem,) = problems(commands)
+        assert "version 2 is not served" in problem
+        assert "is corrupt" in problem
+        assert "version 1 answers" in problem
+        with server.client() as client:
+            assert client.get("/v2/health/ready").status_code == 200  # what is wanted can be answered
+        move(commands, 3)
+        wait_until(lambda: version(server) == "3")
+        wait_until(lambda: problems(commands) == [])
+    assert (callers.failures, callers.mixed) == ([], [])
+    assert set(callers.versions) <= {"1", "3"}
+
+
+def test_what_answered_before_stays_loaded_to_be_switched_back_to(commands: CommandLine) -> None:
+    push_adding(commands, 4)
+    with running(commands, APP) as server:
+        for number in (2, 3, 4):
+            move(commands, number)
+            wait_until(lambda number=number: version(server) == str(number))  # type: ignore[misc]
+        with server.client() as client:
+            # Two stay besides the one that answers; they answer where they are named.
+            wait_until(lambda: client.get("/v2/models/adding").json()["versions"] == ["4", "2", "3"])
+        assert ask(server, "/v2/models/adding/versions/3").json()["model_version"] == "3"
+        assert ask(server, "/v2/models/adding/versions/1").status_code == 404
+        artifacts = commands.folder / ".penstock" / "artifacts"
+        artifacts.rename(commands.folder / "elsewhere")  # nothing can be loaded any more
+        move(commands, 3)
+        wait_until(lambda: version(server) == "3")
+
+
+def test_the_memory_budget_decides_what_stays(commands: CommandLine) -> None:
+    push_adding(commands, 3, weight_bytes=1_000_000)
+    budget = "runtime.memory_bytes_max=5000000"  # room for two: each holds its graph twice
+    with running(commands, APP, "--set", budget) as server, server.client() as client:
+        for number in (2, 3):
+            move(commands, number)
+            wait_until(lambda number=number: version(server) == str(number))  # type: ignore[misc]
+        wait_until(lambda: client.get("/v2/models/adding").json()["versions"] == ["3", "2"])
+
+
+def test_a_version_that_does_not_fit_is_not_loaded(commands: CommandLine) -> None:
+    push_adding(commands, 2, weight_bytes=1_000_000)
+    with running(commands, APP, "--set", "runtime.memory_bytes_max=3000000") as server:
+        move(commands, 2)
+        wait_until(lambda: "version 2 is not served" in server.log)
+        assert "runtime.memory_bytes_max" in server.log or "needs about" in server.log
+        assert version(server) == "1"
+    said = commands.fails("run", "app.py", "--port", "0", "--set", "runtime.memory_bytes_max=1000")
+    assert "runtime.memory_bytes_max" in said
