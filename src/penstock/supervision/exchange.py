@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
-from penstock.core.clock import Clock
 from penstock.core.errors import NotFound, PenstockError, Refused
 from penstock.observe.snapshot import MetricTotals
 from penstock.serving.statistics import DeploymentStatistics, merge_statistics
@@ -30,12 +29,14 @@ APPLY_TIMEOUT_S = 120.0
 class Exchange:
     """Adds up reports, and has orders of clients carried out by every worker.
 
-    `answering` gives the workers that serve, by their lives.
+    `processes` are all that run, by their lives; `answering` those of them that serve.
     """
 
-    def __init__(self, answering: Callable[[], Mapping[int, WorkerProcess]], clock: Clock) -> None:
+    def __init__(
+        self, processes: Mapping[int, WorkerProcess], answering: Callable[[], Mapping[int, WorkerProcess]]
+    ) -> None:
+        self._processes = processes
         self._answering = answering
-        self._clock = clock
         self._totals = MetricTotals()
         self._retired: tuple[DeploymentStatistics, ...] = ()
         self._requests = 0
@@ -86,10 +87,10 @@ class Exchange:
         match ask.verb:
             case "metrics":
                 reports = await self._sample()
-                return self._totals.render((str(life), report.metrics) for life, report in reports.items())
+                return self._totals.render((str(life), report.metrics) for life, report in reports)
             case "statistics":
                 reports = await self._sample()
-                live = [each for report in reports.values() for each in report.statistics]
+                live = [each for _, report in reports for each in report.statistics]
                 return merge_statistics((*live, *self._retired))
             case "load" | "unload":
                 async with self._ordering:
@@ -97,8 +98,8 @@ class Exchange:
                 return None
         raise NotFound(f"a supervisor does not know {ask.verb!r}")
 
-    async def _sample(self) -> dict[int, Report]:
-        """Fresh reports of all that serve; of one that does not answer in time, its last."""
+    async def _sample(self) -> list[tuple[int, Report]]:
+        """The reports of all that run: fresh ones of those that serve and answer in time, else their last."""
         asked = dict(self._answering())
         self._requests += 1
         request = self._requests
@@ -114,7 +115,10 @@ class Exchange:
             pass
         finally:
             del self._samples[request]
-        return {life: process.report for life, process in asked.items() if process.report is not None}
+        # Of those that run now: one that has ended meanwhile is among the retired, and must not count twice.
+        return [
+            (life, process.report) for life, process in self._processes.items() if process.report is not None
+        ]
 
     async def _order(self, wanted: Wanted) -> None:
         """Has every worker serve what is wanted. Where one cannot, all go back to what was wanted before."""

@@ -72,7 +72,7 @@ class Supervisor:
         self._started_at = clock.now()
         self._pool = Pool(_pool_config(self._settings[0]))
         self._processes: dict[int, WorkerProcess] = {}
-        self._exchange = Exchange(self._answering, clock)
+        self._exchange = Exchange(self._processes, self._answering)
         self._tasks: set[asyncio.Task[None]] = set()
         self._introduced = False
         self._announced = False
@@ -151,9 +151,9 @@ class Supervisor:
         while (message := await process.channel.receive()) is not None:
             await self._hear(life, process, message)
         how = await process.ended()
+        del self._processes[life]
         if process.report is not None:
             self._exchange.retire(process.report)
-        del self._processes[life]
         self._exchange.left(life)
         await self._do(self._pool.exited(life, f"(pid {process.pid}) {how}", self._clock.monotonic()))
 
