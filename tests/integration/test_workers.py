@@ -149,6 +149,22 @@ def test_a_crash_loop_is_named_with_its_cause(commands: CommandLine) -> None:
         wait_until(lambda: len(pids(commands)) == 2, 40)
 
 
+def test_while_nobody_serves_clients_are_told_at_once(commands: CommandLine) -> None:
+    crashing = 'from pathlib import Path\nif Path("broken").exists():\n    raise RuntimeError("no such luck")\n'
+    with running(commands, crashing + BREAKABLE) as server:
+        (commands.folder / "broken").touch()
+        os.kill(pids(commands)[0], signal.SIGKILL)
+        wait_until(lambda: "in a row" in server.log)
+        with server.client() as client:
+            response = client.post("/v2/models/fragile/infer", content=b"x" * 100_000)
+        assert response.status_code == 503
+        assert response.headers["content-type"] == "application/json"
+        assert "no process of this server" in response.json()["error"]
+        assert int(response.headers["retry-after"]) > 0
+        (commands.folder / "broken").unlink()
+        wait_until(lambda: ready(server) == 200, 40)
+
+
 @pytest.mark.parametrize("victim", ["supervisor", "worker", "all workers"])
 def test_nothing_is_left_whatever_dies_first(commands: CommandLine, victim: str) -> None:
     before = shared_memory()

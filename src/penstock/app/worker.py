@@ -88,6 +88,7 @@ class _Worker:
         )
         application = HttpApplication(self._plane, self._instance, self._metrics, config)
         self._http = HttpServer(application, listener, server, clock, self._metrics)
+        self._linger_s = 0.0
         self._background: set[asyncio.Task[None]] = set()
 
     async def run(self, drain: asyncio.Event) -> None:
@@ -115,6 +116,8 @@ class _Worker:
                 self._channel.send(self._report(request))
             case InstanceReady(ready):
                 self._instance.others_ready = ready
+            case Drain(linger_s):
+                self._linger_s = linger_s
             case Retire():
                 self._plane.refuse()
                 self._http.retire()
@@ -186,10 +189,9 @@ class _Worker:
         )
 
     async def _drain(self) -> None:
-        self._plane.refuse()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.server.drain_s):
-                await self._http.stop()
+                await self._http.stop(self._linger_s)
                 await self._plane.close()
                 await self._reconciler.close()
         self._http.abort()
@@ -226,8 +228,10 @@ async def _serve(channel_descriptor: int, listener: socket.socket, drain: asynci
 
 
 async def _hear(worker: _Worker, channel: Channel[FromWorker, ToWorker], drain: asyncio.Event) -> None:
-    while (message := await channel.receive()) is not None and not isinstance(message, Drain):
+    while (message := await channel.receive()) is not None:
         worker.hear(message)
+        if isinstance(message, Drain):
+            drain.set()
     drain.set()
 
 

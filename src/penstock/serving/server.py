@@ -88,12 +88,19 @@ class HttpServer:
         for connection in list(self._connections):
             connection.retire()
 
-    async def stop(self) -> None:
-        """Accepts nothing more; returns when every request that was received is answered."""
+    async def stop(self, linger_s: float = 0.0) -> None:
+        """Accepts nothing more; returns when every request that was received is answered.
+
+        Connections without one are closed once they have lingered: a request may be on its way to them.
+        """
         if self._server is None:
             self._listener.close()
             return
         self._server.close()
+        self.retire()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(linger_s):
+                await self._empty.wait()
         for connection in list(self._connections):
             connection.leave()
         await self._empty.wait()

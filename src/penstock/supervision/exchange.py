@@ -1,10 +1,10 @@
 """What the workers of an instance know together, and what clients of one ask of all of them."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from penstock.core.errors import NotFound, PenstockError, Refused
-from penstock.observe.snapshot import MetricTotals
+from penstock.observe.snapshot import MetricFamily, MetricTotals
 from penstock.serving.statistics import DeploymentStatistics, merge_statistics
 from penstock.supervision.channel import Channel
 from penstock.supervision.messages import (
@@ -29,14 +29,19 @@ APPLY_TIMEOUT_S = 120.0
 class Exchange:
     """Adds up reports, and has orders of clients carried out by every worker.
 
-    `processes` are all that run, by their lives; `answering` those of them that serve.
+    `processes` are all that run, by their lives; `answering` those of them that serve. `measured` is what the
+    supervisor itself measures.
     """
 
     def __init__(
-        self, processes: Mapping[int, WorkerProcess], answering: Callable[[], Mapping[int, WorkerProcess]]
+        self,
+        processes: Mapping[int, WorkerProcess],
+        answering: Callable[[], Mapping[int, WorkerProcess]],
+        measured: Callable[[], Sequence[MetricFamily]],
     ) -> None:
         self._processes = processes
         self._answering = answering
+        self._measured = measured
         self._totals = MetricTotals()
         self._retired: tuple[DeploymentStatistics, ...] = ()
         self._requests = 0
@@ -87,7 +92,8 @@ class Exchange:
         match ask.verb:
             case "metrics":
                 reports = await self._sample()
-                return self._totals.render((str(life), report.metrics) for life, report in reports)
+                living = [(str(life), report.metrics) for life, report in reports]
+                return self._totals.render([("supervisor", self._measured()), *living])
             case "statistics":
                 reports = await self._sample()
                 live = [each for _, report in reports for each in report.statistics]

@@ -73,7 +73,13 @@ class Retire(msgspec.Struct, frozen=True, tag=True):
 
 
 class Drain(msgspec.Struct, frozen=True, tag=True):
-    """Accept nothing more, finish what was taken on, and end."""
+    """Accept nothing more, finish what was taken on, and end.
+
+    For `linger_s` connections without a request stay open, and the next answer on each is its last: a request
+    that is under way to it meanwhile is answered.
+    """
+
+    linger_s: float = 0.0
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -16,6 +16,8 @@ import msgspec
 from penstock.core.clock import Clock
 from penstock.core.errors import ConfigurationError, PenstockError
 from penstock.core.settings import Settings
+from penstock.observe.metrics import MetricSet
+from penstock.observe.snapshot import MetricFamily
 from penstock.supervision.exchange import Exchange
 from penstock.supervision.messages import (
     Applied,
@@ -31,12 +33,16 @@ from penstock.supervision.messages import (
 )
 from penstock.supervision.pool import Action, End, Kill, Pool, PoolConfig, Say, Spawn
 from penstock.supervision.processes import WorkerProcess
+from penstock.supervision.stand_in import StandIn
 from penstock.supervision.status import InstanceStatus, StatusSocket, WorkerStatus
 
 __all__ = ["Supervisor", "SupervisorConfig"]
 
 TICK_S = 0.25
 DRAIN_MARGIN_S = 5.0
+REPLACED_LINGER_S = 2.0
+UNATTENDED_S = 2.0
+"""So long may nobody serve before the supervisor tells clients itself: a restart is faster than that."""
 START_MARGIN_S = 30.0
 
 
@@ -72,14 +78,19 @@ class Supervisor:
         self._started_at = clock.now()
         self._pool = Pool(_pool_config(self._settings[0]))
         self._processes: dict[int, WorkerProcess] = {}
-        self._exchange = Exchange(self._processes, self._answering)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._exchange = Exchange(self._processes, self._answering, self._metrics_of_its_own)
+        self._tasks: set[asyncio.Future[None]] = set()
+        self._fault: BaseException | None = None
         self._introduced = False
         self._announced = False
         self._stopping = False
         self._ready = False
         self._failure: PenstockError | None = None
         self._ended = asyncio.Event()
+        self._stand_in = StandIn(listener)
+        self._attended_s = clock.monotonic()
+        self._metrics = MetricSet()
+        self._measure()
 
     async def run(self) -> None:
         """Runs workers until it is told to stop and the last of them has ended.
@@ -90,6 +101,7 @@ class Supervisor:
         status = StatusSocket(self._settings[0].home, self._status)
         await status.open()
         ticking = asyncio.ensure_future(self._tick_forever())
+        ticking.add_done_callback(self._done)
         try:
             await self._do(self._pool.start(self._clock.monotonic()))
             await self._ended.wait()
@@ -99,6 +111,8 @@ class Supervisor:
                 process.kill()
             await status.close()
             self._listener.close()
+        if self._fault is not None:
+            raise self._fault
         if self._failure is not None:
             raise self._failure
 
@@ -110,7 +124,8 @@ class Supervisor:
                 case Spawn():
                     await self._spawn(action)
                 case End(life):
-                    self._processes[life].channel.send(Drain())
+                    # A worker that is replaced has clients who know nothing of it; at the end they were told.
+                    self._processes[life].channel.send(Drain(0.0 if self._stopping else REPLACED_LINGER_S))
                 case Kill(life):
                     if life in self._processes:
                         self._processes[life].kill()
@@ -142,7 +157,14 @@ class Supervisor:
     def _keep(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Future[None]") -> None:
+        """A supervisor that is at fault itself ends, and its workers with it: half of one would be worse."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fault = error
+            self._ended.set()
 
     # What is heard
 
@@ -171,6 +193,7 @@ class Supervisor:
                     for line in lines:
                         self._report(line)
                 process.channel.send(InstanceReady(self._ready))
+                self._stand_in.stop()
                 await self._do(self._pool.ready(life, now_s))
                 self._announce()
             case Failed(message=text, hint=hint):
@@ -182,14 +205,16 @@ class Supervisor:
             case Applied():
                 self._exchange.applied(life, message)
 
+    def _metrics_of_its_own(self) -> tuple[MetricFamily, ...]:
+        return self._metrics.snapshot()
+
     def _answering(self) -> dict[int, WorkerProcess]:
         serving = self._pool.serving(self._clock.monotonic())
         return {life: self._processes[life] for life in serving if life in self._processes}
 
     def _announce(self) -> None:
         """Says where it listens, once all of the first workers stand."""
-        wanted = self._settings[self._generation].server.workers
-        if self._announced or len(self._pool.serving(self._clock.monotonic())) < wanted:
+        if self._announced or len(self._answering()) < self._workers_wanted():
             return
         self._announced = True
         self._report(f"listening on {self._url()}  (Ctrl-C stops)")
@@ -207,7 +232,30 @@ class Supervisor:
     async def _tick_forever(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            await self._do(self._pool.tick(self._clock.monotonic()))
+            now_s = self._clock.monotonic()
+            await self._do(self._pool.tick(now_s))
+            if self._answering():
+                self._attended_s = now_s
+                self._stand_in.stop()
+            elif self._announced and not self._stopping and now_s - self._attended_s > UNATTENDED_S:
+                await self._stand_in.start()
+
+    def _measure(self) -> None:
+        measures = (
+            ("penstock_workers_wanted", "Worker processes that there should be.", self._workers_wanted),
+            ("penstock_workers_serving", "Worker processes that serve.", lambda: len(self._answering())),
+            ("penstock_ready", "Whether every model that is wanted can answer.", lambda: self._ready),
+        )
+        for name, text, read in measures:
+            self._metrics.gauge(name, text, read)
+        self._metrics.counter_read(
+            "penstock_worker_restarts_total",
+            "Workers that were started anew.",
+            lambda: sum({view.number: view.restarts for view in self._pool.views()}.values()),
+        )
+
+    def _workers_wanted(self) -> int:
+        return self._settings[self._generation].server.workers
 
     # Signals
 
@@ -231,6 +279,7 @@ class Supervisor:
         for process in self._processes.values():
             process.channel.send(Retire())
         await asyncio.sleep(grace_s)
+        self._stand_in.stop()
         self._listener.close()
         await self._do(self._pool.stop(self._clock.monotonic()))
 
