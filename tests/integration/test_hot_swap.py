@@ -131,3 +131,18 @@ def test_a_version_that_does_not_fit_is_not_loaded(commands: CommandLine) -> Non
         assert version(server) == "1"
     said = commands.fails("run", "app.py", "--port", "0", "--set", "runtime.memory_bytes_max=1000")
     assert "runtime.memory_bytes_max" in said
+
+
+def test_versions_beside_the_one_that_answers(commands: CommandLine) -> None:
+    push_adding(commands, 4)
+    commands.succeeds("model", "alias", "adding", "challenger", "2")
+    app = APP.replace('"adding"', '"adding", beside=("challenger", 4)')
+    with running(commands, app) as server, server.client() as client:
+        assert sorted(client.get("/v2/models/adding").json()["versions"]) == ["1", "2", "4"]
+        for number in ("2", "4"):
+            assert ask(server, f"/v2/models/adding/versions/{number}").json()["model_version"] == number
+        assert version(server) == "1"
+        commands.succeeds("model", "alias", "adding", "challenger", "3")
+        wait_until(lambda: ask(server, "/v2/models/adding/versions/3").status_code == 200)
+        wait_until(lambda: ask(server, "/v2/models/adding/versions/2").status_code == 404)
+        assert version(server) == "1"

@@ -1,6 +1,6 @@
 """What a user writes in an app file: models, and what is promised for them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -31,6 +31,7 @@ class ModelDeclaration(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     alias: str = CHAMPION
     version: int | None = None
+    beside: tuple[str | int, ...] = ()
     objective: Objective = msgspec.field(default_factory=Objective)
     batch_rows_max: int | None = None
 
@@ -65,10 +66,14 @@ class App:
         *,
         alias: str = CHAMPION,
         version: int | None = None,
+        beside: Sequence[str | int] = (),
         objective: Objective | None = None,
         batch_rows_max: int | None = None,
     ) -> ModelDeclaration:
         """Serves a model of the registry: the version under `alias`, or the one with number `version`.
+
+        A running server follows the alias when it is moved. `beside` names further versions to keep loaded, by
+        alias or number: they answer where a request names them.
 
         `batch_rows_max` bounds the rows of one run (default: the settings' `batching.rows_max`).
         """
@@ -76,6 +81,7 @@ class App:
             name=name,
             alias=alias,
             version=version,
+            beside=tuple(beside),
             objective=objective or Objective(),
             batch_rows_max=batch_rows_max,
         )
@@ -117,6 +123,11 @@ class App:
         if isinstance(declared, ModelDeclaration):
             check_alias(declared.alias)
             _check_version(declared.name, declared.version)
+            for other in declared.beside:
+                if isinstance(other, str):
+                    check_alias(other)
+                else:
+                    _check_version(declared.name, other)
         if declared.name in self._declared:
             raise ConfigurationError(f"app {self.name!r} declares model {declared.name!r} twice")
         if declared.batch_rows_max is not None and declared.batch_rows_max < 1:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from penstock.app.declarations import App, CallableDeclaration, Declaration, ModelDeclaration
 from penstock.app.loader import Loader
 from penstock.core.errors import InvalidInput, NotFound, PenstockError, shown
+from penstock.models.version import ModelVersion
 from penstock.serving.deployment import ServedModel
 from penstock.supervision.messages import Pinned, Wanted
 
@@ -55,6 +56,8 @@ def look_up(app: App, loader: Loader, wanted: Wanted) -> Targets:
             if not only_pinned:
                 target = _target(loader, declaration, None)
                 found[target.key] = target
+                for other in _beside(loader, declaration):
+                    found.setdefault(other.key, other)
             for version in sorted(versions):
                 target = _target(loader, declaration, version)
                 found.setdefault(target.key, target)
@@ -73,10 +76,30 @@ def _target(loader: Loader, declared: Declaration, version: str | None) -> Targe
         found = loader.registry.get(declared.name, int(version))
     else:
         raise InvalidInput(f"version {shown(version)} of {declared.name!r} is not a number", where="version")
+    return _registry_target(loader, declared, found, default=version is None)
+
+
+def _beside(loader: Loader, declared: Declaration) -> list[Target]:
+    """What the declaration wants loaded besides what answers for the model."""
+    if not isinstance(declared, ModelDeclaration):
+        return []
+    targets = []
+    for other in declared.beside:
+        if isinstance(other, str):
+            found = loader.registry.get(declared.name, alias=other)
+        else:
+            found = loader.registry.get(declared.name, other)
+        targets.append(_registry_target(loader, declared, found, default=False))
+    return targets
+
+
+def _registry_target(
+    loader: Loader, declared: ModelDeclaration, found: ModelVersion, *, default: bool
+) -> Target:
     return Target(
         model=declared.name,
         version=str(found.number),
-        default=version is None,
+        default=default,
         size_bytes=found.executable.size_bytes * ONNX_MEMORY_FACTOR,
         load=lambda: loader.load(declared, found),
     )

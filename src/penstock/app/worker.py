@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 
 REPORT_EVERY_S = 1.0
 ORPHAN_MARGIN_S = 5.0
+CLOSE_TIMEOUT_S = 2.0
 # Each request makes some dozen short-lived objects, and Python looks for cycles among them every 700. Requests
 # make none (errors lose their tracebacks for that). Looking rarely saves an eighth of a small request's time.
 YOUNG_OBJECTS_MAX = 20_000
@@ -192,9 +193,12 @@ class _Worker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.server.drain_s):
                 await self._http.stop(self._linger_s)
+        self._http.abort()
+        # Everybody was answered, or given up: what still runs runs for nobody.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._plane.close()
                 await self._reconciler.close()
-        self._http.abort()
         for task in self._background:
             task.cancel()
         self._loader.close()

@@ -71,7 +71,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     grace_s: Annotated[float, Meta(ge=0, le=3600)] = 2.0
     """How long after SIGTERM it still accepts and answers, while it says that it is not ready: load balancers
     have to notice. Ctrl-C does not wait."""
-    drain_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
+    drain_s: Annotated[float, Meta(ge=0, le=3600)] = 30.0
     """How long requests that were taken on may still run once nothing more is accepted."""
 
 
