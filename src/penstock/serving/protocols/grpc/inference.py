@@ -1,0 +1,126 @@
+"""ModelInfer and ModelStreamInfer: from a call to the data plane and back."""
+
+import asyncio
+import contextlib
+from typing import Any, NamedTuple
+
+from penstock.core.clock import Clock
+from penstock.core.errors import InvalidInput, shown
+from penstock.serving.batching.dispatcher import PendingAnswer
+from penstock.serving.deployment import Deployment
+from penstock.serving.plane import DataPlane
+from penstock.serving.protocols.grpc.answers import Answers, Status
+from penstock.serving.protocols.grpc.codec import GrpcCodec, GrpcRequest, parse_request
+from penstock.serving.protocols.grpc.libraries import Messages
+from penstock.serving.protocols.grpc.receiver import Receiver
+
+__all__ = ["Inference", "TakenOn", "timeout_s"]
+
+UNARY = "ModelInfer"
+
+
+class TakenOn(NamedTuple):
+    """A request that the data plane has accepted."""
+
+    codec: GrpcCodec
+    request: GrpcRequest
+    answer: PendingAnswer
+
+    async def encoded(self) -> bytes:
+        """The answer's message. Raises what the model's answer raises. Cancelled, the request is abandoned."""
+        future = self.answer.future
+        try:
+            rows = await future
+        except asyncio.CancelledError:
+            self.answer.abandon()
+            raise
+        return self.codec.encode(self.request, rows)
+
+
+class Inference:
+    """Answers inferences from the data plane."""
+
+    def __init__(
+        self,
+        plane: DataPlane,
+        receiver: Receiver,
+        answers: Answers,
+        messages: Messages,
+        clock: Clock,
+        request_timeout_s: float,
+    ) -> None:
+        self._plane = plane
+        self._receiver = receiver
+        self._answers = answers
+        self._messages = messages
+        self._monotonic = clock.monotonic
+        self._request_timeout_s = request_timeout_s
+        self._codecs: dict[Deployment, GrpcCodec] = {}
+        plane.on_changed(self._served_changed)
+
+    async def infer(self, _messages: object, context: Any, timeout_ms: str | None = None) -> bytes:
+        """Handles ModelInfer. `timeout_ms` is what the client's metadata say of it."""
+        arrived_s = self._monotonic()
+        held_bytes = 0
+        try:
+            raw = await self._receiver.receive(context)
+            self._receiver.take(len(raw))
+            held_bytes = len(raw)
+            patience_s = self.patience_s(context, timeout_ms)
+            message, tensors = parse_request(self._messages, raw)
+            content = await self.take_on(message, tensors, arrived_s, patience_s).encoded()
+            self._answers.ok.value += 1
+            return content
+        except asyncio.CancelledError:
+            self._answers.count(Status.CANCELLED)
+            raise
+        except Exception as error:
+            failure = error
+        finally:
+            self._receiver.give_back(held_bytes)
+        await self._answers.abort(context, failure, UNARY)
+        raise AssertionError("abort raises")
+
+    def patience_s(self, context: Any, timeout_ms: str | None) -> float:
+        """How long a call's requests may take. Raises `InvalidInput` for metadata that say no time."""
+        patience_s = self._request_timeout_s
+        remaining_s = context.time_remaining()
+        if remaining_s is not None and remaining_s < patience_s:
+            patience_s = remaining_s
+        return patience_s if timeout_ms is None else min(patience_s, timeout_s(timeout_ms))
+
+    def take_on(self, message: Any, tensors: Any, arrived_s: float, patience_s: float) -> TakenOn:
+        """Hands a request to its model. Raises `InvalidInput`, `NotFound` and what the deployment raises."""
+        deployment = self._plane.find(message.model_name, message.model_version or None)
+        codec = self._codecs.get(deployment) or self._codec(deployment)
+        request = codec.decode(message, tensors)
+        if request.timeout_s is not None:
+            patience_s = min(patience_s, request.timeout_s)
+        answer = deployment.infer(request.tensors, arrived_s, arrived_s + patience_s, request.priority)
+        return TakenOn(codec, request, answer)
+
+    def _codec(self, deployment: Deployment) -> GrpcCodec:
+        codec = self._codecs[deployment] = GrpcCodec(
+            self._messages,
+            model=deployment.model,
+            version=deployment.version,
+            signature=deployment.signature,
+        )
+        return codec
+
+    def _served_changed(self) -> None:
+        served = set(self._plane.deployments())
+        self._codecs = {each: codec for each, codec in self._codecs.items() if each in served}
+
+
+def timeout_s(text: str) -> float:
+    """The time in `x-request-timeout-ms`, in seconds. Raises `InvalidInput`."""
+    timeout_ms = float("nan")
+    with contextlib.suppress(ValueError):
+        timeout_ms = float(text)
+    if not timeout_ms > 0:
+        raise InvalidInput(
+            f"x-request-timeout-ms is {shown(text)}, not a number of milliseconds above 0",
+            where="x-request-timeout-ms",
+        )
+    return timeout_ms / 1000.0
