@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test explore check format lint types layers bench-% clean
+.PHONY: help demo proto test explore check format lint types layers bench-% clean
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -31,6 +31,10 @@ types: .venv/.dev
 
 layers: .venv/.dev
 	$(BIN)/lint-imports
+
+GRPC := src/penstock/serving/protocols/grpc
+proto: .venv/.dev  ## Makes gRPC's descriptors from inference.proto.
+	$(BIN)/python -m grpc_tools.protoc -I $(GRPC) --descriptor_set_out $(GRPC)/inference.binpb inference.proto
 
 bench-%: .venv/.dev  ## A benchmark, e.g. bench-serving (ARGS="--quick --json FILE").
 	$(BIN)/python -m benchmarks.$* $(ARGS)

@@ -1,7 +1,7 @@
-"""A closed-loop gRPC client for measuring servers: so many calls are open at any time, each followed by the next.
+"""A closed-loop gRPC client for measuring servers: so many calls are open at any time.
 
-It speaks just enough HTTP/2 for one method over one connection, with headers that are written once. A call costs
-it some ten microseconds, a tenth of what a call costs gRPC's own Python client, which would be what is measured.
+It speaks just enough HTTP/2 for one method over one connection, with headers that are written once. What a call
+costs it is a fraction of what it costs gRPC's own Python client, which would then be what is measured.
 
     python benchmarks/load/grpc_closedloop.py HOST:PORT /package.Service/Method REQUEST_FILE CALLS SECONDS
 
@@ -121,7 +121,10 @@ def main() -> None:
     times = sorted(connection.seconds)
     answered = len(times) - connection.failed
     median, tail = times[len(times) // 2], times[int(len(times) * 0.99)]
-    print(f"{answered / took_s:.0f} calls/s, {median * 1000:.2f} ms median, {tail * 1000:.2f} ms p99, {connection.failed} failed")
+    print(
+        f"{answered / took_s:.0f} calls/s, {median * 1000:.2f} ms median, {tail * 1000:.2f} ms p99, "
+        f"{connection.failed} failed"
+    )
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class Answers:
         counter.value += 1
 
     def describe(self, error: BaseException, what: str) -> str:
-        """The text for the client. What nobody foresaw is told to the log, and only its reference to the client."""
+        """The text for the client. What nobody foresaw it only gets a reference to; the log has the rest."""
         if not isinstance(error, PenstockError):
             reference = unique_token(4)
             log.error("error %s at %s", reference, what, exc_info=error)

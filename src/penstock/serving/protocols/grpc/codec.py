@@ -228,8 +228,8 @@ def _from_binary(raw: bytes, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
 
 def _raw_size_mismatch(raw: bytes, spec: TensorSpec, shape: tuple[int, ...], size: int) -> InvalidInput:
     return InvalidInput(
-        f"input {shown(spec.name)}: shape {shown(list(shape))} of {spec.datatype.wire} takes {shown(size)} bytes, "
-        f"raw_input_contents has {len(raw)}",
+        f"input {shown(spec.name)}: shape {shown(list(shape))} of {spec.datatype.wire} takes {shown(size)} "
+        f"bytes, raw_input_contents has {len(raw)}",
         where=spec.name,
     )
 
@@ -253,9 +253,10 @@ def _from_contents(given: Any, spec: TensorSpec, wire: str) -> Array:
             hint=f"{wire} is sent in {field_name}, or in raw_input_contents",
         )
     try:
-        if spec.datatype.is_object:
-            return _objects(elements, spec).reshape(shape)
-        return np.array(elements[:], dtype=spec.dtype).reshape(shape)
+        array: Array = (
+            _objects(elements, spec) if spec.datatype.is_object else np.array(elements[:], spec.dtype)
+        )
+        return array.reshape(shape)
     except (OverflowError, ValueError) as error:
         raise InvalidInput(f"input {shown(spec.name)}: {error}", where=spec.name) from None
 

@@ -11,6 +11,7 @@ from penstock.serving.deployment import Deployment
 from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.grpc.answers import Answers, Status
 from penstock.serving.protocols.grpc.codec import GrpcCodec, GrpcRequest, parse_request
+from penstock.serving.protocols.grpc.gathering import Gathering
 from penstock.serving.protocols.grpc.libraries import Messages
 from penstock.serving.protocols.grpc.receiver import Receiver
 
@@ -55,6 +56,7 @@ class Inference:
         self._messages = messages
         self._monotonic = clock.monotonic
         self._request_timeout_s = request_timeout_s
+        self._gathering = Gathering()
         self._codecs: dict[Deployment, GrpcCodec] = {}
         plane.on_changed(self._served_changed)
 
@@ -66,9 +68,7 @@ class Inference:
             raw = await self._receiver.receive(context)
             self._receiver.take(len(raw))
             held_bytes = len(raw)
-            patience_s = self.patience_s(context, timeout_ms)
-            message, tensors = parse_request(self._messages, raw)
-            content = await self.take_on(message, tensors, arrived_s, patience_s).encoded()
+            content = await self._answer(raw, arrived_s, self.patience_s(context, timeout_ms))
             self._answers.ok.value += 1
             return content
         except asyncio.CancelledError:
@@ -80,6 +80,14 @@ class Inference:
             self._receiver.give_back(held_bytes)
         await self._answers.abort(context, failure, UNARY)
         raise AssertionError("abort raises")
+
+    async def _answer(self, raw: bytes, arrived_s: float, patience_s: float) -> bytes:
+        message, tensors = parse_request(self._messages, raw)
+        try:
+            await self._gathering.enter()
+            return await self.take_on(message, tensors, arrived_s, patience_s).encoded()
+        finally:
+            self._gathering.leave()
 
     def patience_s(self, context: Any, timeout_ms: str | None) -> float:
         """How long a call's requests may take. Raises `InvalidInput` for metadata that say no time."""

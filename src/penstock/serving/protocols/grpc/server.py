@@ -29,8 +29,9 @@ log = logging.getLogger(__name__)
 CHECK_EVERY_S = 1.0
 STREAMS_PER_CONNECTION_MAX = 1024
 PING_EVERY_MS = 60_000
-"""How often a silent client is asked whether it is still there, and after how long without an answer it is not."""
+"""How often a silent client is asked whether it is still there."""
 PING_TIMEOUT_MS = 20_000
+"""After how long without an answer it is taken to be gone."""
 CLIENT_PINGS_MIN_MS = 10_000
 """A client that asks more often than that is told to calm down, and disconnected."""
 
