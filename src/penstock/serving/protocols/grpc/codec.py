@@ -45,6 +45,9 @@ _CONTENTS = {
 _AS_IN_MEMORY = frozenset(_CONTENTS) - {"BOOL", "BYTES"} | {"FP16"}
 """Types whose raw bytes are those of the array."""
 
+_WIRE_BYTES = {"BOOL": 1, "BF16": 2}
+"""An element of the other types of numbers."""
+
 
 class GrpcRequest(NamedTuple):
     """A decoded inference request. `wanted` are the outputs to give."""
@@ -204,7 +207,7 @@ def _from_raw(raw: bytes, given: Any, spec: TensorSpec, wire: str) -> Array:
         )
     shape = _shape(given)
     if wire not in _AS_IN_MEMORY:
-        return _from_binary(raw, spec, shape)
+        return _from_binary(raw, spec, wire, shape)
     dtype = spec.dtype
     size = math.prod(shape) * dtype.itemsize
     if size != len(raw):
@@ -218,9 +221,9 @@ def _from_raw(raw: bytes, given: Any, spec: TensorSpec, wire: str) -> Array:
         ) from None
 
 
-def _from_binary(raw: bytes, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
+def _from_binary(raw: bytes, spec: TensorSpec, wire: str, shape: tuple[int, ...]) -> Array:
     if spec.numeric:
-        size = math.prod(shape) * spec.dtype.itemsize
+        size = math.prod(shape) * _WIRE_BYTES[wire]
         if size != len(raw):
             raise _raw_size_mismatch(raw, spec, shape, size)
     return from_binary(raw, spec, shape)

@@ -213,8 +213,6 @@ def mutate(message: Any, path: str) -> Any:  # noqa: C901, PLR0912, PLR0915 - a 
         case "many":
             for _ in range(20):
                 message.inputs.add(name="x")
-        case "missing":
-            del message.inputs[1:], message.raw_input_contents[1:]
         case "raw missing":
             del message.raw_input_contents[1:]
         case "both":
@@ -266,7 +264,6 @@ def mutate(message: Any, path: str) -> Any:  # noqa: C901, PLR0912, PLR0915 - a 
         ("twice", "'x' is given twice"),
         ("unknown", r"missing \['x'\], unknown \['z'\]"),
         ("many", "'x' is given twice"),
-        ("missing", r"missing \['t'\]"),
         ("raw missing", "raw_input_contents has 1 tensors for 2 inputs"),
         ("both", "typed contents beside raw_input_contents"),
         ("typed, some", "'t': shape .* bytes_contents has 0"),
