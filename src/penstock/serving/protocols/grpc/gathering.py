@@ -15,7 +15,7 @@ GATHER_S = 0.001
 CALLS_MIN = 4
 """From so many calls at a time on it pays; fewer never wait."""
 
-PEAK_DECAY = 0.95
+PEAK_DECAY = 0.99
 """How much of the peak is remembered from one call to the next."""
 
 
@@ -28,10 +28,13 @@ class Gathering:
         self._peak = 0.0
         self._waiting: list[asyncio.Future[None]] = []
 
-    async def enter(self) -> None:
-        """A request was received. Returns when it is time to submit it. Always followed by `leave`."""
+    def enter(self) -> None:
+        """A call has begun. Always followed by `leave`."""
         self._open += 1
         self._peak = max(self._open, self._peak * PEAK_DECAY)
+
+    async def turn(self) -> None:
+        """The call's request was received. Returns when it is time to submit it."""
         if self._peak < CALLS_MIN:
             return
         if not self._waiting:
@@ -41,7 +44,7 @@ class Gathering:
         await turn
 
     def leave(self) -> None:
-        """The request was answered, or will not be."""
+        """The call was answered, or will not be."""
         self._open -= 1
 
     def _release(self) -> None:

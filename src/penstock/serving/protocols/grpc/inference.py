@@ -64,6 +64,7 @@ class Inference:
         """Handles ModelInfer. `timeout_ms` is what the client's metadata say of it."""
         arrived_s = self._monotonic()
         held_bytes = 0
+        self._gathering.enter()
         try:
             raw = await self._receiver.receive(context)
             self._receiver.take(len(raw))
@@ -77,17 +78,15 @@ class Inference:
         except Exception as error:
             failure = error
         finally:
+            self._gathering.leave()
             self._receiver.give_back(held_bytes)
         await self._answers.abort(context, failure, UNARY)
         raise AssertionError("abort raises")
 
     async def _answer(self, raw: bytes, arrived_s: float, patience_s: float) -> bytes:
         message, tensors = parse_request(self._messages, raw)
-        try:
-            await self._gathering.enter()
-            return await self.take_on(message, tensors, arrived_s, patience_s).encoded()
-        finally:
-            self._gathering.leave()
+        await self._gathering.turn()
+        return await self.take_on(message, tensors, arrived_s, patience_s).encoded()
 
     def patience_s(self, context: Any, timeout_ms: str | None) -> float:
         """How long a call's requests may take. Raises `InvalidInput` for metadata that say no time."""
