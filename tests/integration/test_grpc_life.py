@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,6 +60,12 @@ def test_a_port_in_use_is_refused(shared: bool) -> None:
         with pytest.raises(ConfigurationError, match=f"port {port} on 127.0.0.1 is in use") as caught:
             bind(port=port, shared=shared)
     assert "server.grpc_port" in str(caught.value.hint)
+
+
+def test_a_server_that_never_started_gives_its_port_back() -> None:
+    port = bind()
+    with socket.create_server(("127.0.0.1", port)):
+        pass
 
 
 def test_another_server_has_the_port() -> None:
@@ -146,9 +153,15 @@ def test_stopping_answers_what_was_taken_on() -> None:
         streamed = opened.stream_stream(SERVICE + "ModelStreamInfer")(requests(), timeout=PATIENCE_S)
         pending = opened.stream_unary(SERVICE + "ModelInfer").future(requests(), timeout=PATIENCE_S)
         idle = opened.stream_stream(SERVICE + "ModelStreamInfer")(iter_until(leave), timeout=PATIENCE_S)
+        silent = opened.stream_unary(SERVICE + "ModelInfer").future(iter_until(leave), timeout=PATIENCE_S)
         deployment = served.plane.find("late", None)
-        while served.do(deployment.dispatcher_statistics).queue.rows < 1:
-            pass
+        deadline_s = time.monotonic() + PATIENCE_S
+        while (
+            served.do(deployment.dispatcher_statistics).queue.rows < 2
+            or served.do(lambda: len(served.server._receiver._waiting)) < 1
+        ):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.005)
         watched = health_pb2_grpc.HealthStub(opened).Watch(health_pb2.HealthCheckRequest())
         assert next(watched).status == SERVING
         stopping = asyncio.run_coroutine_threadsafe(served.server.stop(PATIENCE_S), served.loop)
@@ -164,7 +177,8 @@ def test_stopping_answers_what_was_taken_on() -> None:
         with pytest.raises(StopIteration):
             next(watched)
         leave.set()
-        assert pending.exception(PATIENCE_S) is None or True
+        assert numbers(MESSAGES.ModelInferResponse.FromString(pending.result(PATIENCE_S))) == [[6, 8]]
+        assert status_of(silent.exception(PATIENCE_S)) == ("UNAVAILABLE", "the server is stopping")
         stopping.result(PATIENCE_S)
         with pytest.raises(grpc.RpcError) as caught:
             infer(opened, infer_request((1, 2)))

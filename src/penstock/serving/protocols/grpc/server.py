@@ -124,12 +124,13 @@ class GrpcServer:
 
     async def stop(self, grace_s: float) -> None:
         """Takes no new calls; returns when those that were taken on are answered, or `grace_s` has passed."""
-        if not self._started:
-            return
         self._health.close()
         self._streaming.close()
         self._receiver.close()
         self._stop_checking()
+        if not self._started and self._port is not None:
+            # What gRPC has never served on it does not give back.
+            await self._server.start()
         await self._server.stop(grace_s)
 
     def abort(self) -> None:
