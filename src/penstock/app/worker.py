@@ -26,6 +26,7 @@ from penstock.core.memory import resident_bytes
 from penstock.observe.metrics import MetricSet
 from penstock.observe.process import add_process_metrics
 from penstock.serving.plane import DataPlane
+from penstock.serving.protocols.grpc.server import GrpcConfig, GrpcServer
 from penstock.serving.protocols.http.application import HttpApplication, HttpConfig
 from penstock.serving.server import HttpServer
 from penstock.supervision.channel import Channel
@@ -89,8 +90,25 @@ class _Worker:
         )
         application = HttpApplication(self._plane, self._instance, self._metrics, config)
         self._http = HttpServer(application, listener, server, clock, self._metrics)
+        self._grpc = self._grpc_server(clock) if start.grpc_port >= 0 else None
         self._linger_s = 0.0
         self._background: set[asyncio.Task[None]] = set()
+
+    def _grpc_server(self, clock: Clock) -> GrpcServer:
+        server = self._settings.server
+        config = GrpcConfig(
+            name="penstock",
+            version=penstock.__version__,
+            host=server.host,
+            port=self._start.grpc_port,
+            shared=True,
+            message_bytes_max=server.body_bytes_max,
+            receiving_bytes_max=server.receiving_bytes_max,
+            request_timeout_s=server.request_timeout_s,
+            receive_timeout_s=server.receive_timeout_s,
+            keep_alive_s=server.keep_alive_s,
+        )
+        return GrpcServer(self._plane, self._instance, self._metrics, clock, config)
 
     async def run(self, drain: asyncio.Event) -> None:
         """Loads, serves until `drain` is set, finishes what was taken on. Raises what keeps it from that."""
@@ -122,6 +140,8 @@ class _Worker:
             case Retire():
                 self._plane.refuse()
                 self._http.retire()
+                if self._grpc is not None:
+                    self._grpc.retire()
                 self._channel.send(self._report())
             case Answer():
                 self._instance.answered(message)
@@ -131,6 +151,9 @@ class _Worker:
     async def _load(self) -> None:
         """Everything that is wanted, then accepts."""
         await self._reconciler.start(self._start.wanted)
+        if self._grpc is not None:
+            self._grpc.bind()
+            await self._grpc.start()
         await self._http.start()
         self._plane.accept()
         gc.collect()
@@ -190,10 +213,16 @@ class _Worker:
         )
 
     async def _drain(self) -> None:
+        drain_s = self._settings.server.drain_s
+        finishing = [self._http.stop(self._linger_s)]
+        if self._grpc is not None:
+            finishing.append(self._grpc.stop(drain_s))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.server.drain_s):
-                await self._http.stop(self._linger_s)
+            async with asyncio.timeout(drain_s):
+                await asyncio.gather(*finishing)
         self._http.abort()
+        if self._grpc is not None:
+            self._grpc.abort()
         # Everybody was answered, or given up: what still runs runs for nobody.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):

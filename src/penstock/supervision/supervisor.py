@@ -217,7 +217,8 @@ class Supervisor:
         if self._announced or len(self._answering()) < self._workers_wanted():
             return
         self._announced = True
-        self._report(f"listening on {self._url()}  (Ctrl-C stops)")
+        grpc = f" and for gRPC on port {self._grpc_port}" if self._grpc_port >= 0 else ""
+        self._report(f"listening on {self._url()}{grpc}  (Ctrl-C stops)")
 
     def _tell_readiness(self) -> None:
         """Ready: somebody answers, and everybody who answers can answer for every model that is wanted."""
