@@ -56,6 +56,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Whether clients may load and unload models, by V2's repository extension."""
     cors_origins: str = ""
     """Origins whose web pages may ask, with commas between them; `*` for all."""
+    compress_bytes_min: Annotated[int, Meta(ge=0)] = 1024 * 1024
+    """Answers of so many bytes and more are compressed for clients that accept it. On a network of 1 Gb/s gzip
+    takes longer than sending what it saves; on slower ones less is worth it."""
     connections_max: Count = 16_384
     """Open connections, busy or idle. One past it is refused with 503."""
     head_bytes_max: Count = 32 * 1024

@@ -64,7 +64,7 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
             raise InvalidInput(
                 f"tensor {shown(name)}: {shown(notation)}: {datatype.value} has no NaN",
                 where=name,
-                hint="only FP16, FP32 and FP64 take a '?'",
+                hint="only FP16, FP32, FP64 and BF16 take a '?'",
             )
         return cls(name=name, datatype=datatype, shape=shape, nan=nan)
 
@@ -96,6 +96,11 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     def numeric(self) -> bool:
         """Whether the elements are numbers or booleans."""
         return not self.datatype.is_object
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether the elements travel in binary as they stand in memory."""
+        return self.numeric and self.datatype is not DataType.BF16
 
     @cached_property
     def restricted(self) -> bool:

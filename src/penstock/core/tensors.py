@@ -20,7 +20,8 @@ class DataType(enum.Enum):
 
     The protocol has one type, BYTES, for text and for raw bytes. A model always means one of the two, so
     signatures tell them apart: STRING elements are `str` and travel as BYTES in UTF-8, BYTES elements are
-    `bytes`. In memory both are arrays of objects.
+    `bytes`. In memory both are arrays of objects. BF16, which numpy does not have, is float32 in memory and
+    the upper two bytes of that on the wire.
     """
 
     BOOL = "BOOL"
@@ -35,6 +36,7 @@ class DataType(enum.Enum):
     FP16 = "FP16"
     FP32 = "FP32"
     FP64 = "FP64"
+    BF16 = "BF16"
     BYTES = "BYTES"
     STRING = "STRING"
 
@@ -82,11 +84,16 @@ _NUMPY: dict[DataType, np.dtype[np.generic]] = {
     DataType.FP16: np.dtype("<f2"),
     DataType.FP32: np.dtype("<f4"),
     DataType.FP64: np.dtype("<f8"),
+    DataType.BF16: np.dtype("<f4"),
     DataType.BYTES: np.dtype("O"),
     DataType.STRING: np.dtype("O"),
 }
-_BY_NUMPY = {dtype: datatype for datatype, dtype in _NUMPY.items() if not datatype.is_object}
-_FLOATS = frozenset({DataType.FP16, DataType.FP32, DataType.FP64})
+_BY_NUMPY = {
+    dtype: datatype
+    for datatype, dtype in _NUMPY.items()
+    if not datatype.is_object and datatype is not DataType.BF16
+}
+_FLOATS = frozenset({DataType.FP16, DataType.FP32, DataType.FP64, DataType.BF16})
 
 
 def row_count(tensors: Mapping[str, Array]) -> int:

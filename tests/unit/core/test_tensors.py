@@ -53,7 +53,13 @@ def test_text_and_bytes() -> None:
         assert not datatype.is_float
     assert DataType.of(np.dtype("U3")) is DataType.of(np.dtype(object)) is DataType.STRING
     assert DataType.of(np.dtype("S3")) is DataType.BYTES
-    assert set(SIZES) | {"STRING", "BYTES"} == {datatype.value for datatype in DataType}
+    assert set(SIZES) | {"BF16", "STRING", "BYTES"} == {datatype.value for datatype in DataType}
+
+
+def test_bf16_is_float32_in_memory() -> None:
+    assert (DataType.BF16.wire, DataType.BF16.numpy) == ("BF16", np.dtype("<f4"))
+    assert DataType.BF16.is_float
+    assert DataType.of(np.dtype("<f4")) is DataType.FP32
 
 
 @pytest.mark.parametrize("dtype", ["datetime64[s]", "complex64", [("a", "i4")]])

@@ -1,11 +1,15 @@
 """What answers HTTP requests: paths to protocols, errors to statuses."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import msgspec
 
 from penstock.observe.exposition import CONTENT_TYPE
 from penstock.observe.metrics import MetricSet
 from penstock.serving.instance import Instance
 from penstock.serving.plane import DataPlane
+from penstock.serving.protocols.http.bodies import BodyDecoder
+from penstock.serving.protocols.http.cors import CrossOrigins
 from penstock.serving.protocols.http.messages import HttpRequest
 from penstock.serving.protocols.http.responder import Responder, no_such_path, require_method
 from penstock.serving.protocols.v2.rest import V2Rest
@@ -14,19 +18,31 @@ __all__ = ["HttpApplication", "HttpConfig"]
 
 
 class HttpConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`request_timeout_s` is the deadline of requests that bring none."""
+    """`request_timeout_s` is the deadline of requests that bring none; the rest is as in `ServerSettings`."""
 
     name: str
     version: str
     request_timeout_s: float
+    body_bytes_max: int = 16 * 1024 * 1024
+    compress_bytes_min: int = 1024 * 1024
+    cors_origins: str = ""
+
+
+COMPRESSION_THREADS = 2
 
 
 class HttpApplication:
-    """Answers requests from the data plane: one instance a process."""
+    """Answers requests from the data plane: one instance a process.
+
+    Raises `ConfigurationError` for origins that are none.
+    """
 
     def __init__(self, plane: DataPlane, instance: Instance, metrics: MetricSet, config: HttpConfig) -> None:
         self._instance = instance
-        self._responder = Responder(metrics)
+        self._cors = CrossOrigins.parse(config.cors_origins)
+        threads = ThreadPoolExecutor(COMPRESSION_THREADS, thread_name_prefix="compression")
+        self._responder = Responder(metrics, threads, compress_bytes_min=config.compress_bytes_min)
+        self._bodies = BodyDecoder(self._responder, threads, config.body_bytes_max)
         self._v2 = V2Rest(
             plane,
             instance,
@@ -42,6 +58,18 @@ class HttpApplication:
 
     def handle(self, request: HttpRequest) -> None:
         """Answers the request, at once or when its model has answered."""
+        try:
+            if self._cors is not None and self._cors.admit(request):
+                return
+            if b"content-encoding" in request.headers and request.body_stream is None:
+                self._bodies.decode(request, self._answer)
+            elif not self._v2.infer(request):
+                self._route(request)
+        except Exception as error:
+            self._responder.respond_error(request, error)
+
+    def _answer(self, request: HttpRequest) -> None:
+        """Answers a request whose body has been seen to."""
         try:
             if not self._v2.infer(request):
                 self._route(request)

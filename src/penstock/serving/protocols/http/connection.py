@@ -34,7 +34,6 @@ PARSED_BYTES_MAX = 16 * 1024
 LINGER_S = 5.0
 LINGER_BYTES_MAX = 256 * 1024 * 1024
 
-_JSON = "application/json"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _SILENCE = (0, "")
 """A refusal that says nothing more: the last answer was sent, or a handler is to send it."""
@@ -81,8 +80,6 @@ class HttpConnection(asyncio.Protocol):
         self._discarded_bytes = 0
         self._reading_paused = False
         self._write_paused_since_s: float | None = None
-
-    # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -132,8 +129,6 @@ class HttpConnection(asyncio.Protocol):
             self._streamed.resume()
         self._advance()
 
-    # What the receiver tells
-
     def received(self, request: HttpRequest) -> None:
         if self._active is None and not self._pipelined and self._write_paused_since_s is None:
             self._active = request
@@ -175,8 +170,6 @@ class HttpConnection(asyncio.Protocol):
         if self._reading_paused:
             stream.moved_s = self._monotonic()
             self._advance()
-
-    # Answering
 
     def send_answer(self, request: HttpRequest, head: bytes, body: bytes) -> None:
         """Sends the answer to the request that is being handled; one that was abandoned goes nowhere."""
@@ -249,6 +242,14 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._transport.abort()
 
+    def replace_body(self, request: HttpRequest, body: bytes) -> bool:
+        # Of one that was abandoned the body was given back; whatever comes of it goes nowhere.
+        if request is self._active:
+            if not self._budget.take(len(body) - len(request.body)):
+                return False
+            request.body = body
+        return True
+
     def retire(self) -> None:
         """From now on every answer ends the connection. One that is idle stays open until `leave`: a load
         balancer that keeps it might be sending a request on it just now.
@@ -290,7 +291,6 @@ class HttpConnection(asyncio.Protocol):
 
     @property
     def _more(self) -> bool:
-        """Whether something waits behind the request that is being handled."""
         return bool(self._pipelined or self._unparsed)
 
     def _drop_stream(self, request: HttpRequest) -> None:
@@ -366,7 +366,7 @@ class HttpConnection(asyncio.Protocol):
         if self._linger_since_s is not None:
             return
         body = self._handler.refusal(status, message)
-        head = ResponseHead.build(status, _JSON, (("connection", "close"),))
+        head = ResponseHead.build(status, "application/json", (("connection", "close"),))
         self._transport.write(b"%b%bcontent-length: %d\r\n\r\n%b" % (head, self._date.line, len(body), body))
         self._linger()
 

@@ -167,6 +167,8 @@ class AnswerSink(Protocol):
 
     def abort_answer(self, request: "HttpRequest") -> None: ...
 
+    def replace_body(self, request: "HttpRequest", body: bytes) -> bool: ...
+
 
 class HttpRequest:
     """A request: received whole, or with its body still to come. It is answered exactly once: with `respond`,
@@ -213,6 +215,10 @@ class HttpRequest:
         replaced by this one: it is broken off.
         """
         self.connection.send_answer(self, head, body)
+
+    def replace_body(self, body: bytes) -> bool:
+        """Puts what was decoded in the place of the body. False: the server holds as much as it can."""
+        return self.connection.replace_body(self, body)
 
     def begin(self, head: bytes) -> None:
         """Sends the head of an answer that comes piece by piece."""

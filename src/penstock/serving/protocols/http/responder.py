@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
+from concurrent.futures import Executor
 
 import msgspec
 
@@ -19,6 +20,12 @@ from penstock.core.errors import (
 )
 from penstock.core.rng import unique_token
 from penstock.observe.metrics import Counter, MetricSet
+from penstock.serving.protocols.http.compression import (
+    ACCEPTED,
+    UnknownEncoding,
+    answer_encoding,
+    compress,
+)
 from penstock.serving.protocols.http.messages import BrokenBody, HttpHungUp, HttpRequest, ResponseHead
 
 __all__ = ["JSON", "Headers", "MethodNotAllowed", "Responder", "no_such_path", "require_method"]
@@ -28,6 +35,10 @@ log = logging.getLogger(__name__)
 Headers = tuple[tuple[str, str], ...]
 
 JSON = "application/json"
+COMPRESSED_INLINE_BYTES_MAX = 16 * 1024
+"""Compressed in the event loop: gzip takes up to 0.2 ms for as much."""
+
+_VARY = b"vary: accept-encoding\r\n"
 
 _encode = msgspec.json.Encoder().encode
 _STATUS: tuple[tuple[type[PenstockError], int], ...] = (
@@ -53,8 +64,13 @@ class MethodNotAllowed(InvalidInput):
 class Responder:
     """Answers requests; one for all that a process answers over HTTP."""
 
-    def __init__(self, metrics: MetricSet) -> None:
+    def __init__(
+        self, metrics: MetricSet, executor: Executor | None = None, *, compress_bytes_min: int = 1 << 62
+    ) -> None:
         self._metrics = metrics
+        self._executor = executor
+        self.compress_bytes_min = compress_bytes_min
+        """The size from which `deliver` compresses."""
         self._answered: dict[int, Counter] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.answered_200 = self.counter(200)
@@ -67,7 +83,27 @@ class Responder:
         self, request: HttpRequest, status: int, content_type: str, content: bytes, further: Headers = ()
     ) -> None:
         self.count(status)
-        request.respond(ResponseHead.build(status, content_type, further), content)
+        self.deliver(request, ResponseHead.build(status, content_type, further), content)
+
+    def deliver(self, request: HttpRequest, head: bytes, content: bytes) -> None:
+        """Sends an answer that is counted already, compressed where it is large and its client accepts that."""
+        if len(content) < self.compress_bytes_min:
+            request.respond(head, content)
+            return
+        head += _VARY
+        accepted = request.headers.get(b"accept-encoding")
+        encoding = None if accepted is None else answer_encoding(accepted)
+        if encoding is None:
+            request.respond(head, content)
+        elif len(content) <= COMPRESSED_INLINE_BYTES_MAX:
+            _respond_compressed(request, head, content, compress(content, encoding), encoding)
+        else:
+            self.respond_later(request, self._compress(request, head, content, encoding))
+
+    async def _compress(self, request: HttpRequest, head: bytes, content: bytes, encoding: str) -> None:
+        loop = asyncio.get_running_loop()
+        compressed = await loop.run_in_executor(self._executor, compress, content, encoding)
+        _respond_compressed(request, head, content, compressed, encoding)
 
     def respond_error(self, request: HttpRequest, error: BaseException) -> None:
         """Answers with what went wrong. What nobody foresaw is told to the log, and only its reference to the
@@ -84,6 +120,9 @@ class Responder:
         if isinstance(error, MethodNotAllowed):
             status = 405
             further = (("allow", error.allowed),)
+        elif isinstance(error, UnknownEncoding):
+            status = 415
+            further = (("accept-encoding", ACCEPTED),)
         elif isinstance(error, BrokenBody):
             status = error.status
         else:
@@ -125,6 +164,15 @@ class Responder:
             "penstock_http_responses_total", "HTTP answers by status.", code=str(status)
         )
         return counter
+
+
+def _respond_compressed(
+    request: HttpRequest, head: bytes, content: bytes, compressed: bytes, encoding: str
+) -> None:
+    if len(compressed) < len(content):
+        request.respond(b"%bcontent-encoding: %b\r\n" % (head, encoding.encode()), compressed)
+    else:
+        request.respond(head, content)
 
 
 def require_method(request: HttpRequest, method: str) -> None:

@@ -11,7 +11,14 @@ from penstock.core.errors import SHOWN_LENGTH_MAX, InvalidInput, shown
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Array, DataType, Tensors
 from penstock.serving.batching.outputs import BatchRows
-from penstock.serving.protocols.v2.data import from_binary, from_json, strings_to_binary, to_json
+from penstock.serving.batching.queue import DEFAULT_PRIORITY
+from penstock.serving.protocols.v2.data import (
+    bf16_to_binary,
+    from_binary,
+    from_json,
+    strings_to_binary,
+    to_json,
+)
 from penstock.serving.protocols.v2.messages import (
     RequestedOutput,
     Response,
@@ -19,13 +26,22 @@ from penstock.serving.protocols.v2.messages import (
     elements_type,
     request_decoder,
 )
+from penstock.serving.protocols.v2.parameters import (
+    binary_size,
+    check_inference,
+    check_output,
+    flag,
+    priority_of,
+    timeout_s,
+)
 
 __all__ = ["V2Codec", "V2Request", "WantedOutput"]
 
 AXES_MAX = 64
 """As many as numpy takes."""
 
-TIMEOUT_US_MAX = 1e18
+SURPLUS_MAX = 4096
+"""A request with so many more inputs than the model has is refused by their number, not by their names."""
 
 _encode = msgspec.json.Encoder().encode
 _BINARY_OUTPUT = {"binary_data_output": True}
@@ -49,6 +65,7 @@ class V2Request(NamedTuple):
     tensors: Tensors
     wanted: Sequence[tuple[WantedOutput, bool]]
     timeout_s: float | None
+    priority: int = DEFAULT_PRIORITY
 
 
 class V2Codec:
@@ -65,7 +82,7 @@ class V2Codec:
         self._signature = signature
         self._all_json = tuple((wanted, False) for wanted in self._outputs.values())
         self._all_binary = tuple((wanted, True) for wanted in self._outputs.values())
-        sized = all(spec.numeric and spec.row_shape is not None for spec in signature.outputs)
+        sized = all(spec.plain and spec.row_shape is not None for spec in signature.outputs)
         self._rows_sized = tuple(
             (spec.name, spec.row_elements * spec.dtype.itemsize) for spec in signature.outputs if sized
         )
@@ -96,8 +113,14 @@ class V2Codec:
                 return V2Request(message.id, tensors, self._all_json, None)
             if parameters == _BINARY_OUTPUT:
                 return V2Request(message.id, tensors, self._all_binary, None)
+        parameters = parameters or {}
+        check_inference(parameters)
         return V2Request(
-            message.id, tensors, self._wanted(message.outputs, parameters or {}), _timeout_s(parameters or {})
+            message.id,
+            tensors,
+            self._wanted(message.outputs, parameters),
+            timeout_s(parameters),
+            priority_of(parameters),
         )
 
     def encode(self, request: V2Request, answer: BatchRows) -> tuple[bytes, int | None]:
@@ -116,6 +139,9 @@ class V2Codec:
                 output.data = to_json(batch.flat(wanted.name)[first:last], wanted.datatype)
             elif wanted.datatype.is_object:
                 chunks.append(strings_to_binary(batch.flat(wanted.name)[first:last]))
+                output.parameters = {"binary_data_size": len(chunks[-1])}
+            elif wanted.datatype is DataType.BF16:
+                chunks.append(bf16_to_binary(array[start:stop]))
                 output.parameters = {"binary_data_size": len(chunks[-1])}
             else:
                 size = array.itemsize
@@ -166,6 +192,10 @@ class V2Codec:
             raise InvalidInput("the body is nested too deeply", where="body") from None
 
     def _tensors(self, inputs: Sequence[Any], body: bytes, json_bytes: int | None, typed: bool) -> Tensors:
+        if len(inputs) > len(self._inputs) + SURPLUS_MAX:
+            raise InvalidInput(
+                f"the request has {len(inputs)} inputs, the model takes {len(self._inputs)}", where="inputs"
+            )
         tensors: Tensors = {}
         raw_end = len(body)
         offset = raw_end if json_bytes is None else json_bytes
@@ -179,7 +209,7 @@ class V2Codec:
                 raise InvalidInput(
                     f"input {shown(name)}: expected datatype {wire}, got {shown(given.datatype)}", where=name
                 )
-            size = None if given.parameters is None else _binary_size(given.parameters, name)
+            size = None if given.parameters is None else binary_size(given.parameters, name)
             if size is None:
                 tensors[name] = self._from_json(given, spec, typed)
                 continue
@@ -208,7 +238,7 @@ class V2Codec:
                 where=spec.name,
                 hint="send `data`, or a binary tensor with the parameter binary_data_size",
             )
-        usual = typed and spec.numeric and shape and shape[1:] == spec.row_shape
+        usual = typed and spec.plain and shape and shape[1:] == spec.row_shape
         if usual and len(data) == shape[0] * spec.row_elements:
             try:
                 return np.array(data, dtype=spec.dtype).reshape(shape)
@@ -229,7 +259,7 @@ class V2Codec:
     def _wanted(
         self, requested: Sequence[RequestedOutput] | None, parameters: Mapping[str, Any]
     ) -> Sequence[tuple[WantedOutput, bool]]:
-        binary_default = _flag(parameters, "binary_data_output", default=False)
+        binary_default = flag(parameters, "binary_data_output", default=False)
         if not requested:
             return self._all_binary if binary_default else self._all_json
         wanted: dict[str, tuple[WantedOutput, bool]] = {}
@@ -242,7 +272,9 @@ class V2Codec:
                     where=output.name[:SHOWN_LENGTH_MAX],
                     hint=f"the model gives {', '.join(self._outputs)}",
                 )
-            binary = _flag(output.parameters or {}, "binary_data", default=binary_default)
+            own = output.parameters or {}
+            check_output(own, output.name)
+            binary = flag(own, "binary_data", default=binary_default)
             wanted[output.name] = (known, binary)
         return tuple(wanted.values())
 
@@ -258,29 +290,3 @@ def _shape(given: Any) -> tuple[int, ...]:
             hint="give the length of each axis, the rows first",
         )
     return shape
-
-
-def _binary_size(parameters: Mapping[str, Any], name: str) -> int | None:
-    size = parameters.get("binary_data_size")
-    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
-        raise InvalidInput(
-            f"input {shown(name)}: binary_data_size is {shown(size)}, not a number of bytes", where=name
-        )
-    return size
-
-
-def _flag(parameters: Mapping[str, Any], name: str, *, default: bool) -> bool:
-    value = parameters.get(name, default)
-    if not isinstance(value, bool):
-        raise InvalidInput(f"parameter {shown(name)} is {shown(value)}, not true or false", where=name)
-    return value
-
-
-def _timeout_s(parameters: Mapping[str, Any]) -> float | None:
-    """V2's `timeout` is in microseconds; 0 means none, and so does what passes any patience."""
-    timeout_us = parameters.get("timeout", 0)
-    if isinstance(timeout_us, bool) or not isinstance(timeout_us, int | float) or not timeout_us >= 0:
-        raise InvalidInput(
-            f"parameter 'timeout' is {shown(timeout_us)}, not a number of microseconds", where="timeout"
-        )
-    return timeout_us / 1e6 if 0 < timeout_us < TIMEOUT_US_MAX else None

@@ -12,7 +12,7 @@ from penstock.core.errors import InvalidInput, shown
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Array, DataType
 
-__all__ = ["from_binary", "from_json", "strings_to_binary", "to_json"]
+__all__ = ["bf16_to_binary", "from_binary", "from_json", "strings_to_binary", "to_json"]
 
 _EXPECTED = {
     "b": (frozenset({bool}), "true or false"),
@@ -21,6 +21,7 @@ _EXPECTED = {
     "f": (frozenset({int, float}), "a number"),
     "O": (frozenset({str}), "a string"),
 }
+BF16_BYTES = 2
 _LENGTH = struct.Struct("<I")
 
 
@@ -49,6 +50,8 @@ def from_json(data: list[Any], spec: TensorSpec, shape: tuple[int, ...], *, type
         array = np.array(data, dtype=dtype)
     except (OverflowError, ValueError) as error:
         raise InvalidInput(f"input {shown(spec.name)}: {error}", where=spec.name) from None
+    if spec.datatype is DataType.BF16:
+        array = _from_bf16(_to_bf16(array))
     return _shaped(array, spec, shape)
 
 
@@ -58,12 +61,16 @@ def from_binary(raw: bytes, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
     dtype = spec.dtype
     if dtype.kind == "O":
         return _objects(_split_bytes(memoryview(raw), spec, count), spec, shape)
-    if len(raw) != count * dtype.itemsize:
+    bf16 = spec.datatype is DataType.BF16
+    itemsize = BF16_BYTES if bf16 else dtype.itemsize
+    if len(raw) != count * itemsize:
         raise InvalidInput(
             f"input {shown(spec.name)}: shape {shown(list(shape))} of {spec.datatype.wire} takes "
-            f"{shown(count * dtype.itemsize)} bytes, binary_data_size is {len(raw)}",
+            f"{shown(count * itemsize)} bytes, binary_data_size is {len(raw)}",
             where=spec.name,
         )
+    if bf16:
+        return _shaped(_from_bf16(np.frombuffer(raw, dtype="<u2")), spec, shape)
     if dtype.kind == "b":
         return _shaped(np.frombuffer(raw, dtype=np.uint8) != 0, spec, shape)
     return _shaped(np.frombuffer(raw, dtype), spec, shape)
@@ -78,10 +85,32 @@ def strings_to_binary(elements: Sequence[str | bytes]) -> bytes:
     return b"".join(pieces)
 
 
+def bf16_to_binary(array: Array) -> bytes:
+    """float32 in memory as BF16 on the wire, rounded to the nearest, of two equally near to the even one."""
+    return _to_bf16(np.ascontiguousarray(array, dtype="<f4")).tobytes()
+
+
+def _to_bf16(array: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    bits = array.view(np.uint32)
+    upper = bits >> np.uint32(16)
+    # Half of the last place that stays, less one where that place is even, carries into it as rounding does.
+    # Beyond the largest number the carry makes infinity, which is what rounding means there too.
+    rounded = (bits + (np.uint32(0x7FFF) + (upper & np.uint32(1)))) >> np.uint32(16)
+    # A NaN's highest bit of fraction stays set: cut off, or rounded, it might turn into infinity or zero.
+    return np.where(np.isnan(array), upper | np.uint32(0x40), rounded).astype("<u2")
+
+
+def _from_bf16(halves: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
+    return (halves.astype("<u4") << np.uint32(16)).view("<f4")
+
+
 def to_json(values: list[Any], datatype: DataType) -> list[Any]:
     """The elements of an output as JSON has them. NaN and infinity become null, which is all JSON offers."""
     if datatype is DataType.BYTES:
         return [value.decode("utf-8", "backslashreplace") for value in values]
+    if datatype is DataType.BF16:
+        rounded: list[Any] = _from_bf16(_to_bf16(np.array(values, dtype="<f4"))).tolist()
+        return rounded
     return values
 
 

@@ -22,7 +22,18 @@ __all__ = [
     "request_decoder",
 ]
 
-EXTENSIONS = ("binary_tensor_data",)
+EXTENSIONS = (
+    "binary_tensor_data",
+    "model_configuration",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+)
+"""By the names that Triton has for them.
+
+`schedule_policy` are the parameters timeout and priority."""
 
 Parameters = dict[str, Any]
 
@@ -93,6 +104,7 @@ _ELEMENTS: dict[DataType, type] = {
     DataType.FP16: float,
     DataType.FP32: float,
     DataType.FP64: float,
+    DataType.BF16: float,
     DataType.BYTES: str,
     DataType.STRING: str,
 }

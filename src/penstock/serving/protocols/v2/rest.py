@@ -2,6 +2,7 @@
 
 import asyncio
 from functools import partial
+from urllib.parse import unquote
 
 from penstock.core.errors import InvalidInput
 from penstock.serving.batching.outputs import BatchRows
@@ -11,7 +12,9 @@ from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.http.messages import HttpRequest, ResponseHead
 from penstock.serving.protocols.http.responder import JSON, Responder, no_such_path, require_method
 from penstock.serving.protocols.v2.codec import V2Codec, V2Request
+from penstock.serving.protocols.v2.descriptions import model_configuration, model_statistics
 from penstock.serving.protocols.v2.messages import ModelMetadata, ServerMetadata
+from penstock.serving.protocols.v2.repository import V2Repository
 
 __all__ = ["V2Rest"]
 
@@ -47,6 +50,7 @@ class V2Rest:
         self._plane = plane
         self._instance = instance
         self._responder = responder
+        self._repository = V2Repository(instance, responder)
         self._metadata = ServerMetadata(name=name, version=version)
         self._request_timeout_s = request_timeout_s
         self._endpoints: dict[Deployment, _Endpoint] = {}
@@ -63,25 +67,32 @@ class V2Rest:
         return True
 
     def route(self, request: HttpRequest, path: list[str]) -> None:
-        """Everything but the hot path; `path` is what follows `/v2`."""
-        respond = self._responder.respond
-        match path:
+        """Everything but the hot path; `path` is what follows `/v2`, percent-encoded as it came."""
+        match [unquote(part) for part in path]:
             case []:
                 require_method(request, "GET")
-                respond(request, 200, self._metadata)
+                self._responder.respond(request, 200, self._metadata)
             case ["health", "live"]:
-                require_method(request, "GET")
-                respond(request, 200, {"live": True, "ready": self._instance.ready})
+                self._health(request, live=True)
             case ["health", "ready"]:
+                self._health(request, live=False)
+            case ["models", "stats"]:
                 require_method(request, "GET")
-                ready = self._instance.ready
-                respond(request, 200 if ready else 503, {"live": True, "ready": ready})
+                self._responder.respond_later(request, self._statistics(request, None, None))
             case ["models", model, "versions", version, *rest]:
                 self._route_model(request, model, version, rest)
             case ["models", model, *rest]:
                 self._route_model(request, model, None, rest)
+            case ["repository", *rest]:
+                self._repository.route(request, rest)
             case _:
                 raise no_such_path("/".join(("/v2", *path)))
+
+    def _health(self, request: HttpRequest, *, live: bool) -> None:
+        """One who answers is live; ready is the whole instance."""
+        require_method(request, "GET")
+        ready = self._instance.ready
+        self._responder.respond(request, 200 if live or ready else 503, {"live": True, "ready": ready})
 
     def _routes_changed(self) -> None:
         """What a target means is looked up anew; codecs are kept for what is still served."""
@@ -106,8 +117,23 @@ class V2Rest:
                 ready = self._plane.accepting and deployment.fault is None
                 body = {"name": model, "version": deployment.version, "ready": ready}
                 self._responder.respond(request, 200 if ready else 503, body)
+            case ["config"]:
+                require_method(request, "GET")
+                self._responder.respond(request, 200, model_configuration(deployment))
+            case ["stats"]:
+                require_method(request, "GET")
+                self._responder.respond_later(request, self._statistics(request, model, version))
             case _:
-                raise no_such_path("/".join(rest))
+                raise no_such_path(request.target.partition(b"?")[0].decode("latin-1"))
+
+    async def _statistics(self, request: HttpRequest, model: str | None, version: str | None) -> None:
+        """Of a version, of all versions of a model, or of all."""
+        found = [
+            each
+            for each in await self._instance.statistics()
+            if (model is None or each.model == model) and (version is None or each.version == version)
+        ]
+        self._responder.respond(request, 200, model_statistics(found))
 
     def _endpoint(self, deployment: Deployment, model: str, version: str | None) -> _Endpoint:
         """The deployment's endpoint, from now on found by the target."""
@@ -121,11 +147,7 @@ class V2Rest:
     def _infer(self, endpoint: _Endpoint, request: HttpRequest) -> None:
         headers = request.headers
         json_bytes = headers.get(b"inference-header-content-length")
-        try:
-            inference = endpoint.codec.decode(request.body, None if json_bytes is None else _count(json_bytes))
-        except InvalidInput as error:
-            _blame_encoding(headers, error)
-            raise
+        inference = endpoint.codec.decode(request.body, None if json_bytes is None else _count(json_bytes))
         timeout_s = self._request_timeout_s
         asked_ms = headers.get(b"x-request-timeout-ms")
         if asked_ms is not None:
@@ -133,7 +155,9 @@ class V2Rest:
         if inference.timeout_s is not None:
             timeout_s = min(timeout_s, inference.timeout_s)
         arrived_s = request.arrived_s
-        answer = endpoint.deployment.infer(inference.tensors, arrived_s, arrived_s + timeout_s)
+        answer = endpoint.deployment.infer(
+            inference.tensors, arrived_s, arrived_s + timeout_s, inference.priority
+        )
         request.on_abandoned = answer.abandon
         answer.future.add_done_callback(partial(self._inferred, endpoint, request, inference))
 
@@ -156,18 +180,12 @@ class V2Rest:
             content, json_bytes = endpoint.codec.encode(inference, answer.result())
             head = _HEAD_JSON_200 if json_bytes is None else _HEAD_BINARY_200 % json_bytes
             self._responder.answered_200.value += 1
-            request.respond(head, content)
+            if len(content) < self._responder.compress_bytes_min:
+                request.respond(head, content)
+            else:
+                self._responder.deliver(request, head, content)
         except Exception as error:
             self._responder.respond_error(request, error)
-
-
-def _blame_encoding(headers: dict[bytes, bytes], error: InvalidInput) -> None:
-    """Raises a clearer error where a body is no JSON because it is compressed."""
-    encoding = headers.get(b"content-encoding")
-    if encoding is not None and error.where == "body":
-        raise InvalidInput(
-            f"content-encoding {encoding.decode('latin-1')!r} is not understood", hint="send the body as it is"
-        ) from None
 
 
 def _count(text: bytes) -> int:
