@@ -86,7 +86,12 @@ class _Worker:
         )
         server = self._settings.server
         config = HttpConfig(
-            name="penstock", version=penstock.__version__, request_timeout_s=server.request_timeout_s
+            name="penstock",
+            version=penstock.__version__,
+            request_timeout_s=server.request_timeout_s,
+            body_bytes_max=server.body_bytes_max,
+            compress_bytes_min=server.compress_bytes_min,
+            cors_origins=server.cors_origins,
         )
         application = HttpApplication(self._plane, self._instance, self._metrics, config)
         self._http = HttpServer(application, listener, server, clock, self._metrics)

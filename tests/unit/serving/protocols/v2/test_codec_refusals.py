@@ -18,6 +18,7 @@ SIGNATURES = {
     "floats": Signature.of(inputs={"x": "FP32[-1, 2]"}, outputs={"y": "FP32[-1]"}),
     "nan": Signature.of(inputs={"x": "FP64?[-1]"}, outputs={"y": "FP32[-1]"}),
     "halves": Signature.of(inputs={"x": "FP16[-1]"}, outputs={"y": "FP32[-1]"}),
+    "brain": Signature.of(inputs={"x": "BF16?[-1]"}, outputs={"y": "BF16[-1]"}),
     "small": Signature.of(inputs={"x": "UINT8[-1]"}, outputs={"y": "FP32[-1]"}),
     "text": Signature.of(inputs={"x": "STRING[-1]"}, outputs={"y": "STRING[-1]"}),
     "bytes": Signature.of(inputs={"x": "BYTES[-1]"}, outputs={"y": "BYTES[-1]"}),
@@ -276,6 +277,7 @@ def valid(name: str) -> tuple[bytes, int | None]:
         "FP32": [1.5, 2.0],
         "FP64": [1.5, None],
         "FP16": [1.5, 2],
+        "BF16": [1.5, None],
         "UINT8": [1, 255],
         "STRING": ["a\n", "é"],
         "BYTES": ["a", ""],
@@ -295,7 +297,16 @@ def valid(name: str) -> tuple[bytes, int | None]:
 
 def valid_binary(name: str) -> tuple[bytes, int | None]:
     whole = json.loads(valid(name)[0])
-    formats = {"FP32": "f", "FP64": "d", "FP16": "e", "UINT8": "B", "INT64": "q", "BOOL": "?", "INT32": "i"}
+    formats = {
+        "FP32": "f",
+        "FP64": "d",
+        "FP16": "e",
+        "BF16": "e",
+        "UINT8": "B",
+        "INT64": "q",
+        "BOOL": "?",
+        "INT32": "i",
+    }
     raw = b""
     for given_input in whole["inputs"]:
         data = given_input.pop("data")
