@@ -1,6 +1,8 @@
 """The server as its clients see it: V2 over HTTP, held against scikit-learn's own predictions."""
 
+import gzip
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -109,6 +111,38 @@ def test_the_id_comes_back_and_outputs_can_be_chosen(client: httpx.Client) -> No
     assert mixed.content[len(head) :] != b""
     assert b'"data":["' in head
     assert "id" not in client.post(LATE, json=v2_json(inputs)).json()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+@pytest.mark.parametrize("count", [3, 5000], ids=["small", "large"])
+def test_a_body_may_be_compressed(client: httpx.Client, late: SampleModel, encoding: str, count: int) -> None:
+    rows = make_flights(count, seed=14)
+    compress = {"gzip": gzip.compress, "deflate": zlib.compress}[encoding]
+    body, headers = v2_binary(columns(rows))
+    response = client.post(LATE, content=compress(body), headers=headers | {"content-encoding": encoding})
+    check_late(outputs(response), late, rows)
+
+
+def test_what_a_model_is_and_has_done(client: httpx.Client) -> None:
+    config = client.get("/v2/models/late/config").json()
+    assert [each["data_type"] for each in config["input"]] == [
+        "TYPE_STRING",
+        "TYPE_STRING",
+        "TYPE_FP32",
+        "TYPE_FP32",
+    ]
+    assert config["max_batch_size"] > 0
+    before = client.get("/v2/models/double/stats").json()["model_stats"][0]
+    tensor = {"x": np.array([1, 2, 3], dtype=np.float32)}
+    for _ in range(4):
+        outputs(client.post("/v2/models/double/infer", json=v2_json(tensor)))
+    after = client.get("/v2/models/double/stats").json()["model_stats"][0]
+    assert after["inference_count"] - before["inference_count"] == 12
+    seen, was = after["inference_stats"], before["inference_stats"]
+    assert seen["success"]["count"] - was["success"]["count"] == 4
+    assert seen["success"]["ns"] > was["success"]["ns"]
+    named = [each["name"] for each in client.get("/v2/models/stats").json()["model_stats"]]
+    assert {"double", "late", "linear"} <= set(named)
 
 
 def test_a_body_may_come_in_chunks(client: httpx.Client, late: SampleModel) -> None:

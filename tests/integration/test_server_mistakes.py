@@ -1,7 +1,9 @@
 """What clients send by mistake or in malice: each gets a clear error, and the server answers on."""
 
+import gzip
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -225,9 +227,75 @@ def test_a_deadline_that_is_no_number(client: httpx.Client, timeout: str) -> Non
     refused(client.post(LATE, json=message(), headers=headers), 400, "x-request-timeout-ms")
 
 
-def test_a_compressed_body_is_not_taken_for_broken_json(client: httpx.Client) -> None:
-    response = client.post(LATE, content=b"\x1f\x8b\x08\0", headers={"content-encoding": "gzip"})
-    refused(response, 400, "'gzip'")
+@pytest.mark.parametrize(
+    ("content", "status", "said"),
+    [
+        (b"\x1f\x8b\x08\0", 400, "ends early"),
+        (gzip.compress(b"{}") + b"more", 400, "goes on"),
+        (b"{}", 400, "not gzip"),
+        (gzip.compress(b"[" * 900_000), 400, ""),
+        (gzip.compress(b" " * 500_000_000, 9), 413, str(BODY_BYTES_MAX)),
+    ],
+    ids=["cut", "surplus", "plain", "nested", "bomb"],
+)
+def test_a_compressed_body_that_is_wrong(
+    server: RunningServer, client: httpx.Client, content: bytes, status: int, said: str
+) -> None:
+    memory_bytes = held_bytes(server)
+    for _ in range(10):
+        refused(client.post(LATE, content=content, headers={"content-encoding": "gzip"}), status, said)
+    assert held_bytes(server) - memory_bytes < 50 * BODY_BYTES_MAX
+
+
+def held_bytes(server: RunningServer) -> int:
+    """What the largest of the server's processes holds."""
+    return max(int(process.memory_info().rss) for process in server.children())
+
+
+def test_an_encoding_that_is_not_understood(client: httpx.Client) -> None:
+    response = client.post(LATE, content=b"{}", headers={"content-encoding": "br"})
+    refused(response, 415, "'br'")
+    assert "gzip" in response.headers["accept-encoding"]
+
+
+def test_many_tiny_tensors(client: httpx.Client) -> None:
+    tiny = b'{"name":"a","shape":[1],"datatype":"FP32","data":[0]}'
+    sent = b'{"inputs":[' + b",".join([tiny] * (BODY_BYTES_MAX // (len(tiny) + 1) - 1)) + b"]}"
+    began_s = time.monotonic()
+    refused(client.post(LATE, content=sent), 400, "inputs")
+    assert time.monotonic() - began_s < 5
+    names = ",".join(f'{{"name":"a{number}"}}' for number in range(40_000))
+    asked = json.dumps(message())[:-1] + f', "outputs": [{names}]}}'
+    refused(client.post(LATE, content=asked), 400, "unknown output")
+
+
+def test_bodies_that_come_byte_by_byte_hold_up_nobody(server: RunningServer, client: httpx.Client) -> None:
+    head = f"POST {LATE} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n".encode()
+    slow = [server.connect() for _ in range(100)]
+    try:
+        for connection in slow:
+            connection.sendall(head)
+        for _ in range(5):
+            for connection in slow:
+                connection.sendall(b" ")
+            assert client.post(LATE, json=message()).status_code == 200
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def test_sockets_that_are_closed_one_way(server: RunningServer) -> None:
+    errors = server.log.count("ERROR")
+    whole = json.dumps(message()).encode()
+    head = f"POST {LATE} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(whole)}\r\n\r\n".encode()
+    for sent in (b"", head, head + whole[:-1], head + whole):
+        with server.connect() as connection:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+            # It ends, be it with an answer or without: nothing is left hanging.
+            answer = read_some(connection)
+            assert answer == b"" or answer.startswith(b"HTTP/1.1 "), answer
+    assert server.log.count("ERROR") == errors, server.log[-3000:]
 
 
 def test_a_body_over_the_limit(server: RunningServer, client: httpx.Client) -> None:
