@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from penstock.core.errors import InvalidInput, TooLarge, Unsupported, shown
-from penstock.serving.protocols.http.messages import BodyStream
+from penstock.serving.protocols.http.messages import BodyStream, HttpRequest
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -20,6 +20,7 @@ __all__ = [
     "DecodedStream",
     "UnknownEncoding",
     "answer_encoding",
+    "body_reader",
     "compress",
     "decoded",
     "decoding",
@@ -127,6 +128,14 @@ class DecodedStream:
         for decoder, encoding in self._decoders:
             decoder.end(encoding)
         return iter(())
+
+
+def body_reader(request: HttpRequest) -> "BodyStream | DecodedStream":
+    """What reads a streamed body as it was before it was compressed. Raises `UnknownEncoding`."""
+    stream = request.body_stream
+    assert stream is not None, "the body was received whole"
+    encodings = encodings_of(request.headers.get(b"content-encoding", b""))
+    return DecodedStream(stream, encodings) if encodings else stream
 
 
 class _Zlib:

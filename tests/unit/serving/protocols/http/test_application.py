@@ -20,7 +20,8 @@ from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.http import bodies
 from penstock.serving.protocols.http.application import HttpApplication, HttpConfig
 from penstock.serving.protocols.http.compression import zstd
-from penstock.serving.protocols.http.messages import HttpRequest
+from penstock.serving.protocols.http.messages import BrokenBody, HttpHungUp, HttpRequest
+from penstock.serving.protocols.http.responder import Responder
 
 BODY_BYTES_MAX = 1_000_000
 INFER = "/v2/models/double/infer"
@@ -173,6 +174,29 @@ def refused(answer, status, *said):
         assert each in answer.json["error"]
 
 
+# Errors
+
+
+def answered(error):
+    """What is answered for an error; None: nothing."""
+
+    async def answering():
+        sink = Sink()
+        request = HttpRequest(sink, b"GET", b"/", {}, b"", 0.0, True, True)
+        Responder(MetricSet()).respond_error(request, error)
+        return sink.answer.result() if sink.answer.done() else None
+
+    return asyncio.run(answering())
+
+
+def test_a_body_that_broke_off_is_answered_with_the_reason():
+    refused(answered(BrokenBody("no more of the body arrived", status=408)), 408, "no more")
+
+
+def test_nobody_is_told_that_nobody_is_there():
+    assert answered(HttpHungUp("the client hung up")) is None
+
+
 # Compressed requests
 
 PACK = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd.compress, "x-gzip": gzip.compress}
@@ -273,6 +297,12 @@ def test_answers_are_compressed_for_who_accepts_it(rows):
         assert answer.headers["content-encoding"] == encoding
         assert answer.headers["vary"] == "accept-encoding"
         assert unpack(answer.body) == plain.body
+
+
+def test_an_answer_that_would_grow_is_sent_as_it_is():
+    answer = ask("/v2/models/double/ready", accept_encoding="gzip", config={"compress_bytes_min": 0})
+    assert "content-encoding" not in answer.headers
+    assert answer.json["ready"] is True
 
 
 def test_answers_below_the_setting_are_not_compressed():

@@ -8,6 +8,7 @@ import zlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_connection import Rig
 
 from penstock.core.errors import InvalidInput, TooLarge
 from penstock.serving.protocols.http import compression
@@ -16,6 +17,7 @@ from penstock.serving.protocols.http.compression import (
     DecodedStream,
     UnknownEncoding,
     answer_encoding,
+    body_reader,
     compress,
     decoded,
     decoding,
@@ -177,6 +179,21 @@ def test_encodings_in_a_row():
 def test_a_decoded_stream_that_ends_early():
     with pytest.raises(InvalidInput, match="ends early"):
         read_all(DecodedStream(Pieces(gzip.compress(BODY)[:-1]), ["gzip"]))
+
+
+def test_a_streamed_request_is_read_as_it_was_before():
+    rig = Rig()
+    packed = gzip.compress(BODY)
+    head = b"POST /stream HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n" % len(packed)
+    rig.feed(head + b"content-encoding: gzip\r\n\r\n" + packed)
+    assert b"".join(read_all(body_reader(rig.requests[0]))) == BODY
+    plain = Rig()
+    plain.feed(b"POST /stream HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}")
+    assert body_reader(plain.requests[0]) is plain.requests[0].body_stream
+    unknown = Rig()
+    unknown.feed(b"POST /stream HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ncontent-encoding: br\r\n\r\n")
+    with pytest.raises(UnknownEncoding):
+        body_reader(unknown.requests[0])
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,21 @@ def test_bodies_of_all_connections_have_a_bound_and_are_given_back():
     assert rig.budget.used_bytes == 0
 
 
+def test_what_takes_the_place_of_a_body_counts_like_it():
+    rig = Rig()
+    rig.budget._bytes_max = 150
+    rig.feed(post(b"x" * 100))
+    (request,) = rig.requests
+    assert not request.replace_body(b"y" * 151)
+    assert request.body == b"x" * 100
+    assert request.replace_body(b"y" * 150)
+    assert rig.budget.used_bytes == 150
+    request.respond(HEAD_200, b"{}")
+    assert rig.budget.used_bytes == 0
+    assert request.replace_body(b"late")
+    assert rig.budget.used_bytes == 0
+
+
 def test_a_header_that_decides_may_come_once():
     rig = Rig()
     rig.feed(b"GET / HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n")
