@@ -52,6 +52,7 @@ __all__ = ["main"]
 log = logging.getLogger(__name__)
 
 REPORT_EVERY_S = 1.0
+ORPHAN_DRAIN_S = 5.0
 ORPHAN_MARGIN_S = 5.0
 CLOSE_TIMEOUT_S = 2.0
 # Each request makes some dozen short-lived objects, and Python looks for cycles among them every 700. Requests
@@ -97,6 +98,7 @@ class _Worker:
         self._http = HttpServer(application, listener, server, clock, self._metrics)
         self._grpc = self._grpc_server(clock) if start.grpc_port >= 0 else None
         self._linger_s = 0.0
+        self._drain_s = self._settings.server.drain_s
         self._background: set[asyncio.Task[None]] = set()
 
     def _grpc_server(self, clock: Clock) -> GrpcServer:
@@ -152,6 +154,10 @@ class _Worker:
                 self._instance.answered(message)
             case Wanted():
                 self._keep(self._apply(message))
+
+    def orphaned(self) -> None:
+        """The supervisor is gone, and nobody restarts or replaces this process: it ends soon."""
+        self._drain_s = min(self._drain_s, ORPHAN_DRAIN_S)
 
     async def _load(self) -> None:
         """Everything that is wanted, then accepts."""
@@ -218,7 +224,7 @@ class _Worker:
         )
 
     async def _drain(self) -> None:
-        drain_s = self._settings.server.drain_s
+        drain_s = self._drain_s
         finishing = [self._http.stop(self._linger_s)]
         if self._grpc is not None:
             finishing.append(self._grpc.stop(drain_s))
@@ -270,13 +276,14 @@ async def _hear(worker: _Worker, channel: Channel[FromWorker, ToWorker], drain: 
         worker.hear(message)
         if isinstance(message, Drain):
             drain.set()
+    worker.orphaned()
     drain.set()
 
 
-def _end_with_supervisor(lifeline: int, drain_s: float) -> None:
+def _end_with_supervisor(lifeline: int) -> None:
     """The channel tells the event loop of a supervisor that is gone; a loop that is stuck is ended."""
     os.read(lifeline, 1)
-    threading.Event().wait(drain_s + ORPHAN_MARGIN_S)
+    threading.Event().wait(ORPHAN_DRAIN_S + ORPHAN_MARGIN_S)
     os._exit(1)
 
 
@@ -285,7 +292,7 @@ def main() -> None:
     # A terminal's Ctrl-C and a service manager's SIGTERM reach every process; the supervisor alone decides.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_supervisor, args=(lifeline, 60.0), daemon=True).start()
+    threading.Thread(target=_end_with_supervisor, args=(lifeline,), daemon=True).start()
     listener = socket.socket(fileno=listening)
     listener.setblocking(False)
 

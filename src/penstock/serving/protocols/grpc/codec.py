@@ -13,7 +13,7 @@ from penstock.serving.batching.outputs import BatchRows
 from penstock.serving.batching.queue import DEFAULT_PRIORITY
 from penstock.serving.protocols.grpc.libraries import Messages
 from penstock.serving.protocols.grpc.wire import field, split_field, varint
-from penstock.serving.protocols.v2.data import from_binary, strings_to_binary
+from penstock.serving.protocols.v2.data import bf16_to_binary, from_binary, strings_to_binary
 
 __all__ = ["GrpcCodec", "GrpcRequest", "parse_request"]
 
@@ -110,8 +110,11 @@ class GrpcCodec:
             row_shape = array.shape[1:]
             shapes.append(row_shape)
             width = math.prod(row_shape)
-            if self._outputs[name].is_object:
+            datatype = self._outputs[name]
+            if datatype.is_object:
                 raw = strings_to_binary(batch.flat(name)[start * width : stop * width])
+            elif datatype is DataType.BF16:
+                raw = bf16_to_binary(array[start:stop])
             else:
                 width *= array.itemsize
                 raw = batch.raw(name)[start * width : stop * width]
