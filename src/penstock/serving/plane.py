@@ -23,6 +23,8 @@ class DataPlane:
         self._accepting = False
         self._on_changed: list[Callable[[], object]] = []
         self._retired: tuple[DeploymentStatistics, ...] = ()
+        self._closing: list[Deployment] = []
+        """Removed, and not yet through with what they took on."""
 
     @property
     def accepting(self) -> bool:
@@ -138,11 +140,16 @@ class DataPlane:
 
     def statistics(self) -> tuple[DeploymentStatistics, ...]:
         """What each version has done, those included that are not served any more."""
-        return merge_statistics((*(each.statistics() for each in self.deployments()), *self._retired))
+        counting = (*self.deployments(), *self._closing)
+        return merge_statistics((*(each.statistics() for each in counting), *self._retired))
 
     async def _close(self, deployment: Deployment) -> None:
-        await deployment.close()
-        self._retired = merge_statistics((*self._retired, deployment.statistics()))
+        self._closing.append(deployment)
+        try:
+            await deployment.close()
+        finally:
+            self._closing.remove(deployment)
+            self._retired = merge_statistics((*self._retired, deployment.statistics()))
 
     def _changed(self) -> None:
         for tell in self._on_changed:
