@@ -153,11 +153,18 @@ class Reconciler:
                 await self._load(target, targets)
             if target.default and target.key in self._loaded():
                 self._route(target)
+        self._route_pinned(targets)
         self._unload_unwanted(targets)
+
+    def _route_pinned(self, targets: Targets) -> None:
+        """Where clients asked for versions by number alone, one of those answers for the model."""
+        wanted = {target.key for target in targets.wanted}
         for target in targets.wanted:
-            # Of versions that were all asked for by number, one has to answer for the model.
-            if self._plane.default(target.model) is None and target.key in self._loaded():
-                self._route(target)
+            standing = self._plane.default(target.model)
+            lacking = standing is None or (standing.model, standing.version) not in wanted
+            unsettled = target.model in targets.defaults() or target.model in targets.unknown
+            if lacking and target.key in self._loaded() and (standing is None or not unsettled):
+                self._plane.route(*target.key)
 
     def _loaded(self) -> set[Key]:
         return {(each.model, each.version) for each in self._plane.deployments()}

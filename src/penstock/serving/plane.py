@@ -1,6 +1,7 @@
 """The data plane: what stands behind every protocol. It knows tensors, not HTTP or gRPC."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from penstock.core.clock import Clock
 from penstock.core.errors import NotFound
@@ -76,8 +77,9 @@ class DataPlane:
         self._defaults[model] = self._deployments[model][version]
         self._changed()
 
-    async def remove(self, model: str, version: str) -> None:
-        """Not found any more; returns when what it took on is finished and it is unloaded.
+    def remove(self, model: str, version: str) -> Coroutine[Any, Any, None]:
+        """Not found any more, from the call on; what it returns ends when what was taken on is finished and the
+        version is unloaded.
 
         A model whose default is removed has none until one is routed.
         """
@@ -87,8 +89,9 @@ class DataPlane:
             del self._deployments[model]
         if self._defaults.get(model) is deployment:
             del self._defaults[model]
+        self._closing.append(deployment)
         self._changed()
-        await self._close(deployment)
+        return self._close(deployment)
 
     def deployments(self) -> Iterable[Deployment]:
         for versions in self._deployments.values():
@@ -144,7 +147,6 @@ class DataPlane:
         return merge_statistics((*(each.statistics() for each in counting), *self._retired))
 
     async def _close(self, deployment: Deployment) -> None:
-        self._closing.append(deployment)
         try:
             await deployment.close()
         finally:
