@@ -70,7 +70,7 @@ class Reconciler:
             targets = await asyncio.to_thread(look_up, self._app, self._loader, wanted)
             declared = {each.name for each in self._app.declarations} - set(wanted.unloaded)
             for model, error in targets.unknown.items():
-                if model in declared - targets.defaults():
+                if model in declared - targets.settled:
                     raise error
             self._unknown = targets.unknown
             first = [target for target in targets.wanted if target.default and target.model in declared]

@@ -203,7 +203,7 @@ def test_a_version_that_does_not_fit_is_a_problem() -> None:
         await world.look()
         assert world.served() == {"a": "1"}
         assert "needs about 10 bytes" in world.reconciler.problems["a"]
-        with pytest.raises(Refused, match="memory|needs about"):
+        with pytest.raises(Refused, match="needs about"):
             await world.order(("b", "1"))
         await world.plane.close()
 
@@ -298,7 +298,7 @@ def test_a_load_that_is_cancelled_is_freed_and_costs_the_others_nothing() -> Non
             await order
         assert world.loader.cancelled == 0, "it would end the processes of what is being served"
         world.loader.gate.set()
-        while not ((runtime := world.loader.runtimes.get(("b", 1))) and runtime.closed):
+        while not ((runtime := world.loader.runtimes.get(("b", 1))) and runtime.closed):  # noqa: ASYNC110 - a thread sets it
             await asyncio.sleep(0)
         assert world.served() == {"a": "1"}
         await world.plane.close()
@@ -313,7 +313,7 @@ def test_a_start_that_fails_frees_what_was_loaded(cancel: bool) -> None:
         world.loader.aliases["b"] = 1
         world.loader.gate.clear()
         start = asyncio.ensure_future(world.reconciler.start(Wanted()))
-        while len(world.loader.loads) < 2:
+        while len(world.loader.loads) < 2:  # noqa: ASYNC110 - threads add them
             await asyncio.sleep(0)
         if cancel:
             start.cancel()

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from penstock.core.clock import ManualClock
 from penstock.observe.metrics import MetricSet
 from penstock.serving.statistics import DeploymentStatistics, Durations
 from penstock.supervision import exchange as exchange_module
@@ -73,7 +72,7 @@ class World:
     def __init__(self, count: int = 2) -> None:
         self.workers: dict[int, FakeWorker] = {}
         self.serving = set(range(1, count + 1))
-        self.exchange = Exchange(self.answering, ManualClock())  # type: ignore[arg-type]
+        self.exchange = Exchange(self.workers, self.answering, tuple)  # type: ignore[arg-type]
         for life in range(1, count + 1):
             FakeWorker(self, life)
 

@@ -38,10 +38,9 @@ def config(workers: int) -> PoolConfig:
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """`processes` are those that run. A generation listed in `broken` never comes to stand.
-
-    `unlucky` are generations
-    of which one crashed before it stood. `answering_least` is how many answered when a reload began, less those that the machine let crash.
+    """`processes` are those that run. A generation listed in `broken` never comes to stand; of one in `unlucky`
+    a process crashed before it stood. `answering_least` is how many answered when a reload began, less those
+    that the machine let crash.
     """
 
     def __init__(self) -> None:
@@ -214,9 +213,8 @@ class PoolMachine(RuleBasedStateMachine):
             for life, process in list(self.processes.items()):
                 if life not in self.processes:
                     continue
-                if process.told_to_end or process.killed:
-                    self.end(life)
-                elif not process.stands and process.generation in self.broken:
+                cannot_stand = not process.stands and process.generation in self.broken
+                if process.told_to_end or process.killed or cannot_stand:
                     self.end(life)
                 elif not process.stands:
                     process.stands = True
