@@ -10,7 +10,7 @@ from penstock.app.loader import Loader
 from penstock.app.targets import Target, Targets, look_up
 from penstock.core.backoff import RestartBackoff
 from penstock.core.clock import Clock
-from penstock.core.errors import PenstockError, Refused
+from penstock.core.errors import ModelFailed, PenstockError, Refused
 from penstock.core.settings import Settings
 from penstock.serving.deployment import ServedModel
 from penstock.serving.plane import DataPlane
@@ -65,24 +65,19 @@ class Reconciler:
 
         What clients had ordered comes as well; where it cannot, that is a problem but no reason not to start.
         """
-        self._wanted = wanted
-        targets = await asyncio.to_thread(look_up, self._app, self._loader, wanted)
-        declared = {each.name for each in self._app.declarations} - set(wanted.unloaded)
-        for model, error in targets.unknown.items():
-            if model in declared:
-                raise error
-        self._unknown = targets.unknown
-        self._check_budget(targets.wanted)
-        first = [target for target in targets.wanted if target.default and target.model in declared]
-        loads = [asyncio.ensure_future(asyncio.to_thread(target.load)) for target in first]
-        try:
-            for served in await asyncio.gather(*loads):
-                self._plane.add(served)
-        except BaseException:
-            await self._abandon(loads)
-            raise
-        self._plane.want(declared)
-        await self._reconcile(targets)
+        async with self._turn:
+            self._wanted = wanted
+            targets = await asyncio.to_thread(look_up, self._app, self._loader, wanted)
+            declared = {each.name for each in self._app.declarations} - set(wanted.unloaded)
+            for model, error in targets.unknown.items():
+                if model in declared - targets.settled:
+                    raise error
+            self._unknown = targets.unknown
+            first = [target for target in targets.wanted if target.default and target.model in declared]
+            self._check_budget(first)
+            await self._load_first(first)
+            self._plane.want(declared)
+            await self._reconcile(targets)
 
     async def run(self, every_s: float) -> None:
         """Follows the registry for ever."""
@@ -99,6 +94,8 @@ class Reconciler:
     async def order(self, wanted: Wanted) -> None:
         """Serves what clients ordered. Raises the first error that keeps it from that."""
         async with self._turn:
+            if wanted.revision < self._wanted.revision:
+                return
             self._wanted = wanted
             targets = await self._look_up()
             ordered = {pinned.model for pinned in wanted.loaded}
@@ -115,9 +112,29 @@ class Reconciler:
                     raise error
 
     async def close(self) -> None:
-        """Waits for what is being unloaded."""
+        """Ends what is being loaded, and waits for what is being unloaded. Nothing is served any more."""
+        self._loader.cancel()
         if self._unloading:
             await asyncio.wait(self._unloading)
+
+    async def _load_first(self, targets: Sequence[Target]) -> None:
+        """Side by side; all of them, or none and the first error."""
+        loads = [asyncio.ensure_future(asyncio.to_thread(target.load)) for target in targets]
+        try:
+            if loads:
+                await asyncio.wait(loads, return_when=asyncio.FIRST_EXCEPTION)
+            failed = [error for load in loads if load.done() and (error := load.exception()) is not None]
+            if failed:
+                raise failed[0]
+        except BaseException:
+            # Nothing is served yet, so all that the loader has is what is to be ended.
+            self._loader.cancel()
+            for load in loads:
+                load.add_done_callback(_free)
+            await asyncio.wait(loads)
+            raise
+        for load in loads:
+            self._plane.add(load.result())
 
     async def _look_up(self) -> Targets:
         targets = await asyncio.to_thread(look_up, self._app, self._loader, self._wanted)
@@ -129,27 +146,42 @@ class Reconciler:
 
     async def _reconcile(self, targets: Targets) -> None:
         wanted = {target.key for target in targets.wanted}
-        for key in [key for key in self._failures if key not in wanted]:
+        for key in [key for key in self._failures if key not in wanted and key[0] not in targets.unknown]:
             del self._failures[key]
         for target in targets.wanted:
             if target.key not in self._loaded():
-                await self._load(target, wanted)
+                await self._load(target, targets)
             if target.default and target.key in self._loaded():
                 self._route(target)
+        self._route_pinned(targets)
         self._unload_unwanted(targets)
+
+    def _route_pinned(self, targets: Targets) -> None:
+        """Where clients asked for versions by number alone, one of those answers for the model."""
+        wanted = {target.key for target in targets.wanted}
+        for target in targets.wanted:
+            standing = self._plane.default(target.model)
+            lacking = standing is None or (standing.model, standing.version) not in wanted
+            unsettled = target.model in targets.defaults() or target.model in targets.unknown
+            if lacking and target.key in self._loaded() and (standing is None or not unsettled):
+                self._plane.route(*target.key)
 
     def _loaded(self) -> set[Key]:
         return {(each.model, each.version) for each in self._plane.deployments()}
 
-    async def _load(self, target: Target, wanted: set[Key]) -> None:
+    async def _load(self, target: Target, targets: Targets) -> None:
         failed = self._failures.get(target.key)
         now_s = self._clock.monotonic()
         if failed is not None and failed[1].wait_s(now_s) > 0:
             return
         try:
-            self._make_room(target, wanted)
+            self._make_room(target, targets)
             served = await self._beside(target.load)
-        except PenstockError as error:
+        except Exception as failure:
+            error = failure
+            if not isinstance(error, PenstockError):
+                log.exception("model %r version %s does not load", target.model, target.version)
+                error = ModelFailed(f"loading it raised {type(failure).__name__}: {failure}")
             backoff = failed[1] if failed is not None else _retries()
             backoff.started(now_s)
             backoff.failed(self._clock.monotonic())
@@ -165,7 +197,8 @@ class Reconciler:
         try:
             return await asyncio.shield(loading)
         except asyncio.CancelledError:
-            await self._abandon([loading])
+            # Not by ending the loader's processes: those of what is being served are among them.
+            loading.add_done_callback(_free)
             raise
 
     def _route(self, target: Target) -> None:
@@ -189,13 +222,15 @@ class Reconciler:
             # What answers for a model whose wanted version is not to be had goes on.
             if model in models and (answers or (model, version) in self._kept_s):
                 continue
+            if model in targets.unknown:
+                continue
             self._unload(model, version)
-        leaving, _ = evictions(self._residents(wanted), self._budget_bytes)
+        leaving, _ = evictions(self._residents(targets), self._budget_bytes)
         for resident in leaving:
             self._unload(resident.model, resident.version)
 
-    def _make_room(self, target: Target, wanted: set[Key]) -> None:
-        residents = self._residents(wanted)
+    def _make_room(self, target: Target, targets: Targets) -> None:
+        residents = self._residents(targets)
         leaving, fits = evictions(residents, self._budget_bytes, target.size_bytes)
         if not fits:
             raise self._over_budget(target.model, target.version, target.size_bytes, _held_bytes(residents))
@@ -217,7 +252,8 @@ class Reconciler:
             hint="raise runtime.memory_bytes_max, or serve fewer models in one process",
         )
 
-    def _residents(self, wanted: set[Key]) -> list[Resident]:
+    def _residents(self, targets: Targets) -> list[Resident]:
+        wanted = {target.key for target in targets.wanted}
         residents = []
         for each in self._plane.deployments():
             key = (each.model, each.version)
@@ -227,11 +263,15 @@ class Reconciler:
                     model=each.model,
                     version=each.version,
                     memory_bytes=each.memory_bytes,
-                    wanted=key in wanted or standing is each,
+                    wanted=key in wanted or standing is each or self._may_be_wanted(key, targets),
                     used_s=max(each.used_s, self._kept_s.get(key, float("-inf"))),
                 )
             )
         return residents
+
+    def _may_be_wanted(self, key: Key, targets: Targets) -> bool:
+        """A version that clients ordered, of a model of which cannot be found out what is wanted."""
+        return key[0] in targets.unknown and key not in self._kept_s
 
     def _unload(self, model: str, version: str) -> None:
         """Takes it off at once; it ends in its own time, once what it took on is answered."""
@@ -241,13 +281,11 @@ class Reconciler:
         self._unloading.add(task)
         task.add_done_callback(self._unloading.discard)
 
-    async def _abandon(self, loads: "Sequence[asyncio.Future[ServedModel]]") -> None:
-        """Ends what is being loaded, which takes a moment, and frees what was."""
-        self._loader.cancel()
-        await asyncio.wait(loads)
-        for load in loads:
-            if not load.cancelled() and load.exception() is None:
-                load.result().runtime.close()
+
+def _free(loading: "asyncio.Future[ServedModel]") -> None:
+    """Closes what was loaded for nobody."""
+    if not loading.cancelled() and loading.exception() is None:
+        loading.result().runtime.close()
 
 
 def _held_bytes(residents: Sequence[Resident]) -> int:

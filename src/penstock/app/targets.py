@@ -1,6 +1,6 @@
 """What a serve process should have loaded: the app's declarations and clients' orders, looked up."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from penstock.app.declarations import App, CallableDeclaration, Declaration, ModelDeclaration
@@ -36,6 +36,12 @@ class Targets:
 
     wanted: tuple[Target, ...]
     unknown: dict[str, PenstockError]
+    settled: frozenset[str]
+    """Models of which all is known that is declared, though perhaps not all that clients ordered."""
+
+    def defaults(self) -> set[str]:
+        """The models of which it is known what is to answer."""
+        return {target.model for target in self.wanted if target.default}
 
     def models(self) -> set[str]:
         return {target.model for target in self.wanted} | set(self.unknown)
@@ -49,21 +55,25 @@ def look_up(app: App, loader: Loader, wanted: Wanted) -> Targets:
         defaults.setdefault(pinned.model, declared.get(pinned.model) or ModelDeclaration(name=pinned.model))
     found: dict[tuple[str, str], Target] = {}
     unknown: dict[str, PenstockError] = {}
+    settled: set[str] = set()
     for name, declaration in defaults.items():
         only_pinned = name not in declared and Pinned(name, "") not in wanted.loaded
         versions = {pinned.version for pinned in wanted.loaded if pinned.model == name} - {""}
-        try:
-            if not only_pinned:
-                target = _target(loader, declaration, None)
-                found[target.key] = target
-                for other in _beside(loader, declaration):
-                    found.setdefault(other.key, other)
-            for version in sorted(versions):
+        if not only_pinned:
+            try:
+                for target in _declared(loader, declaration):
+                    found.setdefault(target.key, target)
+                settled.add(name)
+            except PenstockError as error:
+                unknown[name] = error
+        for version in sorted(versions):
+            try:
                 target = _target(loader, declaration, version)
+            except PenstockError as error:
+                unknown.setdefault(name, error)
+            else:
                 found.setdefault(target.key, target)
-        except PenstockError as error:
-            unknown[name] = error
-    return Targets(wanted=tuple(found.values()), unknown=unknown)
+    return Targets(wanted=tuple(found.values()), unknown=unknown, settled=frozenset(settled))
 
 
 def _target(loader: Loader, declared: Declaration, version: str | None) -> Target:
@@ -79,18 +89,17 @@ def _target(loader: Loader, declared: Declaration, version: str | None) -> Targe
     return _registry_target(loader, declared, found, default=version is None)
 
 
-def _beside(loader: Loader, declared: Declaration) -> list[Target]:
-    """What the declaration wants loaded besides what answers for the model."""
+def _declared(loader: Loader, declared: Declaration) -> Iterator[Target]:
+    """What answers for the model, then what the declaration wants loaded besides."""
+    yield _target(loader, declared, None)
     if not isinstance(declared, ModelDeclaration):
-        return []
-    targets = []
+        return
     for other in declared.beside:
         if isinstance(other, str):
             found = loader.registry.get(declared.name, alias=other)
         else:
             found = loader.registry.get(declared.name, other)
-        targets.append(_registry_target(loader, declared, found, default=False))
-    return targets
+        yield _registry_target(loader, declared, found, default=False)
 
 
 def _registry_target(

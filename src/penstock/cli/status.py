@@ -70,7 +70,8 @@ def _worker_line(worker: "WorkerStatus") -> str:
     if worker.report is not None:
         said.append(f"{worker.report.connections} connections, {worker.report.resident_bytes // MIB} MiB")
     if worker.restarts:
-        said.append(f"restarted {worker.restarts} times, last because it {worker.cause}")
+        times = "once" if worker.restarts == 1 else f"{worker.restarts} times"
+        said.append(f"restarted {times}, last because it {worker.cause}")
     return "  ".join(said)
 
 

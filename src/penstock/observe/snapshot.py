@@ -1,6 +1,7 @@
 """Measures of several processes added up: what a process had counted stays counted when it is gone."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -31,24 +32,29 @@ class MetricTotals:
     """The sum over processes that live, and over those that have lived.
 
     Counters and histograms are added over all of them, so a sum never runs backwards when a process ends: what
-    its last snapshot said stays in. Gauges are added over those that live; a gauge of a process itself (by its
-    name, `process_…`) is shown with the label `worker`.
+    its last snapshot said stays in. They are added exactly and rounded once: where the order of additions
+    showed in its last digit, a sum could run backwards by it, and Prometheus would take that for a restart.
+    Gauges are added over those that live; a gauge of a process itself (by its name, `process_…`) is shown with
+    the label `worker`.
     """
 
     def __init__(self) -> None:
         self._retired: dict[str, MetricFamily] = {}
+        """With as many samples a series as it takes to be exact."""
 
     def retire(self, families: Iterable[MetricFamily]) -> None:
         """Keeps what a process that has ended had counted."""
         cumulative = [family for family in families if family.kind != "gauge"]
-        self._retired = {family.name: family for family in _add([*self._retired.values(), *cumulative])}
+        self._retired = {
+            family.name: family for family in _add([*self._retired.values(), *cumulative], _exact_sum)
+        }
 
     def families(self, living: Iterable[tuple[str, Sequence[MetricFamily]]]) -> list[MetricFamily]:
         """All families; `living` are the workers' names and snapshots."""
         parts = list(self._retired.values())
         for worker, families in living:
             parts += [_labelled(family, worker) if _of_process(family) else family for family in families]
-        return _add(parts)
+        return _add(parts, _rounded_sum)
 
     def render(self, living: Iterable[tuple[str, Sequence[MetricFamily]]]) -> str:
         """Everything, in the text format that Prometheus reads."""
@@ -73,15 +79,29 @@ def _labelled(family: MetricFamily, worker: str) -> MetricFamily:
     return MetricFamily(family.name, family.kind, family.text, samples)
 
 
-def _add(parts: Iterable[MetricFamily]) -> list[MetricFamily]:
-    """One family a name, one sample a series, in the order in which they first appear."""
-    added: dict[str, tuple[MetricFamily, dict[Labels, dict[tuple[str, Labels], float]]]] = {}
+def _exact_sum(values: Sequence[float]) -> list[float]:
+    """A few numbers whose sum is, without any rounding, that of `values`."""
+    if not all(map(math.isfinite, values)):
+        return [sum(values)]
+    total = [math.fsum(values)]
+    while rest := math.fsum([*values, *(-part for part in total)]):
+        total.append(rest)
+    return total
+
+
+def _rounded_sum(values: Sequence[float]) -> list[float]:
+    return [math.fsum(values) if all(map(math.isfinite, values)) else sum(values)]
+
+
+def _add(parts: Iterable[MetricFamily], total: Callable[[Sequence[float]], list[float]]) -> list[MetricFamily]:
+    """One family a name, each series summed up by `total`, in the order in which they first appear."""
+    added: dict[str, tuple[MetricFamily, dict[Labels, dict[tuple[str, Labels], list[float]]]]] = {}
     for family in parts:
         _, members = added.setdefault(family.name, (family, {}))
         for sample in family.samples:
             member = members.setdefault(sample.labels, {})
             series = (sample.suffix, sample.further)
-            member[series] = member.get(series, 0.0) + sample.value
+            member.setdefault(series, []).append(sample.value)
     return [
         MetricFamily(
             family.name,
@@ -90,7 +110,8 @@ def _add(parts: Iterable[MetricFamily]) -> list[MetricFamily]:
             tuple(
                 MetricSample(labels, suffix, further, value)
                 for labels, member in members.items()
-                for (suffix, further), value in member.items()
+                for (suffix, further), values in member.items()
+                for value in total(values)
             ),
         )
         for family, members in added.values()

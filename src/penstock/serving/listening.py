@@ -8,6 +8,7 @@ from penstock.core.errors import ConfigurationError
 __all__ = ["BACKLOG", "listen", "reserve_port"]
 
 BACKLOG = 4096
+PORT_MAX = 65535
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -15,9 +16,10 @@ def listen(host: str, port: int) -> socket.socket:
 
     Raises `ConfigurationError` where the address cannot be had.
     """
+    _check(host, port)
     try:
         return socket.create_server((host, port), family=_family(host), backlog=BACKLOG)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ConfigurationError(_problem(host, port, error), hint=_hint(error)) from error
 
 
@@ -26,6 +28,7 @@ def reserve_port(host: str, port: int) -> socket.socket:
 
     It never listens, so it is sent no connections. Raises `ConfigurationError` as `listen` does.
     """
+    _check(host, port)
     if port:
         # Those who share do so by consent; without this look, others who also do would be joined unawares.
         listen(host, port).close()
@@ -33,7 +36,7 @@ def reserve_port(host: str, port: int) -> socket.socket:
     try:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind((host, port))
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         held.close()
         raise ConfigurationError(_problem(host, port, error), hint=_hint(error)) from error
     return held
@@ -43,18 +46,23 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def _problem(host: str, port: int, error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+def _check(host: str, port: int) -> None:
+    if not 0 <= port <= PORT_MAX:
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: ports end at {PORT_MAX}", hint="take another with --port"
+        )
+
+
+def _problem(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
         return f"port {port} on {host} is in use"
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    reason = error.strerror or str(error)
     return f"cannot listen on {host}:{port}: {reason}"
 
 
-def _hint(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno == errno.EACCES:
+def _hint(error: OSError) -> str:
+    if error.errno == errno.EACCES:
         return "ports under 1024 need rights; take a higher one"
-    if isinstance(error, socket.gaierror) or (
-        isinstance(error, OSError) and error.errno == errno.EADDRNOTAVAIL
-    ):
+    if isinstance(error, socket.gaierror) or (error.errno == errno.EADDRNOTAVAIL):
         return "the host is not an address of this machine; try --host 127.0.0.1, or 0.0.0.0 for all of them"
     return "take another with --port, or --port 0 for a free one"

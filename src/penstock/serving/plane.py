@@ -1,6 +1,7 @@
 """The data plane: what stands behind every protocol. It knows tensors, not HTTP or gRPC."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from penstock.core.clock import Clock
 from penstock.core.errors import NotFound
@@ -23,6 +24,8 @@ class DataPlane:
         self._accepting = False
         self._on_changed: list[Callable[[], object]] = []
         self._retired: tuple[DeploymentStatistics, ...] = ()
+        self._closing: list[Deployment] = []
+        """Removed, and not yet through with what they took on."""
 
     @property
     def accepting(self) -> bool:
@@ -74,8 +77,9 @@ class DataPlane:
         self._defaults[model] = self._deployments[model][version]
         self._changed()
 
-    async def remove(self, model: str, version: str) -> None:
-        """Not found any more; returns when what it took on is finished and it is unloaded.
+    def remove(self, model: str, version: str) -> Coroutine[Any, Any, None]:
+        """Not found any more, from the call on; what it returns ends when what was taken on is finished and the
+        version is unloaded.
 
         A model whose default is removed has none until one is routed.
         """
@@ -85,8 +89,9 @@ class DataPlane:
             del self._deployments[model]
         if self._defaults.get(model) is deployment:
             del self._defaults[model]
+        self._closing.append(deployment)
         self._changed()
-        await self._close(deployment)
+        return self._close(deployment)
 
     def deployments(self) -> Iterable[Deployment]:
         for versions in self._deployments.values():
@@ -138,11 +143,15 @@ class DataPlane:
 
     def statistics(self) -> tuple[DeploymentStatistics, ...]:
         """What each version has done, those included that are not served any more."""
-        return merge_statistics((*(each.statistics() for each in self.deployments()), *self._retired))
+        counting = (*self.deployments(), *self._closing)
+        return merge_statistics((*(each.statistics() for each in counting), *self._retired))
 
     async def _close(self, deployment: Deployment) -> None:
-        await deployment.close()
-        self._retired = merge_statistics((*self._retired, deployment.statistics()))
+        try:
+            await deployment.close()
+        finally:
+            self._closing.remove(deployment)
+            self._retired = merge_statistics((*self._retired, deployment.statistics()))
 
     def _changed(self) -> None:
         for tell in self._on_changed:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 import struct
 from typing import Generic, TypeVar
@@ -10,6 +11,9 @@ import msgspec
 
 __all__ = ["Channel"]
 
+log = logging.getLogger(__name__)
+
+BUFFERED_BYTES_MAX = 16 * 1024 * 1024
 MESSAGE_BYTES_MAX = 256 * 1024 * 1024
 _LENGTH = struct.Struct("<I")
 _encode = msgspec.msgpack.Encoder().encode
@@ -19,7 +23,11 @@ Outgoing = TypeVar("Outgoing")
 
 
 class Channel(Generic[Outgoing, Incoming]):
-    """One end. What is sent after the other end has gone is dropped."""
+    """One end. What is sent after the other end has gone is dropped.
+
+    So is what is sent while the other end reads nothing and `BUFFERED_BYTES_MAX` wait for it already: a process
+    that hangs must not cost this one its memory.
+    """
 
     def __init__(
         self,
@@ -39,17 +47,23 @@ class Channel(Generic[Outgoing, Incoming]):
         return cls(*await asyncio.open_connection(sock=connected), decoder)
 
     def send(self, message: Outgoing) -> None:
-        if not self._writer.is_closing():
+        buffered_bytes = self._writer.transport.get_write_buffer_size()
+        if not self._writer.is_closing() and buffered_bytes < BUFFERED_BYTES_MAX:
             content = _encode(message)
+            assert len(content) <= MESSAGE_BYTES_MAX, "no message is that large"
             self._writer.write(_LENGTH.pack(len(content)) + content)
 
     async def receive(self) -> Incoming | None:
-        """The next message; None when the other end has gone."""
+        """The next message; None when the other end has gone, or says what is no message here."""
         try:
             (size,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
             assert size <= MESSAGE_BYTES_MAX, "no message is that large"
             return self._decoder.decode(await self._reader.readexactly(size))
         except (asyncio.IncompleteReadError, OSError):
+            return None
+        except msgspec.DecodeError as error:
+            # A process of another release, installed while this one ran.
+            log.error("a message of the other process is not understood: %s", error)
             return None
 
     async def flush(self) -> None:

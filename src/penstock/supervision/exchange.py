@@ -1,6 +1,7 @@
 """What the workers of an instance know together, and what clients of one ask of all of them."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
 from penstock.core.errors import NotFound, PenstockError, Refused
@@ -130,10 +131,19 @@ class Exchange:
         """Has every worker serve what is wanted. Where one cannot, all go back to what was wanted before."""
         before = self.wanted
         self.wanted = wanted
-        failures = await self._apply(wanted)
+        undone = Wanted(revision=wanted.revision + 1, loaded=before.loaded, unloaded=before.unloaded)
+        try:
+            failures = await self._apply(wanted)
+        except Refused:
+            # Workers take orders one after the other; waiting for this one as well is no use to the client.
+            self.wanted = undone
+            for process in self._answering().values():
+                process.channel.send(undone)
+            raise
         if failures:
-            self.wanted = Wanted(revision=wanted.revision + 1, loaded=before.loaded, unloaded=before.unloaded)
-            await self._apply(self.wanted)
+            self.wanted = undone
+            with contextlib.suppress(Refused):
+                await self._apply(undone)
             raise _Relayed(failures[0])
 
     async def _apply(self, wanted: Wanted) -> list[Applied]:

@@ -15,6 +15,10 @@ from penstock.core.backoff import RestartBackoff
 __all__ = ["Action", "End", "Kill", "Pool", "PoolConfig", "Say", "Spawn", "WorkerState", "WorkerView"]
 
 
+AWAY_S = 2.0
+"""Who is not asked what to do for longer was away itself: what workers said meanwhile may lie unread."""
+
+
 class WorkerState(enum.Enum):
     """What a worker process does at the moment."""
 
@@ -92,6 +96,10 @@ class _Life:
         self.heard_s = now_s
         self.drained_s = float("inf")
         self.cause = ""
+        self.killed = False
+        """Its end is decided; whatever it still says on the way there changes nothing."""
+        self.obsolete = False
+        """It was to take over, and is not wanted for that any more."""
 
 
 class _Slot:
@@ -111,16 +119,20 @@ class Pool:
 
     def __init__(self, config: PoolConfig) -> None:
         self._config = config
+        self._proven_config = config
+        self._checked_s = float("-inf")
         self._slots = [_Slot(number) for number in range(1, config.workers + 1)]
         self._lives: dict[int, _Life] = {}
         self._next_life = 1
         self._generation = 0
+        self._newest_generation = 0
+        """Generations are counted on, also after one that did not work: who starts workers counts along."""
         self._stopping = False
         self._proven = False
         """Whether any worker has ever stood: before that, one that cannot start is the end of it all."""
         self._reloading = False
         self._proven_generation = 0
-        """The last generation of which every worker has stood."""
+        """The last generation of which every worker has stood, or the one that it all began with."""
 
     @property
     def empty(self) -> bool:
@@ -142,21 +154,26 @@ class Pool:
         return [
             life.life
             for life in self._lives.values()
-            if life.state is WorkerState.SERVING and now_s - life.heard_s <= fresh_s
+            if life.state is WorkerState.SERVING and not life.killed and now_s - life.heard_s <= fresh_s
         ]
 
     def start(self, now_s: float) -> list[Action]:
         return [self._spawn(slot, now_s) for slot in self._slots]
 
     def reload(self, config: PoolConfig, now_s: float) -> list[Action]:
-        """New settings: every worker is replaced, one after the other. A reload under way starts over."""
-        if self._stopping:
+        """New settings: every worker is replaced, one after the other. A reload under way starts over.
+
+        The new generation is the number of reloads so far, those that did not work included.
+        """
+        self._newest_generation += 1
+        if self._stopping or not self._proven:
             return []
         self._config = config
-        self._generation += 1
+        self._generation = self._newest_generation
         self._reloading = True
         actions: list[Action] = []
-        actions += [Kill(slot.successor.life) for slot in self._slots if slot.successor is not None]
+        for slot in self._slots:
+            actions += self._dismiss(slot.successor)
         for number in range(len(self._slots) + 1, config.workers + 1):
             slot = _Slot(number)
             self._slots.append(slot)
@@ -172,7 +189,7 @@ class Pool:
         actions: list[Action] = []
         worker = self._lives[life]
         worker.heard_s = now_s
-        if worker.state is not WorkerState.STARTING:
+        if worker.state is not WorkerState.STARTING or worker.killed:
             return []
         worker.state = WorkerState.SERVING
         self._proven = True
@@ -194,42 +211,58 @@ class Pool:
         """Its process has ended."""
         worker = self._lives.pop(life)
         slot = worker.slot
-        if slot.successor is worker:
-            slot.successor = None
-            return self._reload_failed(worker.cause or how, worker.generation, now_s)
-        if slot.holder is not worker or worker.state is WorkerState.DRAINING or self._stopping:
+        cause = worker.cause or how
+        if slot.holder is worker:
+            slot.holder = None
+            if worker.state is WorkerState.DRAINING or self._stopping:
+                return []
+            return self._lost(worker, cause, now_s)
+        if slot.successor is not worker:
             return []
-        slot.holder = None
-        slot.cause = worker.cause or how
+        slot.successor = None
+        if worker.obsolete:
+            return self._replace_next(now_s) if self._reloading else []
+        return self._reload_failed(f"{slot.number} {cause}", worker.generation, now_s)
+
+    def _lost(self, worker: _Life, cause: str, now_s: float) -> list[Action]:
+        """It ended by itself, or because it had to be killed."""
+        slot = worker.slot
+        slot.cause = cause
         slot.backoff.failed(now_s)
         if not self._proven:
-            return [Kill(other) for other in self._lives]
-        slot.restarts += 1
+            return [action for other in self._lives.values() for action in self._kill(other)]
+        actions: list[Action] = []
+        if worker.state is WorkerState.STARTING and worker.generation != self._proven_generation:
+            actions += self._reload_failed(f"{slot.number} {cause}", worker.generation, now_s)
+        if not actions:
+            slot.restarts += 1
+            actions.append(self._told(slot, now_s))
+        return [*actions, *self.tick(now_s)]
+
+    def _told(self, slot: _Slot, now_s: float) -> Say:
+        """That its worker has ended."""
         wait_s = slot.backoff.wait_s(now_s)
         failures = slot.backoff.statistics().failures
         again = "it is started anew" if wait_s == 0 else f"next start in {wait_s:.1f} s"
         loop = f", {failures} times in a row" if failures > 1 else ""
-        said: list[Action] = [Say(f"worker {slot.number} {slot.cause}{loop}; {again}", error=True)]
-        return [*said, *self.tick(now_s)]
+        return Say(f"worker {slot.number} {slot.cause}{loop}; {again}", error=True)
 
     def tick(self, now_s: float) -> list[Action]:
         """Called often: whose turn it is to start, and who has taken too long."""
+        away_s = max(0.0, now_s - self._checked_s - AWAY_S) if self._checked_s > float("-inf") else 0.0
+        self._checked_s = now_s
         actions: list[Action] = []
-        for worker in list(self._lives.values()):
+        for worker in self._lives.values():
+            worker.heard_s += away_s
             actions += self._check(worker, now_s)
         if self._stopping or not self._proven:
             return actions
-        for slot in self._slots:
-            if slot.holder is None and slot.backoff.wait_s(now_s) == 0:
+        for slot in self._slots[: self._config.workers]:
+            # Where a successor is on its way, it takes the place.
+            free = slot.holder is None and slot.successor is None
+            if free and slot.backoff.wait_s(now_s) == 0:
                 actions.append(self._spawn(slot, now_s))
         return actions
-
-    def next_check_s(self) -> float:
-        """The earliest start that waits for its time; infinite where none does."""
-        return min(
-            (slot.backoff.statistics().not_before_s for slot in self._slots if slot.holder is None),
-            default=float("inf"),
-        )
 
     def stop(self, now_s: float) -> list[Action]:
         """All of them drain; nobody is started any more."""
@@ -246,9 +279,10 @@ class Pool:
             yield worker.life, worker.slot.number
 
     def views(self) -> list[WorkerView]:
-        """Every worker, and those that drain beside their successors."""
+        """Every worker, and those that drain beside their successors or without one."""
         found = []
-        for slot in self._slots:
+        slots = dict.fromkeys((*self._slots, *(worker.slot for worker in self._lives.values())))
+        for slot in slots:
             held = [worker for worker in self._lives.values() if worker.slot is slot]
             found += [self._view(slot, worker) for worker in held] or [self._view(slot, None)]
         return found
@@ -272,6 +306,7 @@ class Pool:
         self._next_life += 1
         self._lives[worker.life] = worker
         if slot.holder is None:
+            assert slot.successor is None, "a successor is on its way to this place"
             slot.holder = worker
             slot.backoff.started(now_s)
         else:
@@ -285,16 +320,37 @@ class Pool:
         starting = worker.state is WorkerState.STARTING
         worker.state = WorkerState.DRAINING
         worker.drained_s = now_s
-        return [Kill(worker.life) if starting else End(worker.life)]
+        return self._kill(worker) if starting else [End(worker.life)]
+
+    def _kill(self, worker: _Life) -> list[Action]:
+        worker.killed = True
+        return [Kill(worker.life)]
+
+    def _dismiss(self, successor: _Life | None) -> list[Action]:
+        if successor is None:
+            return []
+        successor.obsolete = True
+        return self._kill(successor)
 
     def _replace_next(self, now_s: float) -> list[Action]:
         """The next worker of an older generation gets its successor; one at a time."""
         if any(slot.successor is not None for slot in self._slots):
             return []
-        for slot in self._slots[: self._config.workers]:
-            holder = slot.holder
-            if holder is not None and holder.generation != self._generation:
+        slots = self._slots[: self._config.workers]
+        for slot in slots:
+            if slot.holder is not None and slot.holder.generation != self._generation:
                 return [self._spawn(slot, now_s)]
+        if not all(slot.holder is not None and slot.holder.state is WorkerState.SERVING for slot in slots):
+            return []  # those who start in an empty place have to stand as well
+        returned = self._generation == self._proven_generation
+        self._proven_generation, self._proven_config = self._generation, self._config
+        done = "every worker has the settings from before again"
+        if not returned:
+            done = "settings and app file were read again: every worker is new"
+        return [*self._end_reload(now_s), Say(done)]
+
+    def _end_reload(self, now_s: float) -> list[Action]:
+        """Nobody is replaced any more; the workers that are too many drain."""
         surplus = self._slots[self._config.workers :]
         self._slots = self._slots[: self._config.workers]
         self._reloading = False
@@ -302,23 +358,33 @@ class Pool:
         for slot in surplus:
             if slot.holder is not None:
                 actions += self._drain(slot.holder, now_s)
-        if self._generation == self._proven_generation:
-            return [*actions, Say("every worker has the settings from before again")]
-        self._proven_generation = self._generation
-        return [*actions, Say("settings and app file were read again: every worker is new")]
+        return actions
 
     def _reload_failed(self, cause: str, generation: int, now_s: float) -> list[Action]:
-        """A successor did not come to stand. Those who took over before it turned out are replaced in turn."""
+        """A worker of this generation did not come to stand. Those that did are replaced in turn.
+
+        Nothing where that is of no concern any more.
+        """
         if self._stopping or not self._reloading or generation != self._generation:
             return []
-        self._generation = self._proven_generation
-        told = Say(f"the new settings or app file do not work, the old ones stay: worker {cause}", error=True)
-        self._reloading = any(
-            slot.holder is not None and slot.holder.generation != self._generation for slot in self._slots
-        )
-        return [told, *(self._replace_next(now_s) if self._reloading else [])]
+        if generation == self._proven_generation:
+            # Trying on and on would start one process after the other; those who serve go on serving.
+            told = f"the settings from before do not work any more either; who serves goes on: worker {cause}"
+            return [Say(told, error=True), *self._end_reload(now_s)]
+        told = f"the new settings or app file do not work, the old ones stay: worker {cause}"
+        actions: list[Action] = [Say(told, error=True)]
+        for slot in self._slots:
+            actions += self._dismiss(slot.successor)
+        self._generation, self._config = self._proven_generation, self._proven_config
+        holders = [slot.holder for slot in self._slots[: self._config.workers] if slot.holder is not None]
+        if any(holder.generation != self._generation for holder in holders):
+            return [*actions, *self._replace_next(now_s)]
+        return [*actions, *self._end_reload(now_s)]
 
     def _check(self, worker: _Life, now_s: float) -> list[Action]:
+        if worker.killed:
+            # Once more: its process may only just have come to be when it was killed first.
+            return [Kill(worker.life)]
         config = self._config
         match worker.state:
             case WorkerState.STARTING if now_s - worker.started_s > config.start_timeout_s:
@@ -329,4 +395,4 @@ class Pool:
                 worker.cause = "did not end when it was told to, and was killed"
             case _:
                 return []
-        return [Kill(worker.life)]
+        return self._kill(worker)

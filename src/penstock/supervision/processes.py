@@ -70,4 +70,9 @@ class WorkerProcess:
         code = await self._process.wait()
         self.channel.close()
         os.close(self._lifeline)
-        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        if code >= 0:
+            return f"ended with status {code}"
+        try:
+            return f"was ended by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"was ended by signal {-code}"

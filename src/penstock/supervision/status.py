@@ -60,14 +60,16 @@ class StatusSocket:
 
     async def open(self) -> None:
         """Where there can be no socket, the log says so, and the server does without."""
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             with _short_path(self._folder) as folder:
                 (folder / self._name).unlink(missing_ok=True)
                 listening.bind(str(folder / self._name))
         except OSError as error:
-            log.warning("`penstock status` will not know of this server: %s: %s", self._folder, error.strerror)
+            listening.close()
+            reason = error.strerror or error
+            log.warning("`penstock status` will not know of this server: %s: %s", self._folder, reason)
             return
         self._server = await asyncio.start_unix_server(self._answer, sock=listening)
 
@@ -94,7 +96,11 @@ def read_statuses(home: str) -> list[InstanceStatus]:
         if content is None:
             path.unlink(missing_ok=True)
         elif content:
-            found.append(msgspec.json.decode(content, type=InstanceStatus))
+            try:
+                found.append(msgspec.json.decode(content, type=InstanceStatus))
+            except msgspec.DecodeError as error:
+                # It ended while it answered, or it is of another release.
+                log.warning("what %s says is not understood: %s", path.name, error)
     return found
 
 

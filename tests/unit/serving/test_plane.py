@@ -1,0 +1,156 @@
+"""The data plane over runtimes that do as a test says."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+
+from penstock.core.clock import SystemClock
+from penstock.core.errors import NotFound, Refused
+from penstock.core.signature import Signature
+from penstock.core.tensors import Tensors
+from penstock.observe.metrics import MetricSet
+from penstock.serving.batching.dispatcher import BatchingConfig
+from penstock.serving.deployment import Deployment, ServedModel
+from penstock.serving.plane import DataPlane
+
+GUARD_S = 10.0
+
+
+class FakeRuntime:
+    """Answers with its number, once its gate is open."""
+
+    signature = Signature.of(inputs={"x": "INT64[-1]"}, outputs={"y": "INT64[-1]"})
+    memory_bytes = 0
+
+    def __init__(self, number: int = 1) -> None:
+        self.number = number
+        self.fault: str | None = None
+        self.closed = 0
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def run(self, tensors: Tensors, timeout_s: float) -> Tensors:
+        assert self.gate.wait(GUARD_S)
+        return {"y": np.full(len(tensors["x"]), self.number)}
+
+    def revive(self) -> None:
+        self.fault = None
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def served(model: str, version: str, runtime: FakeRuntime) -> ServedModel:
+    batching = BatchingConfig(objective_s=1.0, rows_max=8, queue_rows_max=100, queue_bytes_max=10_000)
+    return ServedModel(model=model, version=version, platform="fake", runtime=runtime, batching=batching)
+
+
+def plane() -> DataPlane:
+    return DataPlane(MetricSet(), SystemClock())
+
+
+def ask(deployment: Deployment, rows: int = 1) -> "asyncio.Future[Any]":
+    now_s = SystemClock().monotonic()
+    return deployment.infer({"x": np.zeros(rows, np.int64)}, now_s, now_s + GUARD_S).future
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    async def guarded() -> None:
+        async with asyncio.timeout(GUARD_S):
+            await test
+
+    asyncio.run(guarded())
+
+
+def test_routing_and_what_is_found() -> None:
+    async def life() -> None:
+        served_here = plane()
+        with pytest.raises(NotFound, match="no model 'a'") as caught:
+            served_here.find("a", None)
+        assert caught.value.hint == "served are: nothing"
+        changes: list[int] = []
+        served_here.on_changed(lambda: changes.append(1))
+        one = served_here.add(served("a", "1", FakeRuntime()))
+        two = served_here.add(served("a", "2", FakeRuntime()))
+        with pytest.raises(AssertionError):
+            served_here.add(served("a", "2", FakeRuntime()))
+        assert served_here.find("a", None) is one
+        served_here.route("a", "2")
+        assert served_here.find("a", None) is served_here.find("a", "2") is two
+        assert served_here.versions("a") == ["2", "1"]
+        assert served_here.models() == ["a"]
+        with pytest.raises(NotFound, match="no version '3' of model 'a'") as caught:
+            served_here.find("a", "3")
+        assert caught.value.hint == "served are: 1, 2"
+        await served_here.remove("a", "2")
+        with pytest.raises(NotFound, match="no version of model 'a'"):
+            served_here.find("a", None)
+        assert served_here.find("a", "1") is one
+        await served_here.remove("a", "1")
+        assert served_here.models() == served_here.versions("a") == list(served_here.deployments()) == []
+        assert len(changes) == 5
+
+    run(life())
+
+
+def test_readiness() -> None:
+    async def life() -> None:
+        served_here = plane()
+        served_here.want(["a", "b"])
+        served_here.accept()
+        assert served_here.faults() == dict.fromkeys(("a", "b"), "no version of it is loaded")
+        broken = FakeRuntime()
+        served_here.add(served("a", "1", broken))
+        served_here.add(served("b", "1", FakeRuntime()))
+        served_here.add(served("c", "1", other := FakeRuntime()))
+        assert served_here.ready
+        broken.fault = other.fault = "its process died"
+        assert served_here.faults() == {"a": "its process died"}
+        assert not served_here.ready
+        served_here.check()
+        while broken.fault is not None:  # noqa: ASYNC110 - a thread mends it
+            await asyncio.sleep(0)
+        assert served_here.ready
+        served_here.refuse()
+        assert not served_here.ready
+        await served_here.close()
+
+    run(life())
+
+
+def test_what_was_taken_on_is_finished_while_the_same_version_is_served_anew() -> None:
+    async def life() -> None:
+        served_here = plane()
+        old, new = FakeRuntime(1), FakeRuntime(2)
+        old.gate.clear()
+        first = served_here.add(served("a", "1", old))
+        waiting = [ask(first, rows=2), ask(first)]
+        await asyncio.sleep(0)
+        removing = asyncio.ensure_future(served_here.remove("a", "1"))
+        await asyncio.sleep(0)
+        with pytest.raises(Refused):
+            ask(first)
+        second = served_here.add(served("a", "1", new))
+        assert served_here.find("a", None) is second
+        answer = await ask(second)
+        assert answer.stop - answer.start == 1
+        (counted,) = served_here.statistics()
+        assert (counted.success.count, counted.failure.count) == (1, 1), "of the one that drains as well"
+        old.gate.set()
+        await asyncio.gather(*waiting, removing)
+        assert (old.closed, new.closed) == (1, 0)
+        (counted,) = served_here.statistics()
+        assert (counted.success.count, counted.rows, counted.failure.count) == (3, 4, 1)
+        await served_here.remove("a", "1")
+        assert new.closed == 1
+        assert served_here.statistics()[0].success.count == 3, "what was done stays done"
+        third = served_here.add(served("a", "1", FakeRuntime()))
+        await ask(third)
+        assert served_here.statistics()[0].success.count == 4
+        await served_here.close()
+
+    run(life())

@@ -1,0 +1,136 @@
+"""`penstock status`: what is asked over sockets in a folder, and how it is shown."""
+
+import asyncio
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from penstock.cli.status import _lines
+from penstock.supervision.messages import LoadedModel, Report
+from penstock.supervision.status import InstanceStatus, StatusSocket, WorkerStatus, read_statuses
+
+MIB = 1024 * 1024
+
+
+def worker(number: int, report: Report | None = None) -> WorkerStatus:
+    return WorkerStatus(
+        number=number,
+        state="serving",
+        pid=100 + number,
+        up_s=3725.0,
+        restarts=0,
+        failures=0,
+        cause="",
+        next_start_s=0.0,
+        report=report,
+    )
+
+
+def instance(*workers: WorkerStatus, ready: bool = True) -> InstanceStatus:
+    return InstanceStatus(
+        pid=99,
+        app="app.py",
+        version="0.1",
+        url="http://127.0.0.1:8080",
+        grpc_port=-1,
+        ready=ready,
+        stopping=False,
+        started_at=datetime(2013, 1, 1, tzinfo=UTC),
+        workers=workers,
+    )
+
+
+def report() -> Report:
+    late = LoadedModel(model="late", version="2", platform="xgboost", default=True, memory_bytes=MIB, pid=7)
+    before = msgspec.structs.replace(late, version="1", default=False, pid=None)
+    broken = LoadedModel(
+        model="broken", version="1", platform="python", default=True, memory_bytes=0, fault="its process died"
+    )
+    return Report(
+        ready=False,
+        connections=3,
+        resident_bytes=64 * MIB,
+        models=(before, late, broken),
+        problems={"late": "version 3 is not served"},
+        metrics=(),
+        statistics=(),
+    )
+
+
+def test_workers_models_and_what_is_wrong() -> None:
+    looping = msgspec.structs.replace(
+        worker(2),
+        state="waiting",
+        pid=None,
+        restarts=4,
+        failures=4,
+        cause="was ended by SIGSEGV",
+        next_start_s=3.96,
+    )
+    assert list(_lines(instance(worker(1, report()), looping, ready=False))) == [
+        "app.py  NOT READY  http://127.0.0.1:8080  (pid 99, penstock 0.1)",
+        "├─ worker 1  serving  pid 101, up 1 h 2 min  3 connections, 64 MiB",
+        "│     broken:1  answers  python  0.0 MiB  FAULT: its process died",
+        "│     late:2  answers  xgboost  pid 7  1.0 MiB",
+        "│     late:1  loaded  xgboost  1.0 MiB",
+        "│     late: version 3 is not served",
+        "└─ worker 2  waiting  next start in 4.0 s  restarted 4 times, last because it was ended by SIGSEGV",
+    ]
+
+
+def test_a_running_instance_is_found_also_under_a_long_path(tmp_path: Path) -> None:
+    home = tmp_path / ("long" * 40)
+    status = instance(worker(1, report()))
+
+    async def life() -> list[InstanceStatus]:
+        answering = StatusSocket(str(home), lambda: status)
+        await answering.open()
+        found = await asyncio.to_thread(read_statuses, str(home))
+        await answering.close()
+        return found
+
+    assert asyncio.run(life()) == [status]
+    assert not (home / "run").exists()
+    assert read_statuses(str(home)) == []
+
+
+def test_sockets_of_the_dead_are_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
+        dead.bind(str(folder / "1.sock"))
+    assert read_statuses(str(tmp_path)) == []
+    assert list(folder.iterdir()) == []
+
+
+def test_one_that_is_not_understood_hides_nobody(tmp_path: Path) -> None:
+    async def life() -> list[InstanceStatus]:
+        folder = tmp_path / "run"
+        folder.mkdir()
+
+        async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b'{"pid": 1, "ap')
+            writer.close()
+
+        strange = await asyncio.start_unix_server(answer, str(folder / "1.sock"))
+        answering = StatusSocket(str(tmp_path), instance)
+        await answering.open()
+        found = await asyncio.to_thread(read_statuses, str(tmp_path))
+        strange.close()
+        await answering.close()
+        return found
+
+    assert asyncio.run(life()) == [instance()]
+
+
+def test_a_folder_that_cannot_be_made_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("in the way")
+
+    async def life() -> None:
+        answering = StatusSocket(str(tmp_path), instance)
+        await answering.open()
+        await answering.close()
+
+    asyncio.run(life())
