@@ -9,7 +9,7 @@ import msgspec
 from penstock.app.declarations import App, CallableDeclaration
 from penstock.app.loader import Loader
 from penstock.core import errors
-from penstock.core.errors import Forbidden, NotFound, PenstockError, Refused
+from penstock.core.errors import Conflict, Forbidden, NotFound, PenstockError, Refused
 from penstock.serving.instance import ModelState, RepositoryEntry
 from penstock.serving.plane import DataPlane
 from penstock.serving.statistics import DeploymentStatistics
@@ -81,6 +81,11 @@ class SupervisedInstance:
 
     async def unload(self, model: str, version: str | None) -> None:
         self._check_control()
+        if version is not None and self._plane.find(model, version) is self._plane.default(model):
+            raise Conflict(
+                f"version {version} answers for model {model!r}",
+                hint="move its alias to another version, or unload the model",
+            )
         self._plane.find(model, version)
         await self._ask("unload", model, version, CONTROL_TIMEOUT_S)
 

@@ -15,7 +15,7 @@ from penstock.core.settings import Settings
 from penstock.serving.deployment import ServedModel
 from penstock.serving.plane import DataPlane
 from penstock.serving.residency import Resident, evictions
-from penstock.supervision.messages import Wanted
+from penstock.supervision.messages import Pinned, Wanted
 
 __all__ = ["Reconciler"]
 
@@ -220,7 +220,8 @@ class Reconciler:
             standing = self._plane.default(model)
             answers = standing is not None and standing.version == version
             # What answers for a model whose wanted version is not to be had goes on.
-            if model in models and (answers or (model, version) in self._kept_s):
+            kept = (model, version) in self._kept_s and Pinned(model, version) not in self._wanted.dropped
+            if model in models and (answers or kept):
                 continue
             if model in targets.unknown:
                 continue

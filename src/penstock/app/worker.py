@@ -21,7 +21,7 @@ from penstock.app.loading import load_app
 from penstock.app.logs import configure_logs
 from penstock.app.reconciler import Reconciler
 from penstock.core.clock import Clock, SystemClock
-from penstock.core.errors import ConfigurationError, PenstockError
+from penstock.core.errors import ConfigurationError, ModelFailed, PenstockError
 from penstock.core.memory import resident_bytes
 from penstock.observe.metrics import MetricSet
 from penstock.observe.process import add_process_metrics
@@ -127,8 +127,10 @@ class _Worker:
                 return
             await loading
             self._keep(self._report_for_ever())
-            self._keep(self._reconciler.run(self._settings.registry.poll_s))
+            following = asyncio.ensure_future(self._reconciler.run(self._settings.registry.poll_s))
             await drain.wait()
+            following.cancel()
+            await asyncio.wait((following,))
         finally:
             loading.cancel()
             with contextlib.suppress(asyncio.CancelledError, PenstockError):
@@ -171,7 +173,7 @@ class _Worker:
         gc.freeze()
         gc.set_threshold(YOUNG_OBJECTS_MAX, 20, 50)
         self._channel.send(self._report())
-        self._channel.send(Ready(tuple(self._lines())))
+        self._channel.send(Ready(tuple(self._lines()), self._start.wanted.revision))
 
     def _lines(self) -> list[str]:
         served = [
@@ -183,7 +185,11 @@ class _Worker:
         try:
             await self._reconciler.order(wanted)
             self._channel.send(Applied(revision=wanted.revision))
-        except PenstockError as error:
+        except Exception as failure:
+            error = failure
+            if not isinstance(error, PenstockError):
+                log.exception("an order of a client")
+                error = ModelFailed(f"it raised {type(failure).__name__}: {failure}")
             self._channel.send(
                 Applied(
                     revision=wanted.revision,
@@ -241,6 +247,7 @@ class _Worker:
                 await self._reconciler.close()
         for task in self._background:
             task.cancel()
+        self._loader.cancel()
         self._loader.close()
         self._channel.send(self._report())
         await self._channel.flush()
@@ -293,6 +300,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_supervisor, args=(lifeline,), daemon=True).start()
+    for descriptor in (channel, lifeline, listening):
+        os.set_inheritable(descriptor, False)  # a model's own processes are no workers
     listener = socket.socket(fileno=listening)
     listener.setblocking(False)
 

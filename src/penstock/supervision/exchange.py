@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
 from penstock.core.errors import NotFound, PenstockError, Refused
 from penstock.observe.snapshot import MetricFamily, MetricTotals
 from penstock.serving.statistics import DeploymentStatistics, merge_statistics
@@ -131,7 +133,7 @@ class Exchange:
         """Has every worker serve what is wanted. Where one cannot, all go back to what was wanted before."""
         before = self.wanted
         self.wanted = wanted
-        undone = Wanted(revision=wanted.revision + 1, loaded=before.loaded, unloaded=before.unloaded)
+        undone = msgspec.structs.replace(before, revision=wanted.revision + 1)
         try:
             failures = await self._apply(wanted)
         except Refused:
@@ -182,12 +184,22 @@ def _ordered(wanted: Wanted, ask: Ask) -> Wanted:
     """What is wanted once a client's order is carried out."""
     loaded = set(wanted.loaded)
     unloaded = set(wanted.unloaded)
+    dropped = set(wanted.dropped)
+    pinned = Pinned(ask.model, ask.version or "")
     if ask.verb == "load":
-        loaded.add(Pinned(ask.model, ask.version or ""))
+        loaded.add(pinned)
         unloaded.discard(ask.model)
+        dropped.discard(pinned)
     elif ask.version is None:
-        loaded = {pinned for pinned in loaded if pinned.model != ask.model}
+        loaded = {each for each in loaded if each.model != ask.model}
+        dropped = {each for each in dropped if each.model != ask.model}
         unloaded.add(ask.model)
     else:
-        loaded.discard(Pinned(ask.model, ask.version))
-    return Wanted(revision=wanted.revision + 1, loaded=tuple(sorted(loaded)), unloaded=tuple(sorted(unloaded)))
+        loaded.discard(pinned)
+        dropped.add(pinned)
+    return Wanted(
+        revision=wanted.revision + 1,
+        loaded=tuple(sorted(loaded)),
+        unloaded=tuple(sorted(unloaded)),
+        dropped=tuple(sorted(dropped)),
+    )

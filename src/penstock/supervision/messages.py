@@ -36,7 +36,8 @@ class Pinned(msgspec.Struct, frozen=True, order=True):
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """What clients asked to be served beside (`loaded`) or instead of (`unloaded`) what the app declares.
+    """What clients asked to be served beside (`loaded`) or instead of (`unloaded`) what the app declares,
+    and which versions need not be kept to be switched back to (`dropped`).
 
     Of two orders the one with the higher `revision` holds. A worker tells with `Applied` when it is so.
     """
@@ -44,6 +45,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     revision: int = 0
     loaded: tuple[Pinned, ...] = ()
     unloaded: tuple[str, ...] = ()
+    dropped: tuple[Pinned, ...] = ()
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -99,6 +101,8 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
     """All that is wanted stands; it accepts from now on. `lines` say what it serves, for people."""
 
     lines: tuple[str, ...]
+    revision: int
+    """Of the orders that it knows."""
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import msgspec
 
 from penstock.core.backoff import RestartBackoff
+from penstock.supervision.actions import Action, End, Kill, Say, Spawn
 
-__all__ = ["Action", "End", "Kill", "Pool", "PoolConfig", "Say", "Spawn", "WorkerState", "WorkerView"]
+__all__ = ["Pool", "PoolConfig", "WorkerState", "WorkerView"]
 
 
 AWAY_S = 2.0
@@ -36,36 +37,6 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     start_timeout_s: float
     silence_s: float = 15.0
     drain_timeout_s: float
-
-
-class Spawn(msgspec.Struct, frozen=True):
-    """Start the process of worker `number`; events name it by `life`. It is of this generation of settings."""
-
-    life: int
-    number: int
-    generation: int
-
-
-class End(msgspec.Struct, frozen=True):
-    """Tell it to drain and end."""
-
-    life: int
-
-
-class Kill(msgspec.Struct, frozen=True):
-    """End it at once."""
-
-    life: int
-
-
-class Say(msgspec.Struct, frozen=True):
-    """Tell a person. `error` says that it is no good news."""
-
-    text: str
-    error: bool = False
-
-
-Action = Spawn | End | Kill | Say
 
 
 class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +104,16 @@ class Pool:
         self._reloading = False
         self._proven_generation = 0
         """The last generation of which every worker has stood, or the one that it all began with."""
+
+    @property
+    def proven_generation(self) -> int:
+        """The last generation of settings that has come to stand as a whole."""
+        return self._proven_generation
+
+    @property
+    def doom(self) -> str:
+        """Why the first workers cannot start."""
+        return next((slot.cause for slot in self._slots if slot.cause), "")
 
     @property
     def empty(self) -> bool:

@@ -14,6 +14,8 @@ from penstock.supervision.messages import FromWorker, Report, ToWorker
 
 __all__ = ["WorkerProcess"]
 
+LAST_WORDS_S = 0.5
+
 _decoder: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
 
 
@@ -68,7 +70,9 @@ class WorkerProcess:
     async def ended(self) -> str:
         """Waits for its end; how it ended, in words."""
         code = await self._process.wait()
-        self.channel.close()
+        # What it said last is still read. The end of file is not waited for: a process that it forked may hold
+        # the other end.
+        asyncio.get_running_loop().call_later(LAST_WORDS_S, self.channel.close)
         os.close(self._lifeline)
         if code >= 0:
             return f"ended with status {code}"

@@ -18,6 +18,7 @@ from penstock.core.errors import ConfigurationError, PenstockError
 from penstock.core.settings import Settings
 from penstock.observe.metrics import MetricSet
 from penstock.observe.snapshot import MetricFamily
+from penstock.supervision.actions import Action, End, Kill, Say, Spawn
 from penstock.supervision.exchange import Exchange
 from penstock.supervision.messages import (
     Applied,
@@ -31,7 +32,7 @@ from penstock.supervision.messages import (
     Retire,
     Start,
 )
-from penstock.supervision.pool import Action, End, Kill, Pool, PoolConfig, Say, Spawn
+from penstock.supervision.pool import Pool, PoolConfig
 from penstock.supervision.processes import WorkerProcess
 from penstock.supervision.stand_in import StandIn
 from penstock.supervision.status import InstanceStatus, StatusSocket, WorkerStatus
@@ -170,14 +171,20 @@ class Supervisor:
 
     async def _listen(self, life: int, process: WorkerProcess) -> None:
         """One worker's messages, to the end of its process."""
+        ended = asyncio.ensure_future(process.ended())
         while (message := await process.channel.receive()) is not None:
             await self._hear(life, process, message)
-        how = await process.ended()
+        how = await ended
         del self._processes[life]
         if process.report is not None:
             self._exchange.retire(process.report)
         self._exchange.left(life)
-        await self._do(self._pool.exited(life, f"(pid {process.pid}) {how}", self._clock.monotonic()))
+        actions = self._pool.exited(life, f"(pid {process.pid}) {how}", self._clock.monotonic())
+        if self._pool.doomed and self._failure is None and not self._stopping:
+            self._failure = ConfigurationError(
+                f"a worker cannot start: it {self._pool.doom}", hint="the log above may say more"
+            )
+        await self._do(actions)
 
     async def _hear(self, life: int, process: WorkerProcess, message: FromWorker) -> None:
         now_s = self._clock.monotonic()
@@ -187,15 +194,8 @@ class Supervisor:
                 process.report = message
                 self._exchange.reported(life, message)
                 self._tell_readiness()
-            case Ready(lines):
-                if not self._introduced:
-                    self._introduced = True
-                    for line in lines:
-                        self._report(line)
-                process.channel.send(InstanceReady(self._ready))
-                self._stand_in.stop()
-                await self._do(self._pool.ready(life, now_s))
-                self._announce()
+            case Ready():
+                await self._came_to_stand(life, process, message)
             case Failed(message=text, hint=hint):
                 if not self._announced and self._failure is None:
                     self._failure = ConfigurationError(text, hint=hint)
@@ -204,6 +204,19 @@ class Supervisor:
                 self._keep(self._exchange.answer(message, process.channel))
             case Applied():
                 self._exchange.applied(life, message)
+
+    async def _came_to_stand(self, life: int, process: WorkerProcess, ready: Ready) -> None:
+        if not self._introduced:
+            self._introduced = True
+            for line in ready.lines:
+                self._report(line)
+        if ready.revision != self._exchange.wanted.revision:
+            process.channel.send(self._exchange.wanted)  # clients ordered while it was loading
+        process.channel.send(InstanceReady(self._ready))
+        await self._do(self._pool.ready(life, self._clock.monotonic()))
+        if self._answering():
+            self._stand_in.stop()
+        self._announce()
 
     def _metrics_of_its_own(self) -> tuple[MetricFamily, ...]:
         return self._metrics.snapshot()
@@ -256,7 +269,12 @@ class Supervisor:
         )
 
     def _workers_wanted(self) -> int:
-        return self._settings[self._generation].server.workers
+        return self._standing.server.workers
+
+    @property
+    def _standing(self) -> Settings:
+        """The settings that hold: the last ones with which workers came to stand."""
+        return self._settings[self._pool.proven_generation]
 
     # Signals
 
@@ -274,7 +292,7 @@ class Supervisor:
 
     async def _drain(self, graceful: bool) -> None:
         """Not ready; a grace in which load balancers notice; then nothing new, and an end to what is there."""
-        grace_s = self._settings[self._generation].server.grace_s if graceful and self._announced else 0.0
+        grace_s = self._standing.server.grace_s if graceful and self._announced else 0.0
         if self._announced:
             self._report("stopping: finishing the requests that were taken on")
         for process in self._processes.values():
@@ -298,7 +316,7 @@ class Supervisor:
         except PenstockError as error:
             self._report(f"error: the settings were not read again: {error.message}")
             return
-        standing = self._settings[self._generation].server
+        standing = self._standing.server
         if (settings.server.host, settings.server.port) != (standing.host, standing.port):
             self._report("host and port stay as they are: changing them takes a restart")
         self._generation += 1

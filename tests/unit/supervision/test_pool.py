@@ -2,7 +2,8 @@
 
 import pytest
 
-from penstock.supervision.pool import Action, End, Kill, Pool, PoolConfig, Say, Spawn, WorkerState
+from penstock.supervision.actions import Action, End, Kill, Say, Spawn
+from penstock.supervision.pool import Pool, PoolConfig, WorkerState
 
 
 def config(workers: int) -> PoolConfig:

@@ -6,7 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from penstock.supervision.pool import Action, End, Kill, Pool, PoolConfig, Say, Spawn, WorkerState
+from penstock.supervision.actions import Action, End, Kill, Say, Spawn
+from penstock.supervision.pool import Pool, PoolConfig, WorkerState
 
 SILENCE_S = 15.0
 START_TIMEOUT_S = 40.0
