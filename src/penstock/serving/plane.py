@@ -28,6 +28,11 @@ class DataPlane:
         """Removed, and not yet through with what they took on."""
 
     @property
+    def clock(self) -> Clock:
+        """What deadlines are told by."""
+        return self._clock
+
+    @property
     def accepting(self) -> bool:
         """Whether requests are wanted at all: not before the first models stand, nor once it drains."""
         return self._accepting

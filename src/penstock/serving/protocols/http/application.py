@@ -12,7 +12,9 @@ from penstock.serving.protocols.http.bodies import BodyDecoder
 from penstock.serving.protocols.http.cors import CrossOrigins
 from penstock.serving.protocols.http.messages import HttpRequest
 from penstock.serving.protocols.http.responder import Responder, no_such_path, require_method
+from penstock.serving.protocols.rows.rest import RowsRest
 from penstock.serving.protocols.v2.rest import V2Rest
+from penstock.serving.protocols.web.rest import WebRest
 
 __all__ = ["HttpApplication", "HttpConfig"]
 
@@ -51,10 +53,18 @@ class HttpApplication:
             version=config.version,
             request_timeout_s=config.request_timeout_s,
         )
+        self._rows = RowsRest(
+            plane,
+            instance,
+            self._responder,
+            version=config.version,
+            request_timeout_s=config.request_timeout_s,
+        )
+        self._web = WebRest(plane, self._responder, version=config.version)
 
-    def wants_stream(self, method: bytes, target: bytes, headers: dict[bytes, bytes]) -> bool:  # noqa: ARG002 - of no use yet
-        """Whether the body is read while it arrives: nothing here wants that so far."""
-        return False
+    def wants_stream(self, method: bytes, target: bytes, headers: dict[bytes, bytes]) -> bool:
+        """Whether the body is read while it arrives, as batches are."""
+        return self._rows.wants_stream(method, target, headers)
 
     def handle(self, request: HttpRequest) -> None:
         """Answers the request, at once or when its model has answered."""
@@ -63,7 +73,7 @@ class HttpApplication:
                 return
             if b"content-encoding" in request.headers and request.body_stream is None:
                 self._bodies.decode(request, self._answer)
-            elif not self._v2.infer(request):
+            elif not self._v2.infer(request) and not self._rows.invoke(request):
                 self._route(request)
         except Exception as error:
             self._responder.respond_error(request, error)
@@ -71,7 +81,7 @@ class HttpApplication:
     def _answer(self, request: HttpRequest) -> None:
         """Answers a request whose body has been seen to."""
         try:
-            if not self._v2.infer(request):
+            if not self._v2.infer(request) and not self._rows.invoke(request):
                 self._route(request)
         except Exception as error:
             self._responder.respond_error(request, error)
@@ -90,7 +100,8 @@ class HttpApplication:
             case ["v2", *rest]:
                 self._v2.route(request, rest)
             case _:
-                raise no_such_path(path)
+                if not self._rows.route(request) and not self._web.route(request):
+                    raise no_such_path(path)
 
     async def _metrics(self, request: HttpRequest) -> None:
         self._responder.send(request, 200, CONTENT_TYPE, (await self._instance.metrics()).encode())

@@ -1,0 +1,240 @@
+"""Invocations over HTTP: MLflow's scoring paths, their headers and statuses, and batches on the same paths."""
+
+import asyncio
+from functools import partial
+
+from penstock.core.errors import InvalidInput, NotFound, Unsupported, shown
+from penstock.serving.batching.outputs import BatchRows
+from penstock.serving.deployment import Deployment
+from penstock.serving.instance import Instance
+from penstock.serving.plane import DataPlane
+from penstock.serving.protocols.http.messages import HttpRequest, ResponseHead
+from penstock.serving.protocols.http.responder import (
+    JSON,
+    Headers,
+    Responder,
+    no_such_path,
+    require_method,
+)
+from penstock.serving.protocols.http.timeouts import header_timeout_s
+from penstock.serving.protocols.rows.answers import RowsEncoder
+from penstock.serving.protocols.rows.batch import Batch, BatchPlan
+from penstock.serving.protocols.rows.chunks import ArrowSink, ArrowSource, LinesSink, LinesSource, Sink, Source
+from penstock.serving.protocols.rows.decoder import RowsDecoder
+from penstock.serving.protocols.rows.fields import InvalidRows
+from penstock.serving.protocols.rows.media import Form, answer_form, is_batch, request_form
+
+__all__ = ["RowsRest"]
+
+
+class _Endpoint:
+    """Where invocations of one version go."""
+
+    __slots__ = ("decoder", "deployment", "encoder", "head", "headers")
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.decoder = RowsDecoder(deployment.signature)
+        self.encoder = RowsEncoder(deployment.signature)
+        self.headers: Headers = (
+            ("x-penstock-model", deployment.model),
+            ("x-penstock-version", deployment.version),
+        )
+        self.head = ResponseHead.build(200, JSON, self.headers)
+
+
+class RowsRest:
+    """Answers `/invocations`, `/models/…` and the health paths of MLflow's scoring server."""
+
+    def __init__(
+        self,
+        plane: DataPlane,
+        instance: Instance,
+        responder: Responder,
+        *,
+        version: str,
+        request_timeout_s: float,
+    ) -> None:
+        self._plane = plane
+        self._instance = instance
+        self._responder = responder
+        self._clock = plane.clock
+        self._version = version
+        self._request_timeout_s = request_timeout_s
+        self._endpoints: dict[Deployment, _Endpoint] = {}
+        # By the targets of what is served only, so no more of them than there are versions, twice.
+        self._targets: dict[bytes, _Endpoint] = {}
+        plane.on_changed(self._routes_changed)
+
+    def wants_stream(self, method: bytes, target: bytes, headers: dict[bytes, bytes]) -> bool:
+        """Whether a request is a batch, which is handled from its head on."""
+        return method == b"POST" and is_batch(headers) and _path(target)[-1] == "invocations"
+
+    def invoke(self, request: HttpRequest) -> bool:
+        """Takes on an invocation whose target is known already; False for every other request."""
+        endpoint = self._targets.get(request.target)
+        if endpoint is None or request.method != b"POST":
+            return False
+        self._take(endpoint, request)
+        return True
+
+    def route(self, request: HttpRequest) -> bool:
+        """Everything but the hot path; False for paths of others."""
+        match _path(request.target):
+            case ["models", model, "versions", version, *rest]:
+                self._route_model(request, model, version, rest)
+            case ["models", model, *rest] if rest:
+                self._route_model(request, model, None, rest)
+            case ["invocations"]:
+                require_method(request, "POST")
+                self._take(self._endpoint(self._only(), b"/invocations"), request)
+            case ["ping"] | ["health"]:
+                require_method(request, "GET")
+                ready = self._instance.ready
+                self._responder.respond(request, 200 if ready else 503, {"ready": ready})
+            case ["version"]:
+                require_method(request, "GET")
+                self._responder.send(request, 200, "text/plain; charset=utf-8", self._version.encode())
+            case _:
+                return False
+        return True
+
+    def _routes_changed(self) -> None:
+        """What a target means is looked up anew; decoders are kept for what is still served."""
+        self._targets.clear()
+        served = set(self._plane.deployments())
+        self._endpoints = {each: endpoint for each, endpoint in self._endpoints.items() if each in served}
+
+    def _route_model(self, request: HttpRequest, model: str, version: str | None, rest: list[str]) -> None:
+        match rest:
+            case ["invocations"]:
+                deployment = self._plane.find(model, version)
+                require_method(request, "POST")
+                self._take(self._endpoint(deployment, request.target), request)
+            case ["ping"]:
+                deployment = self._plane.find(model, version)
+                require_method(request, "GET")
+                ready = self._plane.accepting and deployment.fault is None
+                body = {"name": model, "version": deployment.version, "ready": ready}
+                self._responder.respond(request, 200 if ready else 503, body)
+            case _:
+                raise no_such_path("/".join(_path(request.target)))
+
+    def _only(self) -> Deployment:
+        """What answers where no model is named. Raises `NotFound` where that is not clear."""
+        models = self._plane.models()
+        if len(models) != 1:
+            paths = ", ".join(f"/models/{model}/invocations" for model in models) or "nothing"
+            raise NotFound(
+                f"/invocations is for the only model of an app, and {len(models)} are served here",
+                hint=f"name the model in the path; there are: {paths}",
+            )
+        return self._plane.find(models[0], None)
+
+    def _endpoint(self, deployment: Deployment, target: bytes) -> _Endpoint:
+        """The deployment's endpoint, from now on found by the target if that is no longer than it has to be."""
+        endpoint = self._endpoints.get(deployment)
+        if endpoint is None:
+            endpoint = self._endpoints[deployment] = _Endpoint(deployment)
+        model = f"/models/{deployment.model}"
+        plain = (f"{model}/invocations", f"{model}/versions/{deployment.version}/invocations", "/invocations")
+        if target in [path.encode() for path in plain]:
+            self._targets[target] = endpoint
+        return endpoint
+
+    def _take(self, endpoint: _Endpoint, request: HttpRequest) -> None:
+        form = request_form(request.headers)
+        timeout_s = header_timeout_s(request.headers, self._request_timeout_s)
+        if form is not Form.JSON:
+            self._take_batch(endpoint, request, form, timeout_s)
+            return
+        try:
+            rows = endpoint.decoder.decode(request.body)
+            try:
+                arrived_s = request.arrived_s
+                answer = endpoint.deployment.infer(rows.tensors, arrived_s, arrived_s + timeout_s)
+            except InvalidInput:
+                endpoint.decoder.explain(request.body)
+                raise
+        except InvalidRows as error:
+            self._respond_fields(request, error)
+            return
+        request.on_abandoned = answer.abandon
+        answer.future.add_done_callback(partial(self._answered, endpoint, request, rows.by_column))
+
+    def _answered(
+        self,
+        endpoint: _Endpoint,
+        request: HttpRequest,
+        by_column: bool,
+        answer: "asyncio.Future[BatchRows]",
+    ) -> None:
+        """The model has answered, or will not."""
+        if answer.cancelled():
+            return
+        failure = answer.exception()
+        if failure is not None:
+            # Not raised: a traceback's frames would hold the answer, and the answer the error.
+            self._responder.respond_error(request, failure)
+            return
+        try:
+            content = endpoint.encoder.encode(answer.result(), by_column=by_column)
+            self._responder.answered_200.value += 1
+            request.respond(endpoint.head, content)
+        except Exception as error:
+            self._responder.respond_error(request, error)
+
+    def _take_batch(self, endpoint: _Endpoint, request: HttpRequest, form: Form, timeout_s: float) -> None:
+        deployment = endpoint.deployment
+        signature = deployment.signature
+        _check_encoding(request.headers)
+        fixed = signature.rows_fixed
+        if fixed not in (None, 1):
+            raise InvalidInput(
+                f"{deployment.model!r} is bound to {fixed} rows at a time, and a batch has any number",
+                hint="send them as JSON, so many at once",
+            )
+        rows_max = fixed or deployment.batch_rows_max
+        source: Source
+        if form is Form.LINES:
+            source = LinesSource(endpoint.decoder, rows_max=rows_max)
+        else:
+            source = ArrowSource(signature, rows_max=rows_max)
+        sink: Sink
+        if answer_form(request.headers, form) is Form.LINES:
+            sink = LinesSink(endpoint.encoder)
+        else:
+            sink = ArrowSink(signature)
+        plan = BatchPlan(
+            deployment=deployment,
+            source=source,
+            sink=sink,
+            head=ResponseHead.build(200, sink.content_type, endpoint.headers),
+            timeout_s=timeout_s,
+            on_begun=partial(self._responder.count, 200),
+        )
+        self._responder.respond_later(request, self._run_batch(plan, request))
+
+    async def _run_batch(self, plan: BatchPlan, request: HttpRequest) -> None:
+        try:
+            await Batch(plan, request, self._clock).run()
+        except InvalidRows as error:
+            self._respond_fields(request, error)
+
+    def _respond_fields(self, request: HttpRequest, error: InvalidRows) -> None:
+        said = f"{error.message}; {error.hint}" if error.hint else error.message
+        self._responder.respond(request, 400, {"error": said, "fields": error.fields})
+
+
+def _path(target: bytes) -> list[str]:
+    return target.partition(b"?")[0].decode("latin-1").strip("/").split("/")
+
+
+def _check_encoding(headers: dict[bytes, bytes]) -> None:
+    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
+    if encoding.lower() != "identity":
+        raise Unsupported(
+            f"a batch in content encoding {shown(encoding)} is not understood",
+            where="content-encoding",
+            hint="send it as it is",
+        )
