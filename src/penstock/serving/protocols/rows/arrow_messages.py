@@ -1,15 +1,16 @@
 """Arrow IPC streams, cut into their messages as the bytes come.
 
 What is read of a message is its frame: the continuation marker, the length of its metadata and, in that (a
-FlatBuffers table `Message`), its kind and the length of its body. Columns are Polars's concern. Sources: the
-Arrow columnar format, "Encapsulated message format"; `format/Message.fbs`; the FlatBuffers binary format.
+FlatBuffers table `Message`), its kind and the length of its body. Sources: the Arrow columnar format,
+"Encapsulated message format"; `format/Message.fbs`.
 """
 
 import enum
 import struct
 from typing import NamedTuple
 
-from penstock.core.errors import InvalidInput, TooLarge
+from penstock.core.errors import TooLarge
+from penstock.serving.protocols.rows.flatbuffers import Table, broken_stream
 
 __all__ = ["END_OF_STREAM", "ArrowMessage", "ArrowMessages", "MessageKind"]
 
@@ -18,8 +19,7 @@ END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _FRAME = struct.Struct("<Ii")
 _CONTINUATION = 0xFFFFFFFF
 _KIND_FIELD, _HEADER_FIELD, _BODY_FIELD = 1, 2, 3
-_COMPRESSION_FIELD = 3
-"""The places of `header_type`, `header` and `bodyLength` in `Message`, and of `compression` in `RecordBatch`."""
+"""The numbers of `header_type`, `header` and `bodyLength` in `Message`."""
 
 
 class MessageKind(enum.Enum):
@@ -31,10 +31,23 @@ class MessageKind(enum.Enum):
 
 
 class ArrowMessage(NamedTuple):
-    """One message as it came, frame, metadata, body and all."""
+    """One message as it came: `content` is frame, metadata and body, which begins at `body_at`."""
 
     kind: MessageKind
     content: bytes
+    body_at: int
+
+    @property
+    def header(self) -> Table:
+        """The table of its kind: `Schema`, `DictionaryBatch` or `RecordBatch`. Raises `InvalidInput`."""
+        header = Table.root(self.content[_FRAME.size : self.body_at]).table(_HEADER_FIELD)
+        if header is None:
+            raise broken_stream("a message has no header")
+        return header
+
+    @property
+    def body(self) -> memoryview:
+        return memoryview(self.content)[self.body_at :]
 
 
 class ArrowMessages:
@@ -62,31 +75,32 @@ class ArrowMessages:
             if message is not None:
                 found.append(message)
         if self._ended and self._buffer:
-            raise _broken("there are bytes after its end")
+            raise broken_stream("there are bytes after its end")
         return found
 
     def finish(self) -> None:
         """Nothing more comes. Raises `InvalidInput` where a message is not whole."""
         if self._buffer:
-            raise _broken(f"it ends within a message, after {len(self._buffer)} of its bytes")
+            raise broken_stream(f"it ends within a message, after {len(self._buffer)} of its bytes")
 
     def _next(self) -> ArrowMessage | None:
         """The next message, where it is whole; else what it needs is known better."""
         buffer = self._buffer
         marker, metadata_bytes = _FRAME.unpack_from(buffer)
         if marker != _CONTINUATION:
-            raise _broken("a message does not begin with the continuation marker")
+            raise broken_stream("a message does not begin with the continuation marker")
         if metadata_bytes == 0:
             self._ended = True
             del buffer[: _FRAME.size]
             return None
         if not 8 <= metadata_bytes <= METADATA_BYTES_MAX:
-            raise _broken(f"a message has {metadata_bytes} bytes of metadata")
+            raise broken_stream(f"a message has {metadata_bytes} bytes of metadata")
         self._needed = _FRAME.size + metadata_bytes
         if len(buffer) < self._needed:
             return None
-        kind, body_bytes = _read_metadata(bytes(buffer[_FRAME.size : self._needed]))
-        size = self._needed + body_bytes
+        body_at = self._needed
+        kind, body_bytes = _read_metadata(bytes(buffer[_FRAME.size : body_at]))
+        size = body_at + body_bytes
         if size > self._message_bytes_max:
             raise TooLarge(
                 f"an Arrow message has {size} bytes, the limit is {self._message_bytes_max}",
@@ -99,43 +113,20 @@ class ArrowMessages:
         content = bytes(buffer[:size])
         del buffer[:size]
         self._needed = _FRAME.size
-        return ArrowMessage(kind, content)
+        return ArrowMessage(kind, content, body_at)
 
 
 def _read_metadata(metadata: bytes) -> tuple[MessageKind, int]:
     """A message's kind and the length of its body."""
+    message = Table.root(metadata)
+    number = message.number(_KIND_FIELD, "<B")
+    body_bytes = message.number(_BODY_FIELD, "<q")
     try:
-        message = struct.unpack_from("<I", metadata)[0]
-        kind_at = _field(metadata, message, _KIND_FIELD)
-        body_at = _field(metadata, message, _BODY_FIELD)
-        number = metadata[kind_at] if kind_at else 0
-        body_bytes = struct.unpack_from("<q", metadata, body_at)[0] if body_at else 0
-        if number == MessageKind.RECORDS.value:
-            header_at = _field(metadata, message, _HEADER_FIELD)
-            header = header_at + struct.unpack_from("<I", metadata, header_at)[0]
-            if _field(metadata, header, _COMPRESSION_FIELD):
-                raise _broken("its buffers are compressed", hint="write it without compression")
         kind = MessageKind(number)
-    except (struct.error, IndexError):
-        raise _broken("a message's metadata points outside of itself") from None
     except ValueError:
-        raise _broken(f"a message is of kind {number}, which is no schema, dictionary or records") from None
+        raise broken_stream(
+            f"a message is of kind {number}, which is no schema, dictionary or records"
+        ) from None
     if body_bytes < 0:
-        raise _broken(f"a message has a body of {body_bytes} bytes")
-    return kind, int(body_bytes)
-
-
-def _field(metadata: bytes, table: int, field: int) -> int:
-    """Where a table's field is; 0: it is not there. Raises `struct.error` past the end."""
-    vtable = table - int(struct.unpack_from("<i", metadata, table)[0])
-    if vtable < 0:
-        raise struct.error
-    slots = (int(struct.unpack_from("<H", metadata, vtable)[0]) - 4) // 2
-    if field >= slots:
-        return 0
-    offset = int(struct.unpack_from("<H", metadata, vtable + 4 + 2 * field)[0])
-    return table + offset if offset else 0
-
-
-def _broken(what: str, hint: str | None = None) -> InvalidInput:
-    return InvalidInput(f"this Arrow stream cannot be read: {what}", where="body", hint=hint)
+        raise broken_stream(f"a message has a body of {body_bytes} bytes")
+    return kind, body_bytes

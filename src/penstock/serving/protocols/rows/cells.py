@@ -78,11 +78,11 @@ def described(value: object) -> str:
 
 def _axes(spec: TensorSpec, cells: Sequence[Any]) -> list[int]:
     """The axes of a row. Where the spec leaves a length open, the first row decides for all."""
-    if not isinstance(cells[0] if cells else None, list):
-        # A column may come as [n] where the spec says [n, 1], and the other way round.
-        return [] if spec.shape[1:] in ((1,), (ANY,)) else list(spec.shape[1:])
+    # A column may come as [n] where the spec says [n, 1], and the other way round.
     if len(spec.shape) == 1:
-        return [1]
+        return [1] if cells and all(isinstance(cell, list) and len(cell) == 1 for cell in cells) else []
+    if not isinstance(cells[0] if cells else None, list):
+        return [] if spec.shape[1:] in ((1,), (ANY,)) else list(spec.shape[1:])
     axes = []
     cell: Any = cells[0]
     for axis in spec.shape[1:]:
@@ -118,7 +118,7 @@ class _Checker:
         self._kind = spec.dtype.kind
         self._types = _TYPES[self._kind]
         self._categories = None if spec.categories is None else frozenset(spec.categories)
-        bound = np.iinfo(spec.dtype) if self._kind in "iu" else None
+        bound = np.iinfo(spec.dtype.str) if self._kind in "iu" else None
         self._bounds = None if bound is None else (int(bound.min), int(bound.max))
         self.row = 0
 

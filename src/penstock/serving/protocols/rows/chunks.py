@@ -10,7 +10,8 @@ from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors, row_count, slice_rows
 from penstock.serving.batching.outputs import BatchRows
 from penstock.serving.protocols.rows.answers import RowsEncoder
-from penstock.serving.protocols.rows.arrow import MESSAGE_BYTES_MAX, ArrowDecoder, ArrowEncoder
+from penstock.serving.protocols.rows.arrow import MESSAGE_BYTES_MAX, ArrowDecoder
+from penstock.serving.protocols.rows.arrow_answers import ArrowEncoder
 from penstock.serving.protocols.rows.arrow_messages import ArrowMessages
 from penstock.serving.protocols.rows.decoder import RowsDecoder
 from penstock.serving.protocols.rows.fields import InvalidRows
@@ -151,7 +152,9 @@ class ArrowSource:
     def _chunks(self, tensors: Tensors) -> Iterator[Chunk]:
         rows = row_count(tensors)
         for start in range(0, rows, self._rows_max):
-            yield _TensorsChunk(slice_rows(tensors, start, min(rows, start + self._rows_max)), self._number + start)
+            yield _TensorsChunk(
+                slice_rows(tensors, start, min(rows, start + self._rows_max)), self._number + start
+            )
         self._number += rows
 
 
@@ -168,7 +171,8 @@ class _TensorsChunk:
 
     def apart(self) -> "Sequence[Chunk]":
         return [
-            _TensorsChunk(slice_rows(self._tensors, row, row + 1), self.number + row) for row in range(self.rows)
+            _TensorsChunk(slice_rows(self._tensors, row, row + 1), self.number + row)
+            for row in range(self.rows)
         ]
 
     def explain(self, error: PenstockError) -> PenstockError:

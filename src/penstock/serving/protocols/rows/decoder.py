@@ -1,7 +1,7 @@
 """Rows to tensors: MLflow's scoring form, for one signature.
 
-Source: the scoring protocol of MLflow 2 and later (`dataframe_records`, `dataframe_split`, `instances`, `inputs`,
-`params`).
+Source: the scoring protocol of MLflow 2 and later (`dataframe_records`, `dataframe_split`, `instances`,
+`inputs`, `params`).
 """
 
 from collections.abc import Collection, Sequence
@@ -70,8 +70,8 @@ class RowsDecoder:
         self._lenient.decode(body)
 
     def decode_lines(self, lines: Sequence[bytes]) -> Tensors:
-        """The rows of NDJSON lines. Raises `InvalidInput` where any of them is at fault, and does not say which:
-        `decode_line` does.
+        """The rows of NDJSON lines. Raises `InvalidInput` where any of them is at fault, and does not say
+        which: `decode_line` does.
         """
         try:
             return self._rows([self._line_decoder.decode(line) for line in lines])
@@ -168,9 +168,7 @@ class RowsDecoder:
         dtype = self._shared_dtype
         if dtype is not None and len(columns) > 1:
             return dict(zip(self._names, np.array(columns, dtype=dtype), strict=True))
-        return {
-            spec.name: _array(column, spec) for spec, column in zip(self._specs, columns, strict=True)
-        }
+        return {spec.name: _array(column, spec) for spec, column in zip(self._specs, columns, strict=True)}
 
 
 class _Unusual(Exception):
@@ -187,5 +185,3 @@ def _array(column: Sequence[Any], spec: TensorSpec) -> Array:
     if array.shape[1:] != row_shape and (row_shape is not None or array.ndim != len(spec.shape)):
         raise _Unusual
     return array
-
-

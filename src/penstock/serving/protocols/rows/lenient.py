@@ -40,7 +40,9 @@ class LenientRows:
         forms = [form for form in FORMS if form in message]
         unknown = [name for name in message if name not in FORMS and name != "params"]
         if len(forms) != 1 or unknown:
-            said = f"{shown(unknown[0])} is none of the forms" if unknown else f"the body has {len(forms)} forms"
+            said = (
+                f"{shown(unknown[0])} is none of the forms" if unknown else f"the body has {len(forms)} forms"
+            )
             raise InvalidInput(f"{said} that rows come in", where=(unknown or ["body"])[0][:80], hint=_HINT)
         _check_params(message.get("params"))
         (form,) = forms
@@ -63,10 +65,8 @@ class LenientRows:
             return self._records(rows)
         if records or form == "dataframe_records":
             row = next(index for index, row in enumerate(rows) if not isinstance(row, dict)) if rows else 0
-            raise InvalidInput(
-                f"{form}, row {row}: expected an object by column, got {described(rows[row]) if rows else 'no row'}",
-                where=form,
-            )
+            got = described(rows[row]) if rows else "no row"
+            raise InvalidInput(f"{form}, row {row}: expected an object by column, got {got}", where=form)
         if self._matrix or (len(self._names) == 1 and not any(isinstance(row, list) for row in rows)):
             return self._cells({self._names[0]: rows})
         return self._positions(self._names, rows)
@@ -89,7 +89,11 @@ class LenientRows:
         return self._by_name(names, [[row[name] for name in names] for row in rows])
 
     def _split(self, split: Any) -> Tensors:
-        if not isinstance(split, dict) or not {"columns", "data"} <= split.keys() <= {"columns", "data", "index"}:
+        if not isinstance(split, dict) or not {"columns", "data"} <= split.keys() <= {
+            "columns",
+            "data",
+            "index",
+        }:
             raise InvalidInput(
                 f"dataframe_split is {described(split)}, not an object of columns and data",
                 where="dataframe_split",
@@ -221,5 +225,7 @@ def _check_params(params: Any) -> None:
         raise InvalidInput(f"params is {described(params)}, not an object", where="params")
     name = next(iter(params))
     raise InvalidInput(
-        f"unknown parameter {shown(name)}", where="params", hint="the models here take no params; leave them out"
+        f"unknown parameter {shown(name)}",
+        where="params",
+        hint="the models here take no params; leave them out",
     )

@@ -24,7 +24,9 @@ _BY_TYPE = {
     "application/vnd.apache.arrow.stream": Form.ARROW,
 }
 _UTF8 = ("utf-8", "utf8", "us-ascii")
-_UNDERSTOOD = "application/json, application/x-ndjson, application/jsonlines and application/vnd.apache.arrow.stream"
+_UNDERSTOOD = (
+    "application/json, application/x-ndjson, application/jsonlines and application/vnd.apache.arrow.stream"
+)
 
 
 def request_form(headers: dict[bytes, bytes]) -> Form:
@@ -59,7 +61,7 @@ def is_batch(headers: dict[bytes, bytes]) -> bool:
 
 
 def answer_form(headers: dict[bytes, bytes], sent: Form) -> Form:
-    """The form of a batch's answer: as it was sent, unless Accept names only the other. Raises `Unsupported`."""
+    """The form of a batch's answer: as sent, unless Accept names only the other. Raises `Unsupported`."""
     accept = headers.get(b"accept")
     if accept is None:
         return sent

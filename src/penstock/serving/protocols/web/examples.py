@@ -92,7 +92,7 @@ def _values(array: Array, spec: TensorSpec) -> list[Any]:
 
 
 def _shortened(array: Array) -> list[Any]:
-    flat = [float(str(value)) if np.isfinite(value) else None for value in array.ravel()]  # type: ignore[call-overload]
+    flat = [float(str(value)) if np.isfinite(value) else None for value in array.ravel()]
     cells = np.empty(len(flat), dtype=object)
     cells[:] = flat
     nested: list[Any] = cells.reshape(array.shape).tolist()

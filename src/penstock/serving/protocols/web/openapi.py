@@ -19,7 +19,7 @@ from penstock.serving.protocols.web.schemas import (
 __all__ = ["build_document"]
 
 _ERRORS = {
-    "400": "What was sent does not fit the model's signature; `fields` has the mistakes, where they are in fields.",
+    "400": "What was sent does not fit the model's signature; `fields` has the mistakes in rows.",
     "404": "No such model or version is served.",
     "413": "The body passes the limit.",
     "415": "The content type or encoding is not understood.",
@@ -114,7 +114,7 @@ def _paths(deployment: Deployment) -> dict[str, Any]:
     invocations = {
         "operationId": f"{model}.invocations",
         "summary": f"Predict with {model} from rows",
-        "description": "Rows in MLflow's scoring form. Also takes batches of any size as NDJSON or Arrow IPC streams.",
+        "description": "Rows in MLflow's scoring form. Takes batches of any size too, as NDJSON or Arrow streams.",
         **_operation(model, "Invocation", rows, headers=True),
         "x-penstock-version": deployment.version,
         "x-penstock-platform": deployment.platform,
@@ -180,15 +180,22 @@ def _server_paths() -> dict[str, Any]:
     return {
         "/v2": {"get": _simple("server.metadata", "Who answers", "server")},
         "/v2/health/live": {"get": _simple("server.live", "Whether the process answers", "server")},
-        "/v2/health/ready": {"get": _simple("server.ready", "Whether every model can answer", "server", ("503",))},
-        "/ping": {"get": _simple("server.ping", "Whether every model can answer, as MLflow asks", "server", ("503",))},
+        "/v2/health/ready": {
+            "get": _simple("server.ready", "Whether every model can answer", "server", ("503",))
+        },
+        "/ping": {
+            "get": _simple("server.ping", "Whether every model can answer, as MLflow asks", "server", ("503",))
+        },
         "/metrics": {
             "get": {
                 "operationId": "server.metrics",
                 "summary": "Measures, as Prometheus reads them",
                 "tags": ["server"],
                 "responses": {
-                    "200": {"description": "The measures.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+                    "200": {
+                        "description": "The measures.",
+                        "content": {"text/plain": {"schema": {"type": "string"}}},
+                    }
                 },
             }
         },
@@ -201,7 +208,9 @@ def _simple(operation: str, summary: str, tag: str, errors: tuple[str, ...] = ()
     responses: dict[str, Any] = {"200": {"description": "Yes.", **answer}}
     for code in errors:
         responses[code] = (
-            {"description": "Not ready.", **answer} if code == "503" else {"$ref": f"#/components/responses/{code}"}
+            {"description": "Not ready.", **answer}
+            if code == "503"
+            else {"$ref": f"#/components/responses/{code}"}
         )
     return {"operationId": operation, "summary": summary, "tags": [tag], "responses": responses}
 
@@ -219,4 +228,3 @@ def _described(deployment: Deployment) -> str:
         for specs in (deployment.signature.inputs, deployment.signature.outputs)
     )
     return f"Version {deployment.version} on {deployment.platform}. Takes {inputs}; gives {outputs}."
-

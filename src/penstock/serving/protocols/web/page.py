@@ -24,7 +24,8 @@ class Page:
         """From the package's files."""
         folder = resources.files(__package__)
         page, style, script = (
-            (folder / name).read_text(encoding="utf-8") for name in ("try_page.html", "try_page.css", "try_page.js")
+            (folder / name).read_text(encoding="utf-8")
+            for name in ("try_page.html", "try_page.css", "try_page.js")
         )
         text = page.replace("/*STYLE*/", style).replace("/*SCRIPT*/", script)
         policy = "; ".join(

@@ -112,7 +112,9 @@ def _v2_tensor(spec: TensorSpec, *, answered: bool = False) -> Schema:
             "data": {
                 "type": "array",
                 "description": "The elements, row after row; flat, or nested as the shape says.",
-                "items": _element(spec, answered=True) if answered else {"anyOf": [_element(spec), {"type": "array"}]},
+                "items": _element(spec, answered=True)
+                if answered
+                else {"anyOf": [_element(spec), {"type": "array"}]},
             },
             "parameters": {"type": "object"},
         },
@@ -173,7 +175,12 @@ def _record(signature: Signature) -> Schema:
             return by_name
         width = _matrix_width(signature)
         count = {} if width is None else {"minProperties": width, "maxProperties": width}
-        columns = {"type": "object", "title": "a cell for each column", "additionalProperties": _element(spec), **count}
+        columns = {
+            "type": "object",
+            "title": "a cell for each column",
+            "additionalProperties": _element(spec),
+            **count,
+        }
         return {"anyOf": [columns, by_name]}
     return {
         "type": "object",
@@ -188,7 +195,13 @@ def _instance(signature: Signature) -> Schema:
     if is_matrix(signature):
         return {"anyOf": [_cell(signature.inputs[0]), _record(signature)]}
     cells = [_cell(spec) for spec in signature.inputs]
-    row = {"type": "array", "prefixItems": cells, "items": False, "minItems": len(cells), "maxItems": len(cells)}
+    row = {
+        "type": "array",
+        "prefixItems": cells,
+        "items": False,
+        "minItems": len(cells),
+        "maxItems": len(cells),
+    }
     return {"anyOf": [*(cells if len(cells) == 1 else []), row, _record(signature)]}
 
 
@@ -207,7 +220,11 @@ def _columns(signature: Signature) -> Schema:
 
 
 def _one_row_of_matrix(spec: TensorSpec) -> Schema:
-    return _cell(spec) if len(spec.shape) == 2 else {"type": "array", "items": _cell(spec), "minItems": 1, "maxItems": 1}
+    return (
+        _cell(spec)
+        if len(spec.shape) == 2
+        else {"type": "array", "items": _cell(spec), "minItems": 1, "maxItems": 1}
+    )
 
 
 def _one_of_different(schemas: list[Schema]) -> Schema:

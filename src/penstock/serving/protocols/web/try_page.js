@@ -37,7 +37,8 @@ function pretty(value, indent = "") {
 }
 
 function shape(tensor) {
-  return tensor.shape.map((axis) => (axis === -1 ? "any" : axis)).join(" × ");
+  const [rows, ...axes] = tensor.shape;
+  return [rows === -1 ? "rows" : rows, ...axes.map((axis) => (axis === -1 ? "any" : axis))].join(" × ");
 }
 
 function values(tensor) {

@@ -1,0 +1,211 @@
+"""The columns of a record batch as numpy arrays. Sources: the Arrow columnar format; `format/Message.fbs`."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from penstock.core.errors import InvalidInput, shown
+from penstock.serving.protocols.rows.arrow_schema import ArrowField
+from penstock.serving.protocols.rows.flatbuffers import Table, broken_stream
+
+__all__ = ["ArrowColumn", "concatenate", "read_columns"]
+
+VIEW_INLINE_BYTES = 12
+_TEXT = {"Utf8": "<i4", "LargeUtf8": "<i8", "Binary": "<i4", "LargeBinary": "<i8"}
+_LISTS = {"List": "<i4", "LargeList": "<i8"}
+_VIEWS = ("Utf8View", "BinaryView")
+
+
+class ArrowColumn(NamedTuple):
+    """Elements in row-major order; `missing` says where there are none, None: nowhere."""
+
+    values: npt.NDArray[Any]
+    missing: npt.NDArray[np.bool_] | None
+    shape: tuple[int, ...]
+
+
+def read_columns(
+    fields: tuple[ArrowField, ...], batch: Table, body: memoryview, dictionaries: Mapping[int, ArrowColumn]
+) -> list[ArrowColumn]:
+    """The columns of a `RecordBatch`. Raises `InvalidInput` for one that does not hold what it says."""
+    if batch.has(3):
+        raise broken_stream("its buffers are compressed", hint="write it without compression")
+    rows = batch.number(0, "<q")
+    if not 0 <= rows <= 8 * len(body):
+        raise broken_stream(f"a record batch of {len(body)} bytes has {rows} rows")
+    reader = _Reader(batch, body, dictionaries)
+    return [reader.column(field, rows) for field in fields]
+
+
+def concatenate(first: ArrowColumn, second: ArrowColumn) -> ArrowColumn:
+    """A dictionary and what is added to it."""
+    masks = [
+        np.zeros(len(each.values), dtype=bool) if each.missing is None else each.missing
+        for each in (first, second)
+    ]
+    values = np.concatenate((first.values, second.values))
+    return ArrowColumn(values, np.concatenate(masks), (len(values),))
+
+
+class _Reader:
+    """Takes nodes and buffers in the order in which the fields, depth first, have them."""
+
+    def __init__(self, batch: Table, body: memoryview, dictionaries: Mapping[int, ArrowColumn]) -> None:
+        self._nodes = iter(batch.structs(1, "<qq"))
+        self._buffers = iter(batch.structs(2, "<qq"))
+        self._variadic = iter(batch.structs(4, "<q"))
+        self._body = body
+        self._dictionaries = dictionaries
+
+    def column(self, field: ArrowField, rows: int | None) -> ArrowColumn:
+        """The next column; None: it has as many rows as it says."""
+        length, nulls = self._next(self._nodes)
+        if length < 0 or (rows is not None and length != rows):
+            raise broken_stream(f"column {shown(field.name)} has {length} values for {rows} rows")
+        missing = self._missing(length, nulls)
+        if field.dictionary is not None:
+            return self._from_dictionary(field, length, missing)
+        name = field.type.name
+        if field.type.dtype is not None:
+            return ArrowColumn(self._array(field.type.dtype, length), missing, (length,))
+        if name == "Bool":
+            return ArrowColumn(self._bits(length), missing, (length,))
+        if name in _TEXT:
+            return self._text(name, length, missing)
+        if name in _VIEWS:
+            return self._views(name, length, missing)
+        if name in _LISTS or name == "FixedSizeList":
+            return self._lists(field, length, missing)
+        raise InvalidInput(f"column {shown(field.name)}: {name} is not read here", where=field.name[:80])
+
+    def _next(self, source: Any) -> tuple[int, ...]:
+        found: tuple[int, ...] | None = next(source, None)
+        if found is None:
+            raise broken_stream("a record batch has fewer buffers than its schema says")
+        return found
+
+    def _buffer(self) -> memoryview:
+        offset, length = self._next(self._buffers)
+        if offset < 0 or length < 0 or offset + length > len(self._body):
+            raise broken_stream("a buffer is not within its message")
+        return self._body[offset : offset + length]
+
+    def _array(self, dtype: "np.dtype[np.generic]", length: int) -> npt.NDArray[Any]:
+        buffer = self._buffer()
+        if len(buffer) < length * dtype.itemsize:
+            raise broken_stream(f"a buffer of {len(buffer)} bytes is to hold {length} of {dtype}")
+        return np.frombuffer(buffer[: length * dtype.itemsize], dtype)
+
+    def _bits(self, length: int) -> npt.NDArray[np.bool_]:
+        packed = self._array(np.dtype("u1"), (length + 7) // 8)
+        return np.unpackbits(packed, count=length, bitorder="little").view(np.bool_)
+
+    def _missing(self, length: int, nulls: int) -> npt.NDArray[np.bool_] | None:
+        if nulls == 0:
+            self._buffer()
+            return None
+        return ~self._bits(length)
+
+    def _offsets(self, layout: str, length: int, end: int | None = None) -> npt.NDArray[np.int64]:
+        """Where values begin and end, none of them before the one before it or past `end`."""
+        if length == 0:
+            self._buffer()  # which may be empty
+            return np.zeros(1, dtype=np.int64)
+        offsets = self._array(np.dtype(layout), length + 1).astype(np.int64)
+        if offsets[0] < 0 or (np.diff(offsets) < 0).any() or (end is not None and offsets[-1] > end):
+            raise broken_stream("offsets point outside of their values")
+        return offsets
+
+    def _text(self, name: str, length: int, missing: npt.NDArray[np.bool_] | None) -> ArrowColumn:
+        offsets = self._offsets(_TEXT[name], length).tolist()
+        content = bytes(self._buffer())
+        if offsets[-1] > len(content):
+            raise broken_stream("offsets point outside of their values")
+        pieces = [content[start:stop] for start, stop in itertools.pairwise(offsets)]
+        return ArrowColumn(_objects(pieces, text="Utf8" in name), missing, (length,))
+
+    def _views(self, name: str, length: int, missing: npt.NDArray[np.bool_] | None) -> ArrowColumn:
+        views = self._array(np.dtype("<i4, V4, <i4, <i4"), length)
+        (count,) = self._next(self._variadic)
+        if not 0 <= count <= len(self._body):
+            raise broken_stream(f"a column has {count} buffers")
+        buffers = [bytes(self._buffer()) for _ in range(count)]
+        raw = views.tobytes()
+        pieces = []
+        total = 0
+        for row, (size, _, buffer, offset) in enumerate(views.tolist()):
+            if missing is not None and missing[row]:
+                pieces.append(b"")
+            elif 0 <= size <= VIEW_INLINE_BYTES:
+                pieces.append(raw[16 * row + 4 : 16 * row + 4 + size])
+            else:
+                if size < 0 or not 0 <= buffer < count or not 0 <= offset <= len(buffers[buffer]) - size:
+                    raise broken_stream("a view points outside of its buffers")
+                total += size
+                if total > 2 * len(self._body):
+                    raise broken_stream("its views overlap")
+                pieces.append(buffers[buffer][offset : offset + size])
+        return ArrowColumn(_objects(pieces, text="Utf8" in name), missing, (length,))
+
+    def _lists(self, field: ArrowField, length: int, missing: npt.NDArray[np.bool_] | None) -> ArrowColumn:
+        if len(field.children) != 1:
+            raise broken_stream(f"a list is of {len(field.children)} fields")
+        if missing is not None and missing.any():
+            raise InvalidInput(f"column {shown(field.name)}: a list is missing", where=field.name[:80])
+        if field.type.name == "FixedSizeList":
+            size, start = field.type.size, 0
+            child = self.column(field.children[0], length * size)
+        else:
+            offsets = self._offsets(_LISTS[field.type.name], length)
+            child = self.column(field.children[0], None)
+            sizes = np.diff(offsets)
+            start, size = int(offsets[0]), int(sizes[0]) if length else 0
+            if (sizes != size).any():
+                raise InvalidInput(
+                    f"column {shown(field.name)}: its lists have several lengths", where=field.name[:80]
+                )
+            if offsets[-1] > child.shape[0]:
+                raise broken_stream("offsets point outside of their values")
+        inner = child.shape[1:]
+        width = int(np.prod(inner, dtype=np.int64))
+        part = slice(start * width, (start + length * size) * width)
+        holes = None if child.missing is None else child.missing[part]
+        return ArrowColumn(child.values[part], holes, (length, size, *inner))
+
+    def _from_dictionary(
+        self, field: ArrowField, length: int, missing: npt.NDArray[np.bool_] | None
+    ) -> ArrowColumn:
+        assert field.index_type is not None
+        assert field.index_type.dtype is not None
+        indices = self._array(field.index_type.dtype, length)
+        dictionary = self._dictionaries.get(field.dictionary or 0)
+        if missing is not None:
+            indices = np.where(missing, 0, indices)
+        if dictionary is None:
+            if length and (missing is None or not missing.all()):
+                raise broken_stream(f"column {shown(field.name)} has no dictionary")
+            return ArrowColumn(np.full(length, "", dtype=object), missing, (length,))
+        known = len(dictionary.values)
+        if (
+            length
+            and (missing is None or not missing.all())
+            and not 0 <= indices.min() <= indices.max() < known
+        ):
+            raise broken_stream(f"column {shown(field.name)} points outside of its dictionary")
+        values = dictionary.values[indices] if known else np.full(length, "", dtype=object)
+        if dictionary.missing is not None and known:
+            holes = dictionary.missing[indices]
+            missing = holes if missing is None else holes | missing
+        return ArrowColumn(values, missing, (length,))
+
+
+def _objects(pieces: list[bytes], *, text: bool) -> npt.NDArray[Any]:
+    array = np.empty(len(pieces), dtype=object)
+    try:
+        array[:] = [piece.decode() for piece in pieces] if text else pieces
+    except UnicodeDecodeError:
+        raise broken_stream("text in it is not UTF-8") from None
+    return array
