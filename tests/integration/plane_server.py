@@ -17,6 +17,7 @@ from penstock.core.tensors import Tensors
 from penstock.observe.metrics import MetricSet
 from penstock.serving.batching.dispatcher import BatchingConfig
 from penstock.serving.deployment import ServedModel
+from penstock.serving.listening import listen
 from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.http.application import HttpApplication, HttpConfig
 from penstock.serving.server import HttpServer
@@ -124,10 +125,10 @@ class PlaneServer:
         self.runtimes: dict[tuple[str, str], FunctionRuntime] = {}
         config = HttpConfig(name="penstock", version="1.2.3", request_timeout_s=PATIENCE_S)
         application = HttpApplication(self.plane, _Instance(self.plane), self.metrics, config)  # type: ignore[arg-type]
-        self.server = HttpServer(application, settings, SystemClock(), self.metrics)
-        self.server.bind()
-        self.url = self.server.url
-        self.port = int(self.url.rpartition(":")[2])
+        listener = listen("127.0.0.1", 0)
+        self.port = int(listener.getsockname()[1])
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.server = HttpServer(application, listener, settings, SystemClock(), self.metrics)
 
     def call(self, coroutine: Coroutine[Any, Any, R]) -> R:
         """Runs it in the server's loop."""
@@ -154,7 +155,7 @@ class PlaneServer:
         """Serves it no more, without waiting for what it took on."""
 
         async def remove() -> None:
-            self._closing = asyncio.ensure_future(self.plane.remove(model, version).close())
+            self._closing = asyncio.ensure_future(self.plane.remove(model, version))
             await asyncio.sleep(0)
 
         self.call(remove())

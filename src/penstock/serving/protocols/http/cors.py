@@ -16,7 +16,7 @@ _METHODS = "GET, HEAD, POST"
 _HEADERS = (
     "content-type, content-encoding, inference-header-content-length, x-request-timeout-ms, x-criticality"
 )
-_EXPOSED = "inference-header-content-length, retry-after, x-penstock-version, x-shed-reason"
+_EXPOSED = "inference-header-content-length, retry-after, x-penstock-model, x-penstock-version, x-shed-reason"
 
 
 class CrossOrigins:

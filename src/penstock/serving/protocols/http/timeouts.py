@@ -19,7 +19,7 @@ def header_timeout_s(headers: dict[bytes, bytes], default_s: float) -> float:
         timeout_ms = float("nan")
     if not timeout_ms > 0:
         raise InvalidInput(
-            f"x-request-timeout-ms is {shown(asked_ms.decode('latin-1'))}, not a number of milliseconds above 0",
+            f"x-request-timeout-ms is {shown(asked_ms.decode('latin-1'))}, no number of milliseconds above 0",
             where="x-request-timeout-ms",
         )
     return min(default_s, timeout_ms / 1000.0)

@@ -180,7 +180,10 @@ class RowsRest:
         try:
             content = endpoint.encoder.encode(answer.result(), by_column=by_column)
             self._responder.answered_200.value += 1
-            request.respond(endpoint.head, content)
+            if len(content) < self._responder.compress_bytes_min:
+                request.respond(endpoint.head, content)
+            else:
+                self._responder.deliver(request, endpoint.head, content)
         except Exception as error:
             self._responder.respond_error(request, error)
 

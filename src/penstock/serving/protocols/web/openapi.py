@@ -114,7 +114,7 @@ def _paths(deployment: Deployment) -> dict[str, Any]:
     invocations = {
         "operationId": f"{model}.invocations",
         "summary": f"Predict with {model} from rows",
-        "description": "Rows in MLflow's scoring form. Takes batches of any size too, as NDJSON or Arrow streams.",
+        "description": "Rows in MLflow's scoring form. Also takes batches, as NDJSON or Arrow streams.",
         **_operation(model, "Invocation", rows, headers=True),
         "x-penstock-version": deployment.version,
         "x-penstock-platform": deployment.platform,
