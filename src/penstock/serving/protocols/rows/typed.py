@@ -34,8 +34,8 @@ def element_type(spec: TensorSpec) -> Any:
 
 def body_decoder(signature: Signature) -> msgspec.json.Decoder[Any]:
     """Decodes a whole request in one of the four forms, all of which are optional to it."""
-    row = row_type(signature)
-    records = record_type(signature)
+    row = _row_type(signature)
+    records = _record_type(signature)
     spec = signature.inputs[0]
     columns: Any = _record("Columns", [(each.name, _list(_cell(each))) for each in signature.inputs])
     inputs = columns
@@ -69,10 +69,10 @@ def body_decoder(signature: Signature) -> msgspec.json.Decoder[Any]:
 
 def line_decoder(signature: Signature) -> msgspec.json.Decoder[Any]:
     """Decodes one row: a list, or a record by column."""
-    return msgspec.json.Decoder(row_type(signature) | record_type(signature))
+    return msgspec.json.Decoder(_row_type(signature) | _record_type(signature))
 
 
-def row_type(signature: Signature) -> Any:
+def _row_type(signature: Signature) -> Any:
     """A row as a list: of a matrix its elements, else a cell for each input in the signature's order."""
     if is_matrix(signature):
         return _cell(signature.inputs[0])
@@ -80,7 +80,7 @@ def row_type(signature: Signature) -> Any:
     return tuple.__class_getitem__(cells)
 
 
-def record_type(signature: Signature) -> Any:
+def _record_type(signature: Signature) -> Any:
     """A row as an object: a cell for each input by name, or the elements of a matrix by any names."""
     if not is_matrix(signature):
         return _record("Record", [(spec.name, _cell(spec)) for spec in signature.inputs])
