@@ -288,16 +288,44 @@ def test_a_client_that_does_not_read_is_not_read(server: PlaneServer) -> None:
     duplex.close()
 
 
+def test_a_model_that_is_slow_slows_the_client(server: PlaneServer) -> None:
+    """A few chunks are in flight, and no more is read while they are."""
+    runtime = server.runtimes["sum", "1"]
+    runtime.gate.clear()
+    duplex = Duplex(server, "/models/sum/invocations")
+    piece = b"[1, 2, 3]\n" * 20_000
+    duplex.connection.sock.settimeout(BLOCKED_S)
+    sent = 0
+    try:
+        with contextlib.suppress(TimeoutError):
+            while sent < 1000:
+                duplex.send(piece)
+                sent += 1
+        assert sent < 200
+        assert queued(server, "sum") == 3 * 64
+    finally:
+        duplex.close()
+        runtime.gate.set()
+
+
+def test_rows_of_arrow_are_counted_over_its_batches(server: PlaneServer) -> None:
+    frame = pl.DataFrame({"x": [*range(70), 101]})
+    _, _, answer = whole(server, "/models/picky/invocations", [arrow(frame, frame)], ARROW, accept=LINES)
+    answers = [json.loads(line) for line in answer.splitlines()]
+    assert answers[:70] == answers[71:141] == [{"y": 2 * x} for x in range(70)]
+    assert (answers[70]["line"], answers[141]["line"]) == (71, 142)
+
+
 def test_a_client_that_hangs_up_costs_no_more(server: PlaneServer) -> None:
     runtime = server.runtimes["sum", "1"]
     runtime.gate.clear()
     try:
         duplex = Duplex(server, "/models/sum/invocations")
         duplex.send(b"[1, 2, 3]\n" * 2000)
-        wait_for(lambda: queued(server, "sum") >= 64)
-        duplex.close()
-        wait_for(lambda: queued(server, "sum") == 0)
+        wait_for(lambda: queued(server, "sum") == 3 * 64)  # one more runs
         before = len(runtime.rows)
+        duplex.close()
+        wait_for(lambda: queued(server, "sum") == 0, PATIENCE_S / 3)  # long before they expire
     finally:
         runtime.gate.set()
     with server.client() as client:
@@ -417,8 +445,8 @@ def refusals(server: PlaneServer, model: str) -> int:
     return 0 if deployment is None else deployment.dispatcher_statistics().queue.refused
 
 
-def wait_for(condition: Any) -> None:
-    until_s = time.monotonic() + PATIENCE_S
+def wait_for(condition: Any, patience_s: float = PATIENCE_S) -> None:
+    until_s = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < until_s, "it did not come to pass"
         time.sleep(0.005)

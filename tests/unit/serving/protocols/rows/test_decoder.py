@@ -293,6 +293,12 @@ def test_mistakes_are_told(body: object, said: str) -> None:
     assert said in refused(MATRIX, body).message
 
 
+def test_records_are_by_name_once_their_columns_have_names() -> None:
+    """The first one's order is the model's; those after it may have another."""
+    rows = [{"a": 1, "b": 2, "c": 3}, {"c": 3, "a": 1, "b": 2}]
+    assert decode(MATRIX, {"dataframe_records": rows})["x"].tolist() == [[1, 2, 3], [1, 2, 3]]
+
+
 def test_lines_are_rows() -> None:
     decoder = RowsDecoder(MATRIX)
     lines = [b"[1, 2, 3]", b"[4, 5, 6]\r"]
