@@ -1,6 +1,7 @@
 """Batches of rows, streamed in and out of the real HTTP server."""
 
 import contextlib
+import gzip
 import http.client
 import io
 import json
@@ -266,6 +267,20 @@ def test_what_is_asked_for_wrongly_is_told(server: PlaneServer, headers: dict[st
     given, _, answer = whole(server, "/models/sum/invocations", [b"[1, 2, 3]\n"], **headers)
     assert given == status
     assert json.loads(answer)["error"]
+
+
+def test_a_compressed_batch(server: PlaneServer) -> None:
+    content = gzip.compress(b"[1, 2, 3]\n" * 10_000)
+    pieces = [content[start : start + 7] for start in range(0, len(content), 7)]
+    status, _, answer = whole(server, "/models/sum/invocations", pieces, **{"content-encoding": "gzip"})
+    assert (status, answer) == (200, b'{"y":6.0}\n' * 10_000)
+
+
+def test_a_compressed_batch_that_is_cut(server: PlaneServer) -> None:
+    content = gzip.compress(b"[1, 2, 3]\n" * 10)[:-12]
+    status, _, answer = whole(server, "/models/sum/invocations", [content], **{"content-encoding": "gzip"})
+    assert status == 400
+    assert "gzip" in json.loads(answer)["error"]
 
 
 def test_an_unknown_model(server: PlaneServer) -> None:

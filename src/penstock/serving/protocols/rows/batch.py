@@ -13,6 +13,7 @@ from penstock.core.clock import Clock
 from penstock.core.errors import InvalidInput, ModelFailed, PenstockError, Refused
 from penstock.serving.batching.dispatcher import PendingAnswer
 from penstock.serving.deployment import Deployment
+from penstock.serving.protocols.http.compression import body_reader
 from penstock.serving.protocols.http.messages import HttpRequest
 from penstock.serving.protocols.rows.chunks import Chunk, Sink, Source
 
@@ -86,8 +87,7 @@ class Batch:
         await self._between.put(None)
 
     async def _chunks(self) -> AsyncIterator[Chunk]:
-        stream = self._request.body_stream
-        assert stream is not None, "a batch is handled from its head on"
+        stream = body_reader(self._request)
         source = self._plan.source
         while data := await stream.read():
             for chunk in source.feed(data):

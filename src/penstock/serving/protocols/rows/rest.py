@@ -3,7 +3,7 @@
 import asyncio
 from functools import partial
 
-from penstock.core.errors import InvalidInput, NotFound, Unsupported, shown
+from penstock.core.errors import InvalidInput, NotFound
 from penstock.serving.batching.outputs import BatchRows
 from penstock.serving.deployment import Deployment
 from penstock.serving.instance import Instance
@@ -190,7 +190,6 @@ class RowsRest:
     def _take_batch(self, endpoint: _Endpoint, request: HttpRequest, form: Form, timeout_s: float) -> None:
         deployment = endpoint.deployment
         signature = deployment.signature
-        _check_encoding(request.headers)
         fixed = signature.rows_fixed
         if fixed not in (None, 1):
             raise InvalidInput(
@@ -231,13 +230,3 @@ class RowsRest:
 
 def _path(target: bytes) -> list[str]:
     return target.partition(b"?")[0].decode("latin-1").strip("/").split("/")
-
-
-def _check_encoding(headers: dict[bytes, bytes]) -> None:
-    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
-    if encoding.lower() != "identity":
-        raise Unsupported(
-            f"a batch in content encoding {shown(encoding)} is not understood",
-            where="content-encoding",
-            hint="send it as it is",
-        )
