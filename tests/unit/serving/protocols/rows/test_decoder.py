@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.errors import InvalidInput
@@ -72,6 +72,7 @@ def frames(draw: st.DrawFn) -> tuple[Signature, list[str], list[list[Any]]]:
     return Signature(inputs=specs, outputs=OUTPUTS), names, rows
 
 
+@settings(deadline=None)  # decoders are made anew for each example
 @given(frames(), st.randoms(use_true_random=False))
 def test_columns_come_out_as_polars_makes_them(
     case: tuple[Signature, list[str], list[list[Any]]], shuffle: Any
@@ -113,6 +114,7 @@ def test_columns_come_out_as_polars_makes_them(
         assert repr({name: array.tolist() for name, array in tensors.items()}) == repr(expected)
 
 
+@settings(deadline=None)  # decoders are made anew for each example
 @given(
     st.sampled_from(["FP32", "FP64?", "INT8", "BOOL", "STRING"]),
     st.lists(st.integers(1, 3), min_size=1, max_size=3),
@@ -170,6 +172,7 @@ JSON = st.recursive(
 FORMS = ["dataframe_records", "dataframe_split", "instances", "inputs", "params", "other"]
 
 
+@settings(deadline=None)  # decoders are made anew for each example
 @given(
     st.sampled_from([MATRIX, MIXED, Signature.of(inputs={"x": "INT64[-1]"}, outputs={"y": "FP32[-1]"})]),
     st.dictionaries(st.sampled_from(FORMS), JSON, max_size=2)
@@ -187,6 +190,7 @@ def test_whatever_comes_is_tensors_or_invalid_input(signature: Signature, body: 
         signature.conform(decoder.decode_lines([content, content]))
 
 
+@settings(deadline=None)  # decoders are made anew for each example
 @given(st.binary(max_size=40))
 def test_whatever_bytes_come(body: bytes) -> None:
     try:
