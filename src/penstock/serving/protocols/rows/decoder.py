@@ -121,10 +121,10 @@ class RowsDecoder:
         """A matrix from records. Keys in one order are the columns in order."""
         first = rows[0]
         names = list(first)
-        if names == self._names and type(first[names[0]]) is list:
-            return self._matrix_rows([row[names[0]] for row in rows])
         if len(rows) > 1 and any(list(row) != names for row in rows):
             raise _Unusual
+        if names == self._names and type(first[names[0]]) is list:
+            return self._matrix_rows([row[names[0]] for row in rows])
         if not names or (names[0].isdecimal() and names != self._numbers):
             raise _Unusual
         return self._matrix_rows([row.values() for row in rows])

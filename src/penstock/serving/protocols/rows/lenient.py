@@ -1,5 +1,6 @@
 """Rows in any of the four forms, decoded without haste: what is wrong is told field by field."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -207,9 +208,22 @@ def _json(content: bytes, what: str) -> Any:
     try:
         return _decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{what} is not JSON: {error}", where="body") from None
+        found = _json_with_nan(content)
+        if found is None:
+            raise InvalidInput(f"{what} is not JSON: {error}", where="body") from None
+        return found
     except RecursionError:
         raise InvalidInput(f"{what} is nested too deeply", where="body") from None
+
+
+def _json_with_nan(content: bytes) -> Any:
+    """What Python's own encoder, and so MLflow's client, makes of NaN and infinity; None: it is not that."""
+    if b"NaN" not in content and b"Infinity" not in content:
+        return None
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _list(value: Any, where: str) -> list[Any]:

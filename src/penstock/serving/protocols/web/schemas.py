@@ -104,8 +104,11 @@ def _v2_tensor(spec: TensorSpec, *, answered: bool = False) -> Schema:
             "datatype": {"const": spec.datatype.wire},
             "shape": {
                 "type": "array",
-                "prefixItems": axes,
-                "items": False,
+                **(
+                    {"items": {"type": "integer", "minimum": 0}}
+                    if answered
+                    else {"prefixItems": axes, "items": False}
+                ),
                 "minItems": len(axes),
                 "maxItems": len(axes),
             },

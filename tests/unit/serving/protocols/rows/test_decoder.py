@@ -273,7 +273,10 @@ def test_an_unknown_category_is_explained() -> None:
     [
         (b"", "not JSON"),
         (b"[" * 100_000, "nested too deeply"),
-        (b'{"instances": [NaN]}', "not JSON"),
+        (b'{"instances": [[1, NaN, 2]]}', "got nan"),
+        (b'{"instances": [NaN', "not JSON"),
+        ({"dataframe_records": [{"x": [1, 2, 3]}, {}]}, "row 1"),
+        ({"dataframe_records": [{"x": [1, 2, 3]}, {"x": [1, 2, 3], "q": 1}]}, "row 1"),
         ([], "a list of 0, not an object"),
         ({}, "0 forms"),
         ({"instances": [[1, 2, 3]], "inputs": [[1, 2, 3]]}, "2 forms"),
