@@ -66,8 +66,9 @@ BF16 = """
 def brain(inputs):
     return {"y": inputs["x"][:, ::-1]}
 """
-ROWS = 3
-WIDE = 3000
+PATTERN = 10
+REPEATS = 30_000
+"""A tensor past the size from which answers are compressed, told as its pattern."""
 _INTEGERS = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
 _SHORT = {"uint8": "u8", "uint16": "u16", "uint32": "u32", "uint64": "u64"}
 _SHORT |= {"int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64"}
@@ -129,19 +130,22 @@ def _types() -> dict[str, Any]:
 
 def _floats() -> dict[str, Any]:
     matrix = np.array([[0.5, -2, 3.25], [1, 65504, 0]], dtype=np.float16)
-    wide = np.tile(np.arange(ROWS * 10, dtype=np.float32).reshape(ROWS, 10), (1, WIDE // 10))
+    wide = np.arange(PATTERN, dtype=np.float32)[None]
     empty = np.zeros((2, 0), dtype=np.float32)
     brain = np.array([[0.5, -2, 3.25], [1, 2.0**100, 0]], dtype=np.float32)
     return {
         "half": _case("half", "", {"x": matrix}, {"y": matrix[:, ::-1]}),
-        "wide": _case("reverse", "", {"x": wide}, {"y": wide[:, ::-1]}),
+        "wide": _case("reverse", "", {"x": wide}, {"y": wide[:, ::-1]}, columns_repeat=REPEATS),
         "empty": _case("reverse", "", {"x": empty}, {"y": empty}),
         "bf16": _case("brain", "", {"x": brain}, {"y": brain[:, ::-1]}),
     }
 
 
-def _case(model: str, version: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, Any]:
+def _case(
+    model: str, version: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], *, columns_repeat: int = 1
+) -> dict[str, Any]:
     return {
+        "columns_repeat": columns_repeat,
         "model": model,
         "version": version,
         "inputs": {name: _told(array) for name, array in inputs.items()},

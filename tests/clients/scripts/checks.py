@@ -56,11 +56,12 @@ class Facts:
 
     def case(self, name):
         case = self._cases[name]
+        repeat = case["columns_repeat"]
         return Case(
             model=case["model"],
             version=case["version"],
-            inputs={each: _array(told) for each, told in case["inputs"].items()},
-            outputs={each: _array(told) for each, told in case["outputs"].items()},
+            inputs={each: _array(told, repeat) for each, told in case["inputs"].items()},
+            outputs={each: _array(told, repeat) for each, told in case["outputs"].items()},
         )
 
 
@@ -104,13 +105,14 @@ def _failure(function, facts):
     return None
 
 
-def _array(told):
+def _array(told, columns_repeat):
     datatype, shape, data = told["datatype"], told["shape"], told["data"]
     if datatype in ("text", "bytes"):
         array = np.empty(len(data), dtype=object)
         array[:] = data if datatype == "text" else [bytes.fromhex(element) for element in data]
         return array.reshape(shape)
-    return np.array(data, dtype=datatype).reshape(shape)
+    array = np.array(data, dtype=datatype).reshape(shape)
+    return array if columns_repeat == 1 else np.tile(array, columns_repeat)
 
 
 def _plain(array):

@@ -140,7 +140,15 @@ def check_parameters(facts):
         named = {"priority": 1, "timeout": 20_000_000, "client_timeout": 20.0}
         named["parameters"] = {"tenant": "a", "retry": 2, "rate": 0.5, "dry": False}
         agree(case, client.infer("linear", given(case), headers={"x-tenant": "a"}, **named))
-        agree(case, client.infer("linear", given(case), sequence_id=7, sequence_start=True))
+
+
+def check_sequences_are_refused(facts):
+    case = facts.case("linear")
+    with connect(facts) as client:
+        said = failure(
+            "INVALID_ARGUMENT", client.infer, "linear", given(case), sequence_id=7, sequence_start=True
+        )
+        assert "sequence_id" in said
 
 
 def check_timeouts(facts):
