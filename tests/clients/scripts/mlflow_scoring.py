@@ -82,10 +82,12 @@ def check_missing_values(facts):
     assert predictions.tolist() == [1.5, -1]
 
 
-def check_params(facts):
-    """Parameters that no model here knows are not in the way."""
+def check_params_are_refused(facts):
+    """No model here takes any; an answer as if one did would be wrong."""
     case = facts.case("late")
-    agree(case, connect(facts).invoke(frame(case), params={"temperature": 0.5}).get_predictions())
+    text = str(raised(Exception, connect(facts).invoke, frame(case), params={"temperature": 0.5}))
+    assert "error code 400" in text
+    assert "temperature" in text
 
 
 def check_errors(facts):
