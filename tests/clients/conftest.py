@@ -7,7 +7,7 @@ from client_models import app_text, write_facts
 from client_server import ClientServer, free_port
 from command_line import CommandLine
 from running_server import running
-from sample_models import SampleModel, late_pipeline, linear_onnx
+from sample_models import late_pipeline, linear_onnx
 
 
 @pytest.fixture(scope="session")
@@ -16,10 +16,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientServer]:
     folder = tmp_path_factory.mktemp("clients")
     late, linear = late_pipeline(folder), linear_onnx(folder)
     commands = CommandLine(folder)
-    push(commands, "late", late, "--trust-pickle", "--alias", "champion")
-    push(commands, "linear", linear)
+    named = ("--alias", "champion")
+    commands.succeeds("model", "push", "late", late.file, "--samples", late.samples, "--trust-pickle", *named)
     commands.succeeds("model", "push", "linear", linear.file)
-    push(commands, "spare", linear, "--alias", "champion")
+    commands.succeeds("model", "push", "linear", linear.file)
+    commands.succeeds("model", "push", "spare", linear.file, *named)
     grpc_port = free_port()
     options = ("server.model_control=true", f"server.grpc_port={grpc_port}")
     with running(commands, app_text(), *(word for each in options for word in ("--set", each))) as server:
@@ -27,7 +28,3 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientServer]:
         write_facts(folder / "facts.json", told, late, linear)
         yield ClientServer(server, grpc_port, folder / "facts.json")
         assert server.process.poll() is None, server.log
-
-
-def push(commands: CommandLine, name: str, model: SampleModel, *options: str) -> None:
-    commands.succeeds("model", "push", name, model.file, "--samples", model.samples, *options)

@@ -45,6 +45,7 @@ def check_health(facts):
         assert client.is_server_ready()
         assert client.is_model_ready("linear")
         assert client.is_model_ready("linear", "2")
+        assert not client.is_model_ready("nothing")
 
 
 def check_metadata(facts):
@@ -143,12 +144,11 @@ def check_parameters(facts):
 
 
 def check_sequences_are_refused(facts):
+    """No model here keeps the state of a sequence; an answer as if one did would be wrong."""
     case = facts.case("linear")
     with connect(facts) as client:
-        said = failure(
-            "INVALID_ARGUMENT", client.infer, "linear", given(case), sequence_id=7, sequence_start=True
-        )
-        assert "sequence_id" in said
+        sequence = {"sequence_id": 7, "sequence_start": True}
+        assert "sequence" in failure("UNIMPLEMENTED", client.infer, "linear", given(case), **sequence)
 
 
 def check_timeouts(facts):
@@ -182,20 +182,20 @@ def check_shared_memory_is_refused(facts):
         ):
             failure("UNIMPLEMENTED", call, *arguments)
         inside = triton.InferInput("x", [1], "FP32").set_shared_memory("region", 4)
-        assert "shared" in failure("INVALID_ARGUMENT", client.infer, "moody", [inside])
+        assert "shared" in failure("UNIMPLEMENTED", client.infer, "moody", [inside])
         inputs = given(case)
         inputs[0].set_shared_memory("region", 4)
-        assert "shared" in failure("INVALID_ARGUMENT", client.infer, "late", inputs)
+        assert "shared" in failure("UNIMPLEMENTED", client.infer, "late", inputs)
         output = triton.InferRequestedOutput("y")
         output.set_shared_memory("region", 4)
-        assert "shared" in failure("INVALID_ARGUMENT", client.infer, "moody", number(0), outputs=[output])
+        assert "shared" in failure("UNIMPLEMENTED", client.infer, "moody", number(0), outputs=[output])
 
 
 def check_classification_is_refused(facts):
     case = facts.case("linear")
     output = triton.InferRequestedOutput("probabilities", class_count=2)
     with connect(facts) as client:
-        said = failure("INVALID_ARGUMENT", client.infer, "linear", given(case), outputs=[output])
+        said = failure("UNIMPLEMENTED", client.infer, "linear", given(case), outputs=[output])
         assert "classification" in said
 
 
