@@ -13,13 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from client_server import ClientServer, client_python, free_port
-from command_line import CommandLine
-from running_server import running
+from client_docs import DOCS, FENCE
+from client_server import ClientServer, client_python
 
-DOCS = Path(__file__).parents[2] / "docs" / "clients"
 EXAMPLE_S_MAX = 60
-_FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<text>.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 _PRINTED = re.compile(r"\s*^```text\n(?P<text>.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
 
@@ -37,7 +34,7 @@ class Example:
 
 def examples(page: Path) -> Iterator[Example]:
     content = page.read_text(encoding="utf-8")
-    for block in _FENCE.finditer(content):
+    for block in FENCE.finditer(content):
         language, *options = block["info"].split() or [""]
         clients = [option.removeprefix("client=") for option in options if option.startswith("client=")]
         if clients:
@@ -53,21 +50,6 @@ def examples(page: Path) -> Iterator[Example]:
 
 
 EXAMPLES = [example for page in sorted(DOCS.glob("*.md")) for example in examples(page)]
-
-
-def shown_app() -> str:
-    """The app that the pages ask."""
-    blocks = _FENCE.finditer((DOCS / "README.md").read_text(encoding="utf-8"))
-    (text,) = [block["text"] for block in blocks if block["info"] == "python app"]
-    return text
-
-
-@pytest.fixture(scope="module")
-def taxis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientServer]:
-    folder = tmp_path_factory.mktemp("taxis")
-    port = free_port()
-    with running(CommandLine(folder), shown_app(), "--set", f"server.grpc_port={port}") as server:
-        yield ClientServer(server, port, folder)
 
 
 def command(example: Example, text: str) -> tuple[list[str], dict[str, str]]:

@@ -21,7 +21,10 @@ ENVIRONMENTS = {
     "kserve_rest": "kserve",
     "kserve_grpc": "kserve",
     "mlflow_scoring": "mlflow",
+    "triton_forbidden": "triton",
 }
+SPEAK_GRPC = {"triton_grpc", "triton_grpc_aio", "triton_forbidden", "kserve_grpc"}
+ASK_TAXIS = {"triton_forbidden"}
 SCRIPT_S_MAX = 120
 
 
@@ -34,8 +37,9 @@ def checks(script: str) -> list[str]:
 class Results:
     """How the checks ended; a script runs when it is asked after first."""
 
-    def __init__(self, served: ClientServer) -> None:
+    def __init__(self, served: ClientServer, taxis: ClientServer) -> None:
         self._served = served
+        self._taxis = taxis
         self._ended: dict[str, dict[str, Any]] = {}
         self._said: dict[str, str] = {}
 
@@ -48,9 +52,10 @@ class Results:
 
     def _run(self, script: str) -> None:
         python = client_python(ENVIRONMENTS[script])
-        if "grpc" in script:
-            self._served.require_grpc()
-        command = [str(python), "-W", "ignore", str(SCRIPTS / f"{script}.py"), str(self._served.facts)]
+        asked = self._taxis if script in ASK_TAXIS else self._served
+        if script in SPEAK_GRPC:
+            asked.require_grpc()
+        command = [str(python), "-W", "ignore", str(SCRIPTS / f"{script}.py"), str(asked.facts)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=SCRIPT_S_MAX, check=False)
             lines, said = done.stdout, f"status {done.returncode}, {done.stderr[-4000:]}"
@@ -62,8 +67,8 @@ class Results:
 
 
 @pytest.fixture(scope="session")
-def results(served: ClientServer) -> Results:
-    return Results(served)
+def results(served: ClientServer, taxis: ClientServer) -> Results:
+    return Results(served, taxis)
 
 
 @pytest.mark.parametrize(
