@@ -76,6 +76,14 @@ async def check_compression(facts):
             agree(case, result)
 
 
+async def check_what_newer_pythons_offer(facts):
+    """Where Python has zstd, aiohttp offers it too, which tritonclient cannot read."""
+    case = facts.case("wide")
+    offered = {"Accept-Encoding": "gzip, deflate, br, zstd"}
+    async with connect(facts) as client:
+        agree(case, await client.infer(case.model, given(case), headers=offered))
+
+
 async def check_errors(facts):
     case = facts.case("late")
     async with connect(facts) as client:
