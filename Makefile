@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo proto test explore check format lint types layers bench-% clean
+.PHONY: help demo proto test explore clients client-environments check format lint types layers bench-% clean
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -17,6 +17,12 @@ test: .venv/.dev  ## All tests.
 
 explore: .venv/.dev  ## Hypothesis looks for new counterexamples (long).
 	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest $(or $(TESTS),tests/unit tests/property)
+
+clients: client-environments  ## Real clients' tests (Triton's, KServe's, MLflow's), which `test` skips without .clients.
+	TESTS_REQUIRE_CLIENTS=1 $(BIN)/python -m pytest tests/clients
+
+client-environments: .venv/.dev  ## Sets the clients up in .clients, each in an environment of its own.
+	$(BIN)/python tests/clients/make_environments.py
 
 check: format lint types layers test  ## What has to pass: format, lint, types, layers, tidy and all tests.
 
@@ -40,7 +46,7 @@ bench-%: .venv/.dev  ## A benchmark, e.g. bench-serving (ARGS="--quick --json FI
 	$(BIN)/python -m benchmarks.$* $(ARGS)
 
 clean:  ## Removes what the targets made, but not .penstock, where models are.
-	rm -rf .venv .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .clients .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "error: no Python found; install Python 3.11 or set PYTHON=/path/to/python" >&2; exit 1; }

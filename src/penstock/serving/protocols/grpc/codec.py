@@ -42,6 +42,7 @@ _CONTENTS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
+_SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 _AS_IN_MEMORY = frozenset(_CONTENTS) - {"BOOL", "BYTES"} | {"FP16"}
 """Types whose raw bytes are those of the array."""
 
@@ -95,6 +96,7 @@ class GrpcCodec:
         parameters = message.parameters
         if not parameters:
             return GrpcRequest(message.id, tensors, wanted, None, DEFAULT_PRIORITY)
+        _no_sequence(parameters)
         return GrpcRequest(message.id, tensors, wanted, _timeout_s(parameters), _priority(parameters))
 
     def encode(self, request: GrpcRequest, answer: BatchRows) -> bytes:
@@ -145,6 +147,9 @@ class GrpcCodec:
         if len(inputs) > len(self._inputs):
             raise self._misnamed(inputs)
         if raw and len(raw) != len(inputs):
+            for given in inputs:
+                # One that is in shared memory is what is missing among the raw ones.
+                _no_shared_memory(given, "input")
             raise InvalidInput(
                 f"raw_input_contents has {len(raw)} tensors for {len(inputs)} inputs",
                 where="raw_input_contents",
@@ -302,6 +307,20 @@ def _no_shared_memory(given: Any, side: str) -> None:
             where=given.name,
             hint="send tensors in raw_input_contents",
         )
+
+
+def _no_sequence(parameters: Mapping[str, Any]) -> None:
+    for name in _SEQUENCE:
+        if name not in parameters:
+            continue
+        kind = parameters[name].WhichOneof("parameter_choice")
+        value = None if kind is None else getattr(parameters[name], kind)
+        if value not in (None, 0, "", False):
+            raise Unsupported(
+                f"parameter {shown(name)} is {shown(value)}: sequences of requests are not offered",
+                where=name,
+                hint="leave it out; each request stands for itself",
+            )
 
 
 def _number(parameters: Mapping[str, Any], name: str, expected: str) -> float:

@@ -39,8 +39,9 @@ GZIP_LEVEL = ZSTD_LEVEL = 1
 """On JSON of floats gzip's level 6 takes several times as long as 1 and saves a few hundredths."""
 
 _ALIASES = {"x-gzip": "gzip"}
-_KNOWN = ("zstd", "gzip", "deflate")
-"""Those that answers can come in, the cheapest first."""
+_KNOWN = ("gzip", "deflate", "zstd")
+"""Those that answers can come in; of what a client likes equally, the first. zstd is the cheapest, and last:
+HTTP libraries offer it in the name of clients that cannot read it (Triton's with asyncio)."""
 _GZIP_WBITS, _ZLIB_WBITS, _RAW_WBITS = 31, 15, -15
 _DEFLATE = 8
 
@@ -249,7 +250,7 @@ def _surplus(encoding: str) -> InvalidInput:
 def answer_encoding(header: bytes) -> str | None:
     """The encoding for an answer to who sent this Accept-Encoding; None: as it is.
 
-    The one liked best, of equals the cheapest. What is wrong in the header is passed over.
+    The one liked best, of equals the one that most clients read. What is wrong in the header is passed over.
     """
     weights: dict[str, float] = {}
     for part in header.decode("latin-1").lower().split(","):

@@ -232,7 +232,7 @@ class V2Codec:
 
     def _from_json(self, given: Any, spec: TensorSpec, typed: bool) -> Array:
         data, shape = given.data, given.shape
-        if data is msgspec.UNSET:
+        if data is None:
             raise InvalidInput(
                 f"input {shown(spec.name)} has no data",
                 where=spec.name,

@@ -133,7 +133,7 @@ def request_decoder(signature: Signature | None) -> msgspec.json.Decoder[Any]:
             ("name", str),
             ("shape", tuple[int, ...]),
             ("datatype", str),
-            ("data", data | msgspec.UnsetType, msgspec.UNSET),
+            ("data", data | None, None),
             ("parameters", Parameters | None, None),
         ],
     )

@@ -310,6 +310,24 @@ def test_shared_memory_is_not_offered(where: str) -> None:
         decode(message)
 
 
+def test_shared_memory_is_told_before_the_raw_tensor_that_it_stands_for_is_missed() -> None:
+    message = request()
+    message.inputs[1].parameters["shared_memory_region"].string_param = "r"
+    del message.raw_input_contents[1]
+    with pytest.raises(Unsupported, match="shared memory"):
+        decode(message)
+
+
+@pytest.mark.parametrize("name", ["sequence_id", "sequence_start", "sequence_end"])
+def test_sequences_are_not_offered(name: str) -> None:
+    message = request()
+    message.parameters[name].bool_param = False
+    decode(message)
+    message.parameters[name].string_param = "seven"
+    with pytest.raises(Unsupported, match=name):
+        decode(message)
+
+
 def test_classification_is_not_offered() -> None:
     message = request()
     message.outputs.add(name="y").parameters["classification"].int64_param = 3
