@@ -100,6 +100,21 @@ class Service:
             assert self._scratch is not None
             shutil.rmtree(self._scratch, ignore_errors=True)
 
+    @property
+    def pid(self) -> int:
+        """Of the command itself."""
+        assert self._process is not None, "the service is not started"
+        return self._process.pid
+
+    def end(self, number: int, *, seconds_max: float) -> int:
+        """Signals the command; its exit status. Raises `ServiceFailed` where it does not end in time."""
+        assert self._process is not None, "the service is not started"
+        self._process.send_signal(number)
+        try:
+            return self._process.wait(seconds_max)
+        except subprocess.TimeoutExpired:
+            raise self.failed(f"it had not ended {seconds_max:.0f} s after signal {number}") from None
+
     def pin(self, core: int) -> None:
         """Hold every thread of it to `core`, and so whatever they start from now on."""
         for process in self.processes():

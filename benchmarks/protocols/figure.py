@@ -1,0 +1,78 @@
+"""What a figure is measured with, and what it gives."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.harness.cores import Cores
+from benchmarks.harness.environments import Environments
+from benchmarks.harness.load import LoadGenerator
+from benchmarks.serving.model import ModelFiles, Rows
+
+__all__ = ["Bench", "Claim", "FigureFailed", "Result"]
+
+
+class FigureFailed(Exception):
+    """Something that must not happen has, so there is no figure; the message says what."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A measured value and the bound it is held against. None: it was not measured."""
+
+    name: str
+    value: float | None
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def met(self) -> bool:
+        if self.value is None:
+            return False
+        low = self.at_least is None or self.value >= self.at_least
+        return low and (self.at_most is None or self.value <= self.at_most)
+
+    @property
+    def bound(self) -> str:
+        return f"≥ {self.at_least:g}" if self.at_least is not None else f"≤ {self.at_most:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One figure: what is claimed, the facts behind it for the JSON, and the lines of its table.
+
+    `remarks` say what a reader has to know, such as a client that was at its limit.
+    """
+
+    name: str
+    claims: tuple[Claim, ...]
+    facts: dict[str, object]
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What all figures share. `home` holds the registry that every server runs from.
+
+    One worker gets the core of the server alone, so that the load takes nothing from it. Several workers get
+    `wide`: every core but that of the load where there are more than two, else both.
+    """
+
+    quick: bool
+    minutes: float | None
+    cores: Cores
+    wide: frozenset[int]
+    load: LoadGenerator
+    environments: Environments
+    model: ModelFiles
+    rows: Rows
+    folder: Path
+    home: Path
+    say: Callable[[str], None]
+
+    def scratch(self, name: str) -> Path:
+        """A folder for what a figure writes: bodies, records, logs."""
+        path = self.folder / "protocols" / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path

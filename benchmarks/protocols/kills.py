@@ -1,0 +1,215 @@
+"""`kill -9` of worker processes under load: what fails, whether the port answers, and when capacity is back.
+
+A worker that has lived for 10 s is started anew at once; one that keeps dying waits longer each time, by
+design. So each kill is of one that has lived that long (not with `--quick`).
+"""
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from benchmarks.harness.load import Load, Pace
+from benchmarks.harness.report import median
+from benchmarks.protocols.bodies import check_late, late_target
+from benchmarks.protocols.figure import Bench, Claim, Result
+from benchmarks.protocols.prober import Prober, Probes
+from benchmarks.protocols.record import Failure, Record, read_record, recovered_s
+from benchmarks.protocols.server import Server, Start, serving
+
+__all__ = ["Kill", "judge", "measure"]
+
+WORKERS = 2
+CONNECTIONS = 64
+# Connections that never end would all stay with the worker that survived, as nothing moves an open connection.
+RENEW_AFTER = 200
+LIVED_S = 10.5
+BEFORE_S = 1.0
+AFTER_S = 1.0
+BACK_S_MAX = 20.0
+POLL_S = 0.02
+FULL_SHARE = 0.9
+PROBE_S_MAX = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    kills: int
+    lived_s: float
+
+
+FULL = Plan(kills=100, lived_s=LIVED_S)
+QUICK = Plan(kills=5, lived_s=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kill:
+    """One kill: the ports of the clients that the worker held, looked up between `listed_s` and `killed_s`, and
+    when all workers stood again.
+    """
+
+    pid: int
+    ports: frozenset[int]
+    listed_s: float
+    killed_s: float
+    standing_s: float
+    until_s: float
+
+
+def measure(bench: Bench) -> Result:
+    plan = QUICK if bench.quick else FULL
+    file = bench.scratch("kills") / "record.json"
+    pace = Pace(connections=CONNECTIONS, renew_after=RENEW_AFTER)
+    seconds_max = plan.kills * (plan.lived_s / WORKERS + BACK_S_MAX + BEFORE_S + AFTER_S) + 30.0
+    with serving(bench, "kills", Start(app="late", workers=WORKERS)) as server:
+        check_late(bench, server, binary=False)
+        target = late_target(bench, server.port, binary=False)
+        kills: list[Kill] = []
+        with (
+            Prober(server.port) as prober,
+            bench.load.start(target, pace, seconds_max=seconds_max, warmup_s=0.5, record=file) as load,
+        ):
+            time.sleep(0.5)
+            for number in range(plan.kills):
+                _wait_for_age(server, plan.lived_s)
+                time.sleep(BEFORE_S)
+                load.check_running()
+                kills.append(_kill(server, number))
+                took_s = kills[-1].standing_s - kills[-1].killed_s
+                bench.say(f"kill {number + 1}/{plan.kills}: standing again after {took_s:.2f} s")
+            seen = load.finish()
+            probes = prober.finish()
+        check_late(bench, server, binary=False)
+    return _result(kills, read_record(file), seen, probes)
+
+
+def _wait_for_age(server: Server, lived_s: float) -> None:
+    """Until the worker that comes next has lived long enough."""
+    until_s = time.monotonic() + lived_s + BACK_S_MAX
+    while time.monotonic() < until_s:
+        if max((each.up_s for each in server.serving_workers()), default=0.0) >= lived_s:
+            return
+        time.sleep(POLL_S)
+    raise server.service.failed(f"no worker lived for {lived_s:.1f} s")
+
+
+def _kill(server: Server, number: int) -> Kill:
+    """Kills the worker that has lived longest, and waits until as many serve as before."""
+    workers = sorted(server.serving_workers(), key=lambda each: -each.up_s)
+    if len(workers) != WORKERS or workers[0].pid is None:
+        raise server.service.failed(f"before kill {number + 1}, {len(workers)} of {WORKERS} workers serve")
+    pid = workers[0].pid
+    listed_s = time.monotonic()
+    ports = _client_ports(pid, server.port)
+    killed_s = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    while time.monotonic() < killed_s + BACK_S_MAX:
+        serving_now = {each.pid for each in server.serving_workers()}
+        if pid not in serving_now and len(serving_now) == WORKERS:
+            standing_s = time.monotonic()
+            time.sleep(max(AFTER_S, killed_s + 2.5 - standing_s))
+            return Kill(
+                pid=pid,
+                ports=ports,
+                listed_s=listed_s,
+                killed_s=killed_s,
+                standing_s=standing_s,
+                until_s=time.monotonic(),
+            )
+        time.sleep(POLL_S)
+    raise server.service.failed(f"{BACK_S_MAX:.0f} s after kill {number + 1} not all workers serve")
+
+
+def _client_ports(pid: int, port: int) -> frozenset[int]:
+    """The far ends of the worker's connections on the served port."""
+    connections = psutil.Process(pid).net_connections(kind="tcp")
+    return frozenset(each.raddr.port for each in connections if each.raddr and each.laddr.port == port)
+
+
+def judge(kill: Kill, failures: Sequence[Failure]) -> list[str]:
+    """What is wrong about the failures after a kill: each must be one request, in flight on a connection of
+    that worker (or on one opened after its connections were listed), broken by the kill.
+    """
+    wrong = []
+    seen: Counter[int] = Counter()
+    for failure in failures:
+        seen[failure.port] += 1
+        if failure.kind not in ("reset", "closed"):
+            wrong.append(f"{failure.kind} (status {failure.status}) {failure.at_s - kill.killed_s:+.3f} s")
+        elif failure.port not in kill.ports and failure.opened_s < kill.listed_s:
+            wrong.append(f"port {failure.port} was not the killed worker's")
+        elif seen[failure.port] > 1 and failure.opened_s < kill.listed_s:
+            wrong.append(f"port {failure.port} failed {seen[failure.port]} times")
+    return wrong
+
+
+def _result(kills: Sequence[Kill], record: Record, seen: Load, probes: Probes) -> Result:
+    back, failed, wrong, silent, before = [], [], [], [], []
+    for kill in kills:
+        failures = record.failures_between(kill.listed_s, kill.until_s)
+        usual = record.rps(kill.listed_s - BEFORE_S, kill.listed_s)
+        rps_back_s = recovered_s(
+            record, broken_s=kill.killed_s, until_s=kill.until_s, wanted_rps=FULL_SHARE * usual
+        )
+        standing_s = kill.standing_s - kill.killed_s
+        back.append(None if rps_back_s is None else max(rps_back_s, standing_s))
+        failed.append(len(failures))
+        wrong += judge(kill, failures)
+        silent.append(record.silence_s(kill.killed_s, kill.until_s))
+        before.append(usual)
+    during = sum(failed)
+    elsewhere = seen.failed - during
+    slowest = [None if each is None else round(each, 3) for each in back]
+    unreached = back.count(None)
+    longest = None if unreached else max(each for each in back if each is not None)
+    lines = [
+        ("kills", f"{len(kills)}"),
+        ("requests answered, failed", f"{seen.answered:,}, {seen.failed:,}"),
+        ("failed a kill: median, most", f"{median(failed):.0f}, {max(failed)}"),
+        ("connections on the killed worker: least, most", _range([len(kill.ports) for kill in kills])),
+        ("requests/s before a kill, median", f"{median(before):,.0f}"),
+        ("all workers serve again, s: median, longest", _range_s([k.standing_s - k.killed_s for k in kills])),
+        ("throughput and workers back, s: median, longest", _range_s([b for b in back if b is not None])),
+        ("kills after which throughput was not back", f"{unreached}"),
+        ("longest time without an answer to anybody", f"{max(silent) * 1000:.0f} ms"),
+        ("probes, of them not answered with 200", f"{probes.outcomes.total():,}, {len(probes.failed)}"),
+        ("slowest probe", f"{probes.slowest_s * 1000:.0f} ms"),
+    ]
+    return Result(
+        name="kills",
+        claims=(
+            Claim(name="kills_failed_elsewhere", value=len(wrong) + elsewhere, at_most=0),
+            Claim(
+                name="kills_probes_failed", value=probes.outcomes.total() - probes.outcomes["200"], at_most=0
+            ),
+            Claim(name="kills_probe_s_max", value=probes.slowest_s, at_most=PROBE_S_MAX),
+            Claim(name="kills_back_s", value=longest, at_most=2.0),
+        ),
+        facts={
+            "workers": WORKERS,
+            "failed": failed,
+            "failures": seen.failures,
+            "connections": [len(kill.ports) for kill in kills],
+            "back_s": slowest,
+            "standing_s": [round(kill.standing_s - kill.killed_s, 3) for kill in kills],
+            "rps_before": [round(each) for each in before],
+            "silence_s": silent,
+            "wrong": wrong[:50],
+            "probes": dict(probes.outcomes),
+            "probes_failed": probes.failed[:50],
+        },
+        lines=lines,
+        remarks=wrong[:5],
+    )
+
+
+def _range(values: Sequence[int]) -> str:
+    return f"{min(values)}, {max(values)}"
+
+
+def _range_s(values: Sequence[float]) -> str:
+    return f"{median(values):.2f}, {max(values):.2f}" if values else "none"

@@ -1,0 +1,268 @@
+"""Good and bad requests over every protocol for long: memory, the server's errors, its processes."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.harness.load import Load, Pace, RunningLoad, Target
+from benchmarks.protocols.bodies import image_target, late_target, rows_target
+from benchmarks.protocols.figure import Bench, Claim, Result
+from benchmarks.protocols.fuzz import HTTP_CASES, exchange
+from benchmarks.protocols.fuzz_grpc import WIRES
+from benchmarks.protocols.server import Server, Start, ask, serving
+from benchmarks.protocols.slope import Slope, slope
+from benchmarks.protocols.soak_grpc import GrpcTraffic
+
+__all__ = ["measure"]
+
+SEED = 20261122
+WORKERS = 2
+MINUTES = 10.0
+QUICK_MINUTES = 1 / 5
+SLOPE_MINUTES_MIN = 5.0
+"""Below that a slope an hour says nothing."""
+WARM_SHARE, WARM_S_MAX = 0.25, 600.0
+SAMPLE_EVERY_S = 1.0
+FUZZERS = 8
+FUZZ_PAUSE_S = 0.005
+# Cut off soon, so that many slow clients come and go within the time.
+SETTINGS = ("server.receive_timeout_s=3",)
+RATES = {"json": 1000.0, "binary": 1000.0, "invocations": 300.0, "image json": 4.0, "image binary": 20.0}
+CONNECTIONS = 8
+MIB = 2**20
+
+
+@dataclass(kw_only=True)
+class Abuse:
+    """What came of the bad requests, by case and outcome; the first unexpected outcomes in words."""
+
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unexpected: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def add(self, case: str, outcome: str, *, expected: bool) -> None:
+        self.outcomes[case, outcome] += 1
+        if not expected:
+            self.unexpected[case, outcome] += 1
+
+    def statuses(self) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for (_, outcome), count in self.outcomes.items():
+            found[outcome] += count
+        return found
+
+
+@dataclass(kw_only=True)
+class Memory:
+    """Samples of one process: seconds since the start, resident bytes, and of those allocated ones."""
+
+    times_s: list[float] = field(default_factory=list)
+    resident: list[int] = field(default_factory=list)
+    anonymous: list[int] = field(default_factory=list)
+
+    def slope_mb_h(self, from_s: float, *, anonymous: bool = False) -> Slope | None:
+        values = self.anonymous if anonymous else self.resident
+        kept = [(at_s, value / MIB) for at_s, value in zip(self.times_s, values, strict=True) if at_s >= from_s]
+        return slope([at_s for at_s, _ in kept], [value for _, value in kept])
+
+
+def measure(bench: Bench) -> Result:
+    minutes = bench.minutes or (QUICK_MINUTES if bench.quick else MINUTES)
+    seconds = 60 * minutes
+    with ExitStack() as held:
+        grpc = _has_grpc()
+        start = Start(app="codecs", workers=WORKERS, grpc=grpc, settings=SETTINGS)
+        server = held.enter_context(serving(bench, "soak", start))
+        before = server.pids()
+        traffic = GrpcTraffic(server.grpc_port, SEED) if grpc else None
+        loads = {name: held.enter_context(load) for name, load in _loads(bench, server, seconds)}
+        abuse, memory = asyncio.run(_abuse(bench, server, traffic, seconds))
+        seen = {name: load.wait() for name, load in loads.items()}
+        after = server.pids()
+        log = server.service.log.read_text(errors="replace")
+    gone = sum(after.get(name) != pid for name, pid in before.items())
+    return _result(Soaked(seconds, abuse, memory, seen, traffic, gone, log.count("Traceback (most recent")))
+
+
+def _has_grpc() -> bool:
+    try:
+        import grpc
+        import grpc.aio  # noqa: F401 - whether it is there
+    except ImportError:
+        return False
+    return (Path(__file__).parents[2] / "src/penstock/serving/protocols/grpc").is_dir()
+
+
+def _loads(bench: Bench, server: Server, seconds: float) -> Iterator[tuple[str, RunningLoad]]:
+    """Good requests at fixed rates, each kind from a generator of its own."""
+    targets: dict[str, Target] = {
+        "json": late_target(bench, server.port, binary=False),
+        "binary": late_target(bench, server.port, binary=True),
+        "image json": image_target(bench, server.port, binary=False),
+        "image binary": image_target(bench, server.port, binary=True),
+    }
+    rows = rows_target(bench, server.port, "instances")
+    if (
+        ask(server.port, rows.path, rows.bodies[0].read_bytes(), {"Content-Type": "application/json"}).status
+        == 200
+    ):
+        targets["invocations"] = rows
+    for name, target in targets.items():
+        pace = Pace(connections=CONNECTIONS, rate=RATES[name], renew_after=1000)
+        yield name, bench.load.start(target, pace, seconds_max=seconds)
+
+
+async def _abuse(
+    bench: Bench, server: Server, traffic: GrpcTraffic | None, seconds: float
+) -> tuple[Abuse, dict[str, Memory]]:
+    abuse, memory = Abuse(), {name: Memory() for name in server.pids()}
+    until_s = time.monotonic() + seconds
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(FUZZERS):
+            tasks.create_task(_fuzz(server, abuse, random.Random(SEED + number), until_s))
+        tasks.create_task(_sample(bench, server, memory, seconds))
+        if traffic is not None:
+            tasks.create_task(traffic.run(until_s, abuse.add))
+    return abuse, memory
+
+
+async def _fuzz(server: Server, abuse: Abuse, rng: random.Random, until_s: float) -> None:
+    while time.monotonic() < until_s:
+        if server.grpc_port >= 0 and rng.random() < 0.1:
+            name = rng.choice(list(WIRES))
+            outcome = await exchange(server.grpc_port, WIRES[name](rng))
+            abuse.add(name, outcome, expected=outcome == "closed")
+        else:
+            case = rng.choice(HTTP_CASES)
+            outcome = await exchange(server.port, case.make(rng))
+            abuse.add(case.name, outcome, expected=outcome in case.expected)
+        await asyncio.sleep(FUZZ_PAUSE_S)
+
+
+async def _sample(bench: Bench, server: Server, memory: dict[str, Memory], seconds: float) -> None:
+    begun_s = time.monotonic()
+    pids = server.pids()
+    said_s = begun_s
+    while (now_s := time.monotonic()) < begun_s + seconds:
+        for name, pid in pids.items():
+            # A process that is gone has no samples from then on; that it is gone is found at the end.
+            with contextlib.suppress(OSError, LookupError):
+                resident, anonymous = _memory(pid)
+                memory[name].times_s.append(now_s - begun_s)
+                memory[name].resident.append(resident)
+                memory[name].anonymous.append(anonymous)
+        if now_s - said_s >= 60:
+            said_s = now_s
+            held = "  ".join(
+                f"{name} {each.resident[-1] / MIB:.1f} MiB" for name, each in memory.items() if each.resident
+            )
+            bench.say(f"soak, minute {(now_s - begun_s) / 60:.0f}: {held}")
+        await asyncio.sleep(SAMPLE_EVERY_S)
+
+
+def _memory(pid: int) -> tuple[int, int]:
+    """Resident bytes, and how many of them are allocated memory. Raises `OSError`, `KeyError`."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    kib = {
+        name: value.split()[0] for name, _, value in (line.partition(":") for line in lines) if value.strip()
+    }
+    return int(kib["VmRSS"]) * 1024, int(kib["RssAnon"]) * 1024
+
+
+@dataclass(frozen=True)
+class Soaked:
+    """All that a soak has gathered."""
+
+    seconds: float
+    abuse: Abuse
+    memory: dict[str, Memory]
+    loads: dict[str, Load]
+    traffic: GrpcTraffic | None
+    gone: int
+    tracebacks: int
+
+    def warm_s(self) -> float:
+        return min(WARM_SHARE * self.seconds, WARM_S_MAX)
+
+    def server_errors(self) -> int:
+        """Answers of 500 and gRPC's INTERNAL and UNKNOWN, to good and bad requests alike."""
+        statuses = self.abuse.statuses()
+        good = sum(load.statuses.get("500", 0) for load in self.loads.values())
+        return good + sum(statuses[code] for code in ("500", "INTERNAL", "UNKNOWN"))
+
+    def good_failed(self) -> dict[str, int]:
+        failed = {name: load.failed + load.early for name, load in self.loads.items()}
+        if self.traffic is not None:
+            failed["gRPC"] = sum(self.traffic.failures.values())
+        return failed
+
+
+def _result(soaked: Soaked) -> Result:
+    slopes = {name: each.slope_mb_h(soaked.warm_s()) for name, each in soaked.memory.items()}
+    known = [each for each in slopes.values() if each is not None]
+    enough = soaked.seconds >= 60 * SLOPE_MINUTES_MIN and len(known) == len(slopes)
+    statuses = soaked.abuse.statuses()
+    good = {name: load.answered for name, load in soaked.loads.items()}
+    if soaked.traffic is not None:
+        good["gRPC"] = soaked.traffic.answered
+    lines = [
+        ("minutes, of them to warm up", f"{soaked.seconds / 60:.1f}, {soaked.warm_s() / 60:.1f}"),
+        ("good requests answered, failed", f"{sum(good.values()):,}, {sum(soaked.good_failed().values()):,}"),
+        ("bad requests", f"{statuses.total():,}"),
+        *((f"  outcome {outcome}", f"{count:,}") for outcome, count in sorted(statuses.items())),
+        ("tracebacks in the log", f"{soaked.tracebacks}"),
+    ]
+    for name, memory in soaked.memory.items():
+        if memory.resident:
+            lines.append((f"{name}: MiB at the end", f"{memory.resident[-1] / MIB:.1f}"))
+        lines.append((f"{name}: slope, MiB an hour", _said(slopes[name])))
+    return Result(
+        name="soak",
+        claims=(
+            Claim(
+                name="soak_slope_mb_h", value=max(s.per_hour for s in known) if enough else None, at_most=1.0
+            ),
+            Claim(name="soak_server_errors", value=soaked.server_errors(), at_most=0),
+            Claim(name="soak_good_failed", value=sum(soaked.good_failed().values()), at_most=0),
+            Claim(name="soak_unexpected", value=soaked.abuse.unexpected.total(), at_most=0),
+            Claim(name="soak_processes_lost", value=soaked.gone, at_most=0),
+        ),
+        facts=_facts(soaked, slopes, good),
+        lines=lines,
+        remarks=[
+            f"{case}: {outcome}, {count} times" for (case, outcome), count in soaked.abuse.unexpected.items()
+        ],
+    )
+
+
+def _facts(soaked: Soaked, slopes: dict[str, Slope | None], good: dict[str, int]) -> dict[str, object]:
+    cases: dict[str, dict[str, int]] = {}
+    for (case, outcome), count in sorted(soaked.abuse.outcomes.items()):
+        cases.setdefault(case, {})[outcome] = count
+    allocated = {name: each.slope_mb_h(soaked.warm_s(), anonymous=True) for name, each in soaked.memory.items()}
+    return {
+        "minutes": soaked.seconds / 60,
+        "answered": good,
+        "good_failures": {name: load.failures for name, load in soaked.loads.items() if load.failures},
+        "grpc_failures": dict(soaked.traffic.failures) if soaked.traffic is not None else None,
+        "outcomes": cases,
+        "slopes_mb_h": {name: _slope_facts(each) for name, each in slopes.items()},
+        "slopes_allocated_mb_h": {name: _slope_facts(each) for name, each in allocated.items()},
+        "resident_mb": {
+            n: [round(v / MIB, 2) for v in each.resident[::60]] for n, each in soaked.memory.items()
+        },
+        "tracebacks": soaked.tracebacks,
+    }
+
+
+def _slope_facts(seen: Slope | None) -> dict[str, float] | None:
+    return None if seen is None else {"per_hour": seen.per_hour, "standard_error": seen.standard_error}
+
+
+def _said(seen: Slope | None) -> str:
+    return "not measured" if seen is None else f"{seen.per_hour:+.2f} ± {seen.standard_error:.2f}"
