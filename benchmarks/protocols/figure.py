@@ -26,9 +26,10 @@ class Claim:
     at_most: float | None = None
 
     @property
-    def met(self) -> bool:
+    def met(self) -> bool | None:
+        """None where there is nothing to judge."""
         if self.value is None:
-            return False
+            return None
         low = self.at_least is None or self.value >= self.at_least
         return low and (self.at_most is None or self.value <= self.at_most)
 

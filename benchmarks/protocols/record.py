@@ -1,11 +1,15 @@
 """The load generator's record of a run: answers in windows of 10 ms, and every failure by itself."""
 
 import json
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = ["Failure", "Record", "read_record", "recovered_s"]
+
+SPAN_S = 0.1
+NEAR_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,17 +69,20 @@ def read_record(file: Path) -> Record:
 
 
 def recovered_s(record: Record, *, broken_s: float, until_s: float, wanted_rps: float) -> float | None:
-    """Seconds from `broken_s` until throughput has been at `wanted_rps` for good, looked at every 10 ms in
-    spans of 100 ms; None where it was not by `until_s`.
+    """Seconds from `broken_s` until throughput is at `wanted_rps` again; None where it was not by `until_s`.
 
-    "For good" is until the end of the time looked at, but for a tenth of the spans: single spans fall short on
-    any machine, before as well as after.
+    Looked at in windows of 100 ms, each begun 10 ms after the one before. It is back at the first after which
+    the median of all windows within half a second, and that of all until the end, is what is wanted: single
+    windows fall short on any machine, before as well as after.
     """
-    span_s, step_s = 0.1, record.window_s
-    starts = [broken_s + step * step_s for step in range(int((until_s - broken_s - span_s) / step_s))]
-    full = [record.rps(start_s, start_s + span_s) >= wanted_rps for start_s in starts]
-    for place, start_s in enumerate(starts):
-        rest = full[place:]
-        if full[place] and sum(rest) >= 0.9 * len(rest):
-            return start_s - broken_s
+    starts = int((until_s - broken_s - SPAN_S) / record.window_s + 0.5)
+    rps = [
+        record.rps(begun_s, begun_s + SPAN_S)
+        for begun_s in (broken_s + number * record.window_s for number in range(starts))
+    ]
+    near = int(NEAR_S / record.window_s)
+    for place in range(len(rps) - near):
+        soon, rest = rps[place : place + near], rps[place:]
+        if rps[place] >= wanted_rps and statistics.median(soon) >= wanted_rps <= statistics.median(rest):
+            return place * record.window_s
     return None

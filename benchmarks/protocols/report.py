@@ -29,7 +29,7 @@ def print_tables(results: Sequence[Result], console: Console) -> None:
     for result in results:
         for claim in result.claims:
             value = "not measured" if claim.value is None else f"{claim.value:,.3g}"
-            claims.add_row(result.name, claim.name, claim.bound, value, "" if claim.met else "SHORT")
+            claims.add_row(result.name, claim.name, claim.bound, value, "SHORT" if claim.met is False else "")
     for column in claims.columns[2:4]:
         column.justify = "right"
     console.print(claims)
