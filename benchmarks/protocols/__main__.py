@@ -10,16 +10,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.harness.cores import Cores, Unpinnable, pinned
-from benchmarks.harness.environments import EnvironmentFailed, Environments
-from benchmarks.harness.load import LoadFailed, LoadGenerator
+from benchmarks.harness.cores import Unpinnable, pinned
+from benchmarks.harness.environments import EnvironmentFailed
+from benchmarks.harness.load import LoadFailed
 from benchmarks.harness.processes import ServiceFailed
 from benchmarks.harness.report import machine, write_json
 from benchmarks.protocols import codecs, grpc_peer, kills, rolling, rows, soak, swaps
 from benchmarks.protocols.figure import Bench, FigureFailed, Result
-from benchmarks.protocols.registry import prepare_registry
+from benchmarks.protocols.prepare import prepare
 from benchmarks.protocols.report import print_tables, ratios, summary
-from benchmarks.serving.model import ensure_model, load_rows
 
 FOLDER = Path(__file__).parents[2] / ".bench"
 ROOM_COLUMNS = 120
@@ -44,29 +43,6 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--minutes", type=float, help="how long the soak takes (default 10)")
     return parser.parse_args()
-
-
-def bench_from(options: argparse.Namespace, names: list[str], say: Callable[[str], None]) -> Bench:
-    cores = Cores.available()
-    every = frozenset(os.sched_getaffinity(0))
-    model = ensure_model(FOLDER / "model")
-    home = FOLDER / "home" / "protocols"
-    wanted = swaps.versions_wanted(quick=options.quick) if "swaps" in names else 0
-    say(f"pushing late, image and {wanted} versions into a registry of its own")
-    prepare_registry(home, model, versions=wanted)
-    return Bench(
-        quick=options.quick,
-        minutes=options.minutes,
-        cores=cores,
-        wide=every - {cores.load} if len(every) > 2 else every,
-        load=LoadGenerator.build(FOLDER, core=cores.load),
-        environments=Environments(FOLDER / "env", say=say),
-        model=model,
-        rows=load_rows(model),
-        folder=FOLDER,
-        home=home,
-        say=say,
-    )
 
 
 def measure(bench: Bench, names: list[str]) -> tuple[list[Result], dict[str, str]]:
@@ -95,7 +71,13 @@ def main() -> int:
         errors.print(f"warning: the machine is busy (load {os.getloadavg()[0]:.1f}); figures will be off")
     names = [name for name in FIGURES if not options.only or name in options.only]
     try:
-        bench = bench_from(options, names, errors.print)
+        bench = prepare(
+            FOLDER,
+            quick=options.quick,
+            minutes=options.minutes,
+            versions=swaps.versions_wanted(quick=options.quick) if "swaps" in names else 0,
+            say=errors.print,
+        )
         with pinned(bench.cores.load):
             results, failures = measure(bench, names)
     except (Unpinnable, LoadFailed) as error:

@@ -24,7 +24,7 @@ MEAN_TOLERANCE = 1e-4
 
 def measure(bench: Bench) -> Result:
     """Both sizes in both codecs, in turn, so that whatever the machine does meanwhile hits all of them."""
-    rounds, seconds, warmup_s = (1, 1.0, 0.3) if bench.quick else (7, 4.0, 0.5)
+    rounds, seconds, warmup_s = (1, 0.8, 0.2) if bench.quick else (7, 4.0, 0.5)
     seen: dict[str, list[Load]] = {}
     with serving(bench, "codecs", Start(app="codecs")) as server:
         check_late(bench, server, binary=False)

@@ -43,7 +43,7 @@ class Calls:
 
 def measure(bench: Bench) -> Result:
     """Both servers stand all the time and are asked in turn; only the one that is asked works."""
-    rounds, seconds, warmup_s = (1, 1.0, 0.3) if bench.quick else (7, 4.0, 1.0)
+    rounds, seconds, warmup_s = (1, 0.8, 0.2) if bench.quick else (7, 4.0, 1.0)
     requirements = PEERS / "requirements-mlserver.txt"
     bench.environments.prepare("mlserver", requirements)
     seen: dict[tuple[str, str], list[Calls]] = {}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.harness.processes import Service, free_ports
 
-__all__ = ["CONFIGURATION", "NOTICE_S", "Haproxy", "haproxy"]
+__all__ = ["CONFIGURATION", "NOTICE_S", "PLACES", "Haproxy", "haproxy"]
 
 # Health is asked every 200 ms: one bad answer takes a server out, two good ones put it back. Connections to
 # servers are kept and reused. A request is tried anew, on the other server, only where no connection could be
@@ -42,6 +42,7 @@ backend instances
     default-server check inter 200ms fall 1 rise 2
 {servers}"""
 NOTICE_S = 0.2
+PLACES = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin"
 UP_S_MAX = 30.0
 POLL_S = 0.02
 ANSWER_BYTES_MAX = 1 << 20
@@ -94,7 +95,7 @@ class Haproxy:
 @contextmanager
 def haproxy(servers: Mapping[str, int], *, folder: Path, log: Path, cores: frozenset[int]) -> Iterator[Haproxy]:
     """HAProxy in front of servers (ports by name). Raises `LookupError` where it is not installed."""
-    binary = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
+    binary = shutil.which("haproxy", path=PLACES)
     if binary is None:
         raise LookupError("haproxy is not installed\nhint: apt-get install haproxy")
     folder.mkdir(parents=True, exist_ok=True)

@@ -28,9 +28,6 @@ CONNECTIONS = 64
 # Connections that never end would all stay with the worker that survived, as nothing moves an open connection.
 RENEW_AFTER = 200
 LIVED_S = 10.5
-BEFORE_S = 1.0
-AFTER_S = 1.2
-LOOKED_AT_S = 3.0
 BACK_S_MAX = 20.0
 POLL_S = 0.02
 FULL_SHARE = 0.9
@@ -39,12 +36,19 @@ PROBE_S_MAX = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
+    """`lived_s` is how old a worker is that is killed; throughput is looked at from `before_s` before a kill
+    until `looked_at_s` after it, and for `after_s` from when all workers stand again.
+    """
+
     kills: int
     lived_s: float
+    before_s: float
+    after_s: float
+    looked_at_s: float
 
 
-FULL = Plan(kills=100, lived_s=LIVED_S)
-QUICK = Plan(kills=5, lived_s=0.0)
+FULL = Plan(kills=100, lived_s=LIVED_S, before_s=1.0, after_s=1.2, looked_at_s=3.0)
+QUICK = Plan(kills=5, lived_s=0.0, before_s=0.5, after_s=0.7, looked_at_s=1.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +70,7 @@ def measure(bench: Bench) -> Result:
     plan = QUICK if bench.quick else FULL
     file = bench.scratch("kills") / "record.json"
     pace = Pace(connections=CONNECTIONS, renew_after=RENEW_AFTER)
-    seconds_max = plan.kills * (plan.lived_s / WORKERS + BACK_S_MAX + BEFORE_S + AFTER_S) + 30.0
+    seconds_max = plan.kills * (plan.lived_s + BACK_S_MAX + plan.before_s + plan.looked_at_s) + 30.0
     with serving(bench, "kills", Start(app="late", workers=WORKERS)) as server:
         check_late(bench, server, binary=False)
         target = late_target(bench, server.port, binary=False)
@@ -78,15 +82,15 @@ def measure(bench: Bench) -> Result:
             time.sleep(0.5)
             for number in range(plan.kills):
                 _wait_for_age(server, plan.lived_s)
-                time.sleep(BEFORE_S)
+                time.sleep(plan.before_s)
                 load.check_running()
-                kills.append(_kill(server, number))
+                kills.append(_kill(server, plan, number))
                 took_s = kills[-1].standing_s - kills[-1].killed_s
                 bench.say(f"kill {number + 1}/{plan.kills}: standing again after {took_s:.2f} s")
             seen = load.finish()
             probes = prober.finish()
         check_late(bench, server, binary=False)
-    return _result(kills, read_record(file), seen, probes)
+    return _result(plan, kills, read_record(file), seen, probes)
 
 
 def _wait_for_age(server: Server, lived_s: float) -> None:
@@ -99,7 +103,7 @@ def _wait_for_age(server: Server, lived_s: float) -> None:
     raise server.service.failed(f"no worker lived for {lived_s:.1f} s")
 
 
-def _kill(server: Server, number: int) -> Kill:
+def _kill(server: Server, plan: Plan, number: int) -> Kill:
     """Kills the worker that has lived longest, and waits until as many serve as before."""
     workers = sorted(server.serving_workers(), key=lambda each: -each.up_s)
     if len(workers) != WORKERS or workers[0].pid is None:
@@ -113,7 +117,7 @@ def _kill(server: Server, number: int) -> Kill:
         serving_now = {each.pid for each in server.serving_workers()}
         if pid not in serving_now and len(serving_now) == WORKERS:
             standing_s = time.monotonic()
-            time.sleep(max(AFTER_S, killed_s + LOOKED_AT_S - standing_s))
+            time.sleep(max(plan.after_s, killed_s + plan.looked_at_s - standing_s))
             return Kill(
                 pid=pid,
                 prompt=workers[0].failures == 0 or workers[0].up_s >= LIVED_S,
@@ -150,11 +154,11 @@ def judge(kill: Kill, failures: Sequence[Failure]) -> list[str]:
     return wrong
 
 
-def _result(kills: Sequence[Kill], record: Record, seen: Load, probes: Probes) -> Result:
+def _result(plan: Plan, kills: Sequence[Kill], record: Record, seen: Load, probes: Probes) -> Result:
     back, failed, wrong, silent, before = [], [], [], [], []
     for kill in kills:
         failures = record.failures_between(kill.listed_s, kill.until_s)
-        usual = record.rps(kill.listed_s - BEFORE_S, kill.listed_s)
+        usual = record.rps(kill.listed_s - plan.before_s, kill.listed_s)
         rps_back_s = recovered_s(
             record, broken_s=kill.killed_s, until_s=kill.until_s, wanted_rps=FULL_SHARE * usual
         )

@@ -37,3 +37,21 @@ def test_quantiles_and_idle_connections_are_kept():
 
     assert (load.p50_us, load.p99_us) == (120, 900)
     assert (load.idle, load.idle_served) == (4936, 4930)
+
+
+def test_every_kind_of_failure_is_counted_and_named():
+    seen = SEEN | {"reset": 2, "closed": 1, "refused": 0, "hung": 4, "early": 1, "mixed": 5, "unread": 6}
+    load = parse(json.dumps(seen | {"versions": {"3": [7, 1.5, 2.5]}}))
+
+    assert load.failed == 10 + 3 + 4 + 5 + 6
+    assert load.failures == {
+        "status 503": 10,
+        "reset": 2,
+        "closed": 1,
+        "hung": 4,
+        "early": 1,
+        "mixed": 5,
+        "unread": 6,
+    }
+    assert load.versions[3].answers == 7
+    assert (load.versions[3].first_s, load.versions[3].last_s) == (1.5, 2.5)
