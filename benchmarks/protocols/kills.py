@@ -172,7 +172,11 @@ def _result(plan: Plan, kills: Sequence[Kill], record: Record, seen: Load, probe
     elsewhere = seen.failed - during
     promised = [each for kill, each in zip(kills, back, strict=True) if kill.prompt]
     unreached = promised.count(None)
-    longest = None if unreached else max((each for each in promised if each is not None), default=None)
+    # One that was not back when the looking ended took at least that long.
+    longest = max(
+        (each or kill.until_s - kill.killed_s for kill, each in zip(kills, back, strict=True) if kill.prompt),
+        default=None,
+    )
     lines = [
         ("kills", f"{len(kills)}"),
         ("requests answered, failed", f"{seen.answered:,}, {seen.failed:,}"),

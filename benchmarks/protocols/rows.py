@@ -17,7 +17,7 @@ TOLERANCE = 1e-5
 
 def measure(bench: Bench) -> Result:
     """All forms and V2 in turn, on one server. The claim is about the slowest form."""
-    rounds, seconds, warmup_s = (1, 0.8, 0.2) if bench.quick else (7, 4.0, 0.5)
+    rounds, seconds, warmup_s = (1, 0.6, 0.2) if bench.quick else (7, 4.0, 0.5)
     seen: dict[str, list[Load]] = {}
     with serving(bench, "rows", Start(app="late")) as server:
         check_late(bench, server, binary=False)
