@@ -13,8 +13,8 @@ from benchmarks.harness.processes import Service, free_ports
 
 __all__ = ["CONFIGURATION", "NOTICE_S", "PLACES", "Haproxy", "haproxy"]
 
-# Health is asked every 200 ms: one bad answer takes a server out, two good ones put it back. Connections to
-# servers are kept and reused. A request is tried anew, on the other server, only where no connection could be
+# Health is asked every 100 ms: two bad answers in a row take a server out, two good ones put it back. Connections
+# to servers are kept and reused. A request is tried anew, on the other server, only where no connection could be
 # made: HAProxy's default (`retry-on conn-failure`), written down. One that was sent and got no answer is a 502
 # that the client sees, and so is counted.
 CONFIGURATION = """\
@@ -25,6 +25,7 @@ global
 defaults
     mode http
     timeout connect 1s
+    timeout check 2s
     timeout client 30s
     timeout server 30s
     option http-keep-alive
@@ -39,9 +40,10 @@ backend instances
     balance roundrobin
     option httpchk GET /v2/health/ready
     http-check expect status 200
-    default-server check inter 200ms fall 1 rise 2
+    default-server check inter 100ms fall 2 rise 2
 {servers}"""
 NOTICE_S = 0.2
+"""Two intervals between checks; how long their answers take comes on top."""
 PLACES = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin"
 UP_S_MAX = 30.0
 POLL_S = 0.02

@@ -168,6 +168,7 @@ def _result(plan: Plan, kills: Sequence[Kill], record: Record, seen: Load, probe
         wrong += judge(kill, failures)
         silent.append(record.silence_s(kill.killed_s, kill.until_s))
         before.append(usual)
+    in_flight = [probe for probe in probes.failed if _was_in_flight(probe, kills)]
     during = sum(failed)
     elsewhere = seen.failed - during
     promised = [each for kill, each in zip(kills, back, strict=True) if kill.prompt]
