@@ -13,10 +13,10 @@ from benchmarks.harness.processes import Service, free_ports
 
 __all__ = ["CONFIGURATION", "NOTICE_S", "PLACES", "Haproxy", "haproxy"]
 
-# Health is asked every 100 ms: two bad answers in a row take a server out, two good ones put it back. Connections
-# to servers are kept and reused. A request is tried anew, on the other server, only where no connection could be
-# made: HAProxy's default (`retry-on conn-failure`), written down. One that was sent and got no answer is a 502
-# that the client sees, and so is counted.
+# Health is asked every 100 ms: two bad answers in a row take a server out, two good ones put it back.
+# Connections to servers are kept and reused. A request is tried anew, on the other server, only where no
+# connection could be made: HAProxy's default (`retry-on conn-failure`), written down. One that was sent and got
+# no answer is a 502 that the client sees, and so is counted.
 CONFIGURATION = """\
 global
     maxconn 4096

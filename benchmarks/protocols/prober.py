@@ -27,6 +27,11 @@ class Probes:
     slowest_s: float = 0.0
     slowest_at_s: float = 0.0
 
+    @property
+    def failures(self) -> int:
+        """Those not answered with 200."""
+        return self.outcomes.total() - self.outcomes["200"]
+
     def add(self, outcome: str, asked_s: float, took_s: float) -> None:
         self.outcomes[outcome] += 1
         if outcome != "200" and len(self.failed) < FAILURES_MAX:

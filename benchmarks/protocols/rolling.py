@@ -82,9 +82,8 @@ def measure(bench: Bench) -> Result:
 
 
 def _start(bench: Bench, life: ExitStack, name: str, port: int, number: int) -> Server:
-    start = Start(
-        app="late", port=port, settings=(f"server.grace_s={GRACE_QUICK_S if bench.quick else GRACE_S}",)
-    )
+    grace_s = GRACE_QUICK_S if bench.quick else GRACE_S
+    start = Start(app="late", port=port, settings=(f"server.grace_s={grace_s}",))
     return life.enter_context(serving(bench, f"rolling-{name}-{number}", start))
 
 
@@ -104,7 +103,7 @@ def _restart(
 def _result(
     done: Sequence[Restart], seen: Load, probes: Probes, counts: dict[str, int], grace_s: float
 ) -> Result:
-    bad_probes = probes.outcomes.total() - probes.outcomes["200"]
+    bad_probes = probes.failures
     unclean = sum(each.status != 0 for each in done)
     return Result(
         name="rolling",
