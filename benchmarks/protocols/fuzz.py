@@ -213,11 +213,40 @@ def _invocation() -> tuple[bytes, str]:
     return json.dumps({"instances": [[0.5] * FEATURES]}).encode(), INVOCATIONS
 
 
+def _rows(form: object) -> Callable[[random.Random], Wire]:
+    return _wire(json.dumps(form).encode(), path=INVOCATIONS)
+
+
+def _random_lines(rng: random.Random) -> Wire:
+    """A batch of lines, good and bad ones."""
+    good = json.dumps({"x": [0.5] * FEATURES}).encode()
+    bad = [rng.randbytes(rng.randint(0, 80)).replace(b"\n", b" ") for _ in range(20)]
+    lines = [good if rng.random() < 0.5 else each for each in bad]
+    return Wire(pieces=[request(b"\n".join(lines), {"Content-Type": "application/x-ndjson"}, path=INVOCATIONS)])
+
+
+def _random_arrow(rng: random.Random) -> Wire:
+    """Bytes behind the beginning of an Arrow stream, with a length that may be anything."""
+    length = rng.choice([b"\x10\x00\x00\x00", rng.randbytes(4), b"\xff\xff\xff\x7f"])
+    content = b"\xff\xff\xff\xff" + length + rng.randbytes(rng.randint(0, 2000))
+    arrow = {"Content-Type": "application/vnd.apache.arrow.stream"}
+    return Wire(pieces=[request(content, arrow, path=INVOCATIONS)])
+
+
+LYING_SPLIT = {"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}
 GZIP, DEFLATE = {"Content-Encoding": "gzip"}, {"Content-Encoding": "deflate"}
-BOMB = gzip.compress(bytes(BOMB_BYTES), 1)
+BOMB, DEFLATE_BOMB = gzip.compress(bytes(BOMB_BYTES), 1), zlib.compress(bytes(BOMB_BYTES), 1)
 TINY = [{"name": f"t{number}", "datatype": "FP32", "shape": [0], "data": []} for number in range(20_000)]
 
 HTTP_CASES: tuple[Case, ...] = (
+    Case(name="deflate bomb", make=_wire(DEFLATE_BOMB, DEFLATE), expected=frozenset({"413", "400"})),
+    Case(name="rows: no form", make=_rows({}), expected=ANY_4XX),
+    Case(name="rows: two forms", make=_rows({"instances": [], "inputs": []}), expected=ANY_4XX),
+    Case(name="rows: too narrow", make=_rows({"instances": [[1.0]]}), expected=ANY_4XX),
+    Case(name="rows: text", make=_rows({"instances": [["a"] * FEATURES]}), expected=ANY_4XX),
+    Case(name="rows: lying columns", make=_rows(LYING_SPLIT), expected=ANY_4XX),
+    Case(name="rows: random lines", make=_random_lines, expected=ANY_4XX | GOOD),
+    Case(name="rows: random Arrow", make=_random_arrow, expected=ANY_4XX | GOOD),
     Case(name="malformed JSON", make=_wire(b'{"inputs": [}'), expected=BAD),
     Case(name="no JSON", make=_wire(b"\xff\xfe\x00"), expected=BAD),
     Case(name="empty body", make=_wire(b""), expected=BAD),
