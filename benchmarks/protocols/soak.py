@@ -17,7 +17,7 @@ from benchmarks.protocols.figure import Bench, Claim, Result
 from benchmarks.protocols.fuzz import HTTP_CASES, exchange
 from benchmarks.protocols.fuzz_grpc import WIRES
 from benchmarks.protocols.server import Server, Start, ask, serving
-from benchmarks.protocols.slope import Slope, slope
+from benchmarks.protocols.slope import Slope, floors, slope
 from benchmarks.protocols.soak_grpc import GrpcTraffic
 
 __all__ = ["measure"]
@@ -30,6 +30,7 @@ SLOPE_MINUTES_MIN = 5.0
 """Below that a slope an hour says nothing."""
 WARM_SHARE, WARM_S_MAX = 0.25, 600.0
 SAMPLE_EVERY_S = 1.0
+FLOOR_S = 30.0
 FUZZERS = 8
 FUZZ_PAUSE_S = 0.005
 GRPC_WIRE_SHARE = 0.1
@@ -61,16 +62,24 @@ class Abuse:
 
 @dataclass(kw_only=True)
 class Memory:
-    """Samples of one process: seconds since the start, resident bytes, and of those allocated ones."""
+    """Samples of one process: seconds since the start, resident bytes."""
 
     times_s: list[float] = field(default_factory=list)
     resident: list[int] = field(default_factory=list)
-    anonymous: list[int] = field(default_factory=list)
 
-    def slope_mb_h(self, from_s: float, *, anonymous: bool = False) -> Slope | None:
-        values = self.anonymous if anonymous else self.resident
-        kept = [(at_s, value / MIB) for at_s, value in zip(self.times_s, values, strict=True) if at_s >= from_s]
-        return slope([at_s for at_s, _ in kept], [value for _, value in kept])
+    def kept(self, from_s: float) -> tuple[list[float], list[float]]:
+        """Times and resident MiB from then on."""
+        pairs = zip(self.times_s, self.resident, strict=True)
+        kept = [(at_s, value / MIB) for at_s, value in pairs if at_s >= from_s]
+        return [at_s for at_s, _ in kept], [value for _, value in kept]
+
+    def slope_mb_h(self, from_s: float) -> Slope | None:
+        """Of every sample."""
+        return slope(*self.kept(from_s))
+
+    def floor_mb_h(self, from_s: float) -> Slope | None:
+        """Of the least in each half minute: large requests come and go, and hide what stays."""
+        return slope(*floors(*self.kept(from_s), FLOOR_S))
 
 
 def measure(bench: Bench) -> Result:
@@ -157,10 +166,8 @@ async def _sample(bench: Bench, server: Server, memory: dict[str, Memory], secon
         for name, pid in pids.items():
             # A process that is gone has no samples from then on; that it is gone is found at the end.
             with contextlib.suppress(OSError, LookupError):
-                resident, anonymous = _memory(pid)
+                memory[name].resident.append(_resident_bytes(pid))
                 memory[name].times_s.append(now_s - begun_s)
-                memory[name].resident.append(resident)
-                memory[name].anonymous.append(anonymous)
         if now_s - said_s >= 60:
             said_s = now_s
             held = "  ".join(
@@ -170,13 +177,12 @@ async def _sample(bench: Bench, server: Server, memory: dict[str, Memory], secon
         await asyncio.sleep(SAMPLE_EVERY_S)
 
 
-def _memory(pid: int) -> tuple[int, int]:
-    """Resident bytes, and how many of them are allocated memory. Raises `OSError`, `KeyError`."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    kib = {
-        name: value.split()[0] for name, _, value in (line.partition(":") for line in lines) if value.strip()
-    }
-    return int(kib["VmRSS"]) * 1024, int(kib["RssAnon"]) * 1024
+def _resident_bytes(pid: int) -> int:
+    """Raises `OSError`, `LookupError` for a process that is gone."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise LookupError(f"no VmRSS for process {pid}")
 
 
 @dataclass(frozen=True)
@@ -208,7 +214,7 @@ class Soaked:
 
 
 def _result(soaked: Soaked) -> Result:
-    slopes = {name: each.slope_mb_h(soaked.warm_s()) for name, each in soaked.memory.items()}
+    slopes = {name: each.floor_mb_h(soaked.warm_s()) for name, each in soaked.memory.items()}
     known = [each for each in slopes.values() if each is not None]
     enough = soaked.seconds >= 60 * SLOPE_MINUTES_MIN and len(known) == len(slopes)
     statuses = soaked.abuse.statuses()
@@ -225,7 +231,8 @@ def _result(soaked: Soaked) -> Result:
     for name, memory in soaked.memory.items():
         if memory.resident:
             lines.append((f"{name}: MiB at the end", f"{memory.resident[-1] / MIB:.1f}"))
-        lines.append((f"{name}: slope, MiB an hour", _said(slopes[name])))
+        lines.append((f"{name}: slope of the least in 30 s, MiB an hour", _said(slopes[name])))
+        lines.append((f"{name}: slope of every sample, MiB an hour", _said(memory.slope_mb_h(soaked.warm_s()))))
     return Result(
         name="soak",
         claims=(
@@ -249,7 +256,7 @@ def _facts(soaked: Soaked, slopes: dict[str, Slope | None], good: dict[str, int]
     cases: dict[str, dict[str, int]] = {}
     for (case, outcome), count in sorted(soaked.abuse.outcomes.items()):
         cases.setdefault(case, {})[outcome] = count
-    allocated = {name: each.slope_mb_h(soaked.warm_s(), anonymous=True) for name, each in soaked.memory.items()}
+    samples = {name: each.slope_mb_h(soaked.warm_s()) for name, each in soaked.memory.items()}
     return {
         "minutes": soaked.seconds / 60,
         "answered": good,
@@ -257,7 +264,7 @@ def _facts(soaked: Soaked, slopes: dict[str, Slope | None], good: dict[str, int]
         "grpc_failures": dict(soaked.traffic.failures) if soaked.traffic is not None else None,
         "outcomes": cases,
         "slopes_mb_h": {name: _slope_facts(each) for name, each in slopes.items()},
-        "slopes_allocated_mb_h": {name: _slope_facts(each) for name, each in allocated.items()},
+        "slopes_of_samples_mb_h": {name: _slope_facts(each) for name, each in samples.items()},
         "resident_mb": {
             n: [round(v / MIB, 2) for v in each.resident[::60]] for n, each in soaked.memory.items()
         },
