@@ -269,6 +269,13 @@ def test_what_cannot_be_used_leaves_all_as_it_was(adding: CommandLine, file: str
     assert (callers.failures, callers.mixed) == ([], [])
 
 
+def test_a_crash_while_starting_is_said_and_ends_it(commands: CommandLine) -> None:
+    (commands.folder / "app.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    said = commands.fails("run", "app.py", "--port", "0", "--workers", "2")
+    assert "a worker cannot start" in said
+    assert "SIGSEGV" in said
+
+
 def test_nothing_runs(commands: CommandLine) -> None:
     assert "nothing runs from .penstock" in commands.fails("status")
     run = Path(commands.folder / ".penstock" / "run")

@@ -295,6 +295,8 @@ def _end_with_supervisor(lifeline: int) -> None:
 
 
 def main() -> None:
+    # gRPC's own core logs what clients send as it is, control characters included.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     channel, lifeline, listening = (int(descriptor) for descriptor in sys.argv[1:4])
     # A terminal's Ctrl-C and a service manager's SIGTERM reach every process; the supervisor alone decides.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
