@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 import typer
 
-from penstock.cli.options import JsonOption
+from penstock.cli.options import JsonOption, settings_from
 from penstock.cli.output import print_json, print_table
 from penstock.core.errors import InvalidInput, PenstockError, shown
 
@@ -18,7 +18,6 @@ __all__ = ["predict"]
 
 TIMEOUT_S = 60.0
 ROWS_PER_REQUEST = 1000
-URL_DEFAULT = "http://127.0.0.1:8000"
 
 
 def predict(
@@ -31,13 +30,13 @@ def predict(
         typer.Option(help='One row as JSON: {"column": value}, or a list of numbers.'),
     ] = None,
     version: Annotated[str | None, typer.Option(help="Ask this version.")] = None,
-    url: Annotated[str, typer.Option(help="The server.")] = URL_DEFAULT,
+    url: Annotated[str | None, typer.Option(help="The server (default: where the settings have one).")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a running server for predictions and print them, a row each."""
     if (data is None) == (row is None):
         raise InvalidInput("give either --data FILE or --row JSON")
-    server = _Server(url)
+    server = _Server(url or _url_from_settings())
     path = f"/v2/models/{name}" + (f"/versions/{version}" if version else "")
     metadata = server.call("GET", path)
     columns = _columns_of_file(data, metadata) if data is not None else _columns_of_row(row or "", metadata)
@@ -58,6 +57,13 @@ def predict(
         print_table(tuple(answers[0]), (tuple(answer.values()) for answer in answers))
 
 
+def _url_from_settings() -> str:
+    """Where `penstock run` listens when it is started in the same folder."""
+    server = settings_from(None, None).settings.server
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)  # noqa: S104 - asked, not bound
+    return f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
+
+
 class _Server:
     """A connection to a server; it says what went wrong in one line."""
 
@@ -69,7 +75,7 @@ class _Server:
             # A port that is no number up to 65535, or half an IPv6 address.
             host, port = None, None
         if host is None or parts.scheme not in ("http", "https"):
-            raise InvalidInput(f"{shown(url)} is not the URL of a server", hint=f"e.g. {URL_DEFAULT}")
+            raise InvalidInput(f"{shown(url)} is not the URL of a server", hint="e.g. http://127.0.0.1:8000")
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._url = url
         self._connection = kind(host, port, timeout=TIMEOUT_S)

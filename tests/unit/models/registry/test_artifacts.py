@@ -69,7 +69,7 @@ def test_damage_is_found_and_putting_the_file_again_mends_it(store: FolderArtifa
         store.fetch(DIGEST)
     assert DIGEST in caught.value.message
     assert str(path) in caught.value.message
-    assert "push the same file again" in str(caught.value.hint)
+    assert "push the model again" in str(caught.value.hint)
     store.put(CONTENT)
     assert store.fetch(DIGEST).read_bytes() == CONTENT
 
