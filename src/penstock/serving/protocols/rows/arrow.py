@@ -64,7 +64,12 @@ class ArrowDecoder:
         owner = _owner(fields, number)
         if batch is None or owner is None:
             raise broken_stream("a dictionary belongs to no column")
+        known = self._dictionaries.get(number)
+        added = message.header.number(2, "<?") != 0
         self._dictionaries_bytes += len(message.content)
+        if added and known is not None:
+            # What was there is copied each time that something is added to it.
+            self._dictionaries_bytes += known.values.nbytes
         if self._dictionaries_bytes > MESSAGE_BYTES_MAX:
             raise TooLarge(
                 f"the dictionaries of an Arrow stream pass {MESSAGE_BYTES_MAX} bytes",
@@ -73,8 +78,6 @@ class ArrowDecoder:
             )
         values = owner._replace(dictionary=None, index_type=None)
         (column,) = read_columns((values,), batch, message.body, {})
-        known = self._dictionaries.get(number)
-        added = message.header.number(2, "<?") != 0
         self._dictionaries[number] = concatenate(known, column) if added and known is not None else column
 
     def _check_schema(self, fields: tuple[ArrowField, ...]) -> None:

@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from penstock.core.errors import InvalidInput, shown
+from penstock.core.errors import InvalidInput, TooLarge, shown
 from penstock.serving.protocols.rows.arrow_schema import ArrowField
 from penstock.serving.protocols.rows.flatbuffers import Table, broken_stream
 
 __all__ = ["ArrowColumn", "concatenate", "read_columns"]
 
 VIEW_INLINE_BYTES = 12
+EXPANDED_MAX = 64 * 1024 * 1024
 _TEXT = {"Utf8": "<i4", "LargeUtf8": "<i8", "Binary": "<i4", "LargeBinary": "<i8"}
 _LISTS = {"List": "<i4", "LargeList": "<i8"}
 _VIEWS = ("Utf8View", "BinaryView")
@@ -58,6 +59,8 @@ class _Reader:
         self._buffers = iter(batch.structs(2, "<qq"))
         self._variadic = iter(batch.structs(4, "<q"))
         self._body = body
+        self._left_bytes = len(body)
+        self._expanded = 0
         self._dictionaries = dictionaries
 
     def column(self, field: ArrowField, rows: int | None) -> ArrowColumn:
@@ -91,6 +94,10 @@ class _Reader:
         offset, length = self._next(self._buffers)
         if offset < 0 or length < 0 or offset + length > len(self._body):
             raise broken_stream("a buffer is not within its message")
+        # A few bytes of metadata each would else copy the same large buffer again and again.
+        self._left_bytes -= length
+        if self._left_bytes < 0:
+            raise broken_stream("its buffers overlap")
         return self._body[offset : offset + length]
 
     def _array(self, dtype: "np.dtype[np.generic]", length: int) -> npt.NDArray[Any]:
@@ -196,10 +203,22 @@ class _Reader:
         ):
             raise broken_stream(f"column {shown(field.name)} points outside of its dictionary")
         values = dictionary.values[indices] if known else np.full(length, "", dtype=object)
+        self._count_expanded(values)
         if dictionary.missing is not None and known:
             holes = dictionary.missing[indices]
             missing = holes if missing is None else holes | missing
         return ArrowColumn(values, missing, (length,))
+
+    def _count_expanded(self, values: npt.NDArray[Any]) -> None:
+        """Raises `TooLarge` where rows repeat long texts: an index of a byte stands for as much as it likes."""
+        if values.dtype.kind == "O":
+            self._expanded += sum(map(len, values))
+        if self._expanded > EXPANDED_MAX:
+            raise TooLarge(
+                f"a record batch has more than {EXPANDED_MAX} characters of text, its dictionaries undone",
+                where="body",
+                hint="write record batches of fewer rows",
+            )
 
 
 def _objects(pieces: list[bytes], *, text: bool) -> npt.NDArray[Any]:

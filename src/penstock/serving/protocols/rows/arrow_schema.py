@@ -10,6 +10,9 @@ __all__ = ["ArrowField", "ArrowType", "read_schema"]
 
 FIELDS_MAX = 10_000
 DEPTH_MAX = 8
+NAMES_BYTES_MAX = 4 * 1024 * 1024
+"""All together: many fields can have one and the same long name at no cost to who sends them."""
+
 _TYPES = {
     1: "Null", 2: "Int", 3: "FloatingPoint", 4: "Binary", 5: "Utf8", 6: "Bool", 7: "Decimal", 8: "Date",
     9: "Time", 10: "Timestamp", 11: "Interval", 12: "List", 13: "Struct", 14: "Union", 15: "FixedSizeBinary",
@@ -58,11 +61,16 @@ class _Reader:
 
     def __init__(self) -> None:
         self._fields = 0
+        self._names_bytes = 0
 
     def field(self, field: Table, depth: int) -> ArrowField:
         self._fields += 1
         if self._fields > FIELDS_MAX or depth > DEPTH_MAX:
             raise broken_stream(f"its schema has more than {FIELDS_MAX} fields, or is nested too deeply")
+        name = field.text(0)
+        self._names_bytes += len(name)
+        if self._names_bytes > NAMES_BYTES_MAX:
+            raise broken_stream(f"the names in its schema have more than {NAMES_BYTES_MAX} characters")
         dictionary = field.table(4)
         number: int | None = None
         index: ArrowType | None = None
@@ -71,7 +79,7 @@ class _Reader:
             index_type = dictionary.table(1)
             index = ArrowType("Int", np.dtype("<i4")) if index_type is None else _int(index_type)
         children = tuple(self.field(child, depth + 1) for child in field.tables(5))
-        return ArrowField(field.text(0), _type(field), children, number, index)
+        return ArrowField(name, _type(field), children, number, index)
 
 
 def _type(field: Table) -> ArrowType:

@@ -16,7 +16,9 @@ from penstock.core.tensors import Tensors
 from penstock.serving.batching.outputs import BatchOutputs, BatchRows
 from penstock.serving.protocols.rows.arrow import ArrowDecoder
 from penstock.serving.protocols.rows.arrow_answers import ArrowEncoder
+from penstock.serving.protocols.rows.arrow_columns import ArrowColumn, read_columns
 from penstock.serving.protocols.rows.arrow_messages import ArrowMessages
+from penstock.serving.protocols.rows.arrow_schema import ArrowField, ArrowType, read_schema
 
 SIGNATURE = Signature.of(
     inputs={"x": "FP32?[-1]", "n": "INT16[-1]", "s": "STRING[-1]", "on": "BOOL[-1]", "v": "FP64[-1, 2]"},
@@ -161,3 +163,90 @@ def test_flipped_bytes_give_tensors_or_invalid_input(flips: list[tuple[int, int]
     with contextlib.suppress(InvalidInput):
         for tensors in decode(SIGNATURE, bytes(broken)):
             SIGNATURE.conform(tensors)
+
+
+class LyingBatch:
+    """What `RecordBatch` tells of itself: nodes, buffers and how many buffers each column of views has."""
+
+    def __init__(self, rows: int, *vectors: list[tuple[int, ...]]) -> None:
+        self._rows = rows
+        self._vectors = {1: vectors[0], 2: vectors[1], 4: vectors[2] if len(vectors) > 2 else []}
+
+    def has(self, field: int) -> bool:
+        return field != 3
+
+    def number(self, _field: int, _layout: str, _default: int = 0) -> int:
+        return self._rows
+
+    def structs(self, field: int, _layout: str) -> list[tuple[int, ...]]:
+        return self._vectors[field]
+
+
+def column(kind: str, *, dictionary: int | None = None) -> ArrowField:
+    return ArrowField("s", ArrowType(kind), (), dictionary, ArrowType("Int", np.dtype("u1")))
+
+
+def test_buffers_that_overlap_are_not_copied_once_each() -> None:
+    """4 MiB of metadata have room for 262,144 buffers, each of which could be the whole body."""
+    body = memoryview(bytes(1 << 20))
+    buffers = [(0, 0), (0, 16), *[(0, len(body))] * 100_000]
+    batch: Any = LyingBatch(1, [(1, 0)], buffers, [(100_000,)])
+    with pytest.raises(InvalidInput, match="overlap"):
+        read_columns((column("Utf8View"),), batch, body, {})
+
+
+def test_rows_that_repeat_a_long_text_of_a_dictionary() -> None:
+    text = np.array(["x" * (1 << 20)], dtype=object)
+    batch: Any = LyingBatch(100, [(100, 0)], [(0, 0), (0, 100)])
+    with pytest.raises(TooLarge, match="dictionaries undone"):
+        read_columns(
+            (column("Utf8", dictionary=0),), batch, memoryview(bytes(100)), {0: ArrowColumn(text, None, (1,))}
+        )
+
+
+def test_fields_that_share_one_long_name() -> None:
+    class Field:
+        def text(self, _field: int) -> str:
+            return "n" * (1 << 20)
+
+        def table(self, field: int) -> "Field | None":
+            return self if field == 3 else None
+
+        def tables(self, field: int) -> "list[Field]":
+            return [self] * 10_000 if field == 1 else []
+
+        def number(self, field: int, _layout: str) -> int:
+            return 5 if field == 2 else 0
+
+    schema: Any = Field()
+    with pytest.raises(InvalidInput, match="names in its schema"):
+        read_schema(schema)
+
+
+def test_what_is_added_to_a_large_dictionary_counts_as_the_copy_that_it_takes() -> None:
+    signature = Signature.of(inputs={"s": "STRING[-1]"}, outputs={"y": "FP32[-1]"})
+    frame = pl.DataFrame({"s": ["a"]}, schema={"s": pl.Categorical})
+    schema, dictionary, _ = ArrowMessages(message_bytes_max=1 << 26).feed(stream(frame))
+    decoder = ArrowDecoder(signature)
+    decoder.decode(schema)
+    decoder.decode(dictionary)
+    (number,) = decoder._dictionaries
+    decoder._dictionaries[number] = ArrowColumn(np.full(1 << 20, "a", dtype=object), None, (1 << 20,))
+
+    class Delta:
+        content = dictionary.content
+        body = dictionary.body
+
+        class header:  # noqa: N801 - stands for the message's own
+            table = staticmethod(dictionary.header.table)
+
+            @staticmethod
+            def number(field: int, layout: str) -> int:
+                return 1 if field == 2 else dictionary.header.number(field, layout)
+
+    delta: Any = Delta()
+    delta.kind = dictionary.kind
+    for _ in range(7):
+        decoder.decode(delta)
+    with pytest.raises(TooLarge, match="dictionaries"):
+        decoder.decode(delta)
