@@ -111,7 +111,7 @@ def test_examples_are_real_rows(document: Any) -> None:
         ("/models/fare/invocations", {"rows": []}, False),
         ("/models/fare/invocations", {"instances": [[1, "AA", 2]], "inputs": {}}, False),
         ("/models/fare/invocations", {"instances": [[1, "AA", 2]], "params": {}}, True),
-        ("/models/fare/invocations", {"instances": [[1, "AA", 2]], "params": {"a": 1}}, False),
+        ("/models/fare/invocations", {"instances": [[1, "AA", 2]], "params": {"a": 1}}, True),
         ("/models/sum/invocations", {"instances": [[1, 2, 3]]}, True),
         ("/models/sum/invocations", {"instances": [[1, 2]]}, False),
         ("/models/sum/invocations", {"inputs": {"x": [[1, 2, 3]]}}, True),

@@ -85,7 +85,7 @@ class RowsDecoder:
     def _typed(self, body: bytes) -> DecodedRows:
         message = self._decode(body)
         if message.params:
-            raise _Unusual
+            self._lenient.pass_over(message.params)
         unset = msgspec.UNSET
         forms = (message.instances, message.inputs, message.dataframe_split, message.dataframe_records)
         if forms.count(unset) != 3:

@@ -1,6 +1,7 @@
 """Rows in any of the four forms, decoded without haste: what is wrong is told field by field."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from penstock.serving.protocols.rows.fields import FieldErrors
 from penstock.serving.protocols.rows.typed import is_matrix
 
 __all__ = ["FORMS", "LenientRows"]
+
+log = logging.getLogger(__name__)
 
 FORMS = ("dataframe_records", "dataframe_split", "instances", "inputs")
 _HINT = f"send a JSON object with exactly one of {', '.join(FORMS)}"
@@ -32,6 +35,7 @@ class LenientRows:
         self._matrix = is_matrix(signature)
         taken = ", ".join(f"{spec.name} {spec.describe()}" for spec in signature.inputs)
         self._hint = f"the model takes {taken}"
+        self._told = False
 
     def decode(self, body: bytes) -> tuple[Tensors, bool]:
         """The tensors, and whether they came in columns. Raises `InvalidInput` and `InvalidRows`."""
@@ -45,7 +49,7 @@ class LenientRows:
                 f"{shown(unknown[0])} is none of the forms" if unknown else f"the body has {len(forms)} forms"
             )
             raise InvalidInput(f"{said} that rows come in", where=(unknown or ["body"])[0][:80], hint=_HINT)
-        _check_params(message.get("params"))
+        self.pass_over(message.get("params"))
         (form,) = forms
         match form:
             case "dataframe_split":
@@ -54,6 +58,18 @@ class LenientRows:
                 return self._inputs(message[form]), True
             case _:
                 return self._rows(_list(message[form], form), form), False
+
+    def pass_over(self, params: Any) -> None:
+        """Ignores `params` as MLflow's own server does for models without any, and says so once in the log:
+        clients that send the same ones to every model keep working. Raises `InvalidInput` for what is none.
+        """
+        if params is not None and not isinstance(params, dict):
+            raise InvalidInput(f"params is {described(params)}, not an object", where="params")
+        if params and not self._told:
+            self._told = True
+            log.warning(
+                "params of invocations are ignored, here %s: no model takes any", shown(next(iter(params)))
+            )
 
     def decode_lines(self, lines: Sequence[bytes]) -> Tensors:
         """The rows of NDJSON lines. Raises `InvalidInput` and `InvalidRows`."""
@@ -110,7 +126,8 @@ class LenientRows:
                     where="dataframe_split.columns",
                 )
         if len(set(names)) != len(names):
-            twice = next(name for name in names if names.count(name) > 1)
+            seen: set[str] = set()
+            twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
             raise InvalidInput(f"column {shown(twice)} is given twice", where=twice[:80])
         if self._matrix and names != self._names:
             ordered = self._matrix_columns(names)
@@ -120,7 +137,8 @@ class LenientRows:
             ordered = self._names
         rows = self._checked(names, rows)
         if ordered != names:
-            order = [names.index(name) for name in ordered]
+            places = {name: index for index, name in enumerate(names)}
+            order = [places[name] for name in ordered]
             rows = [[row[index] for index in order] for row in rows]
         return self._by_name(ordered, rows)
 
@@ -217,11 +235,17 @@ def _json(content: bytes, what: str) -> Any:
 
 
 def _json_with_nan(content: bytes) -> Any:
-    """What Python's own encoder, and so MLflow's client, makes of NaN and infinity; None: it is not that."""
+    """What Python's own encoder, and so MLflow's client, makes of NaN and infinity; None: it is not that.
+
+    Python's decoder takes halves of surrogate pairs, which no model and no answer could write down again.
+    """
     if b"NaN" not in content and b"Infinity" not in content:
         return None
     try:
-        return json.loads(content)
+        found = json.loads(content)
+        if b"\\u" in content:
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
     except (ValueError, RecursionError):
         return None
 
@@ -230,16 +254,3 @@ def _list(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list):
         raise InvalidInput(f"{shown(where)}: expected a list, got {described(value)}", where=where[:80])
     return value
-
-
-def _check_params(params: Any) -> None:
-    if params is None or params == {}:
-        return
-    if not isinstance(params, dict):
-        raise InvalidInput(f"params is {described(params)}, not an object", where="params")
-    name = next(iter(params))
-    raise InvalidInput(
-        f"unknown parameter {shown(name)}",
-        where="params",
-        hint="the models here take no params; leave them out",
-    )

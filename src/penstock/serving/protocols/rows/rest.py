@@ -2,6 +2,7 @@
 
 import asyncio
 from functools import partial
+from urllib.parse import unquote
 
 from penstock.core.errors import InvalidInput, NotFound
 from penstock.serving.batching.outputs import BatchRows
@@ -229,4 +230,4 @@ class RowsRest:
 
 
 def _path(target: bytes) -> list[str]:
-    return target.partition(b"?")[0].decode("latin-1").strip("/").split("/")
+    return [unquote(part) for part in target.partition(b"?")[0].decode("latin-1").strip("/").split("/")]

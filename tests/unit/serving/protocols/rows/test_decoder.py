@@ -281,7 +281,8 @@ def test_an_unknown_category_is_explained() -> None:
         ({}, "0 forms"),
         ({"instances": [[1, 2, 3]], "inputs": [[1, 2, 3]]}, "2 forms"),
         ({"instances": [[1, 2, 3]], "input": 1}, "'input' is none of the forms"),
-        ({"instances": [[1, 2, 3]], "params": {"depth": 1}}, "unknown parameter 'depth'"),
+        (b'{"instances": [["NaN", "\\ud800", 3]]}', "not JSON"),
+        (b'{"dataframe_records": [{"\\udc00": NaN}]}', "not JSON"),
         ({"instances": [[1, 2, 3]], "params": 3}, "params is 3"),
         ({"instances": []}, "zero rows"),
         ({"inputs": []}, "zero rows"),
@@ -326,3 +327,35 @@ def test_columns_by_name_do_not_depend_on_what_came_before() -> None:
         body = json.dumps({"dataframe_split": {"columns": columns, "data": [[1, 2, 3]]}}).encode()
         for _ in range(2):
             assert decoder.decode(body).tensors["x"].tolist() == [expected]
+
+
+@pytest.mark.parametrize("rows", ["[[1, 2, 3]]", '[[1, 2, 3.0], {"x": 1}]'])
+def test_params_are_ignored_and_told_of_once(rows: str, caplog: pytest.LogCaptureFixture) -> None:
+    decoder = RowsDecoder(MATRIX)
+    for _ in range(3):
+        with contextlib.suppress(InvalidRows, InvalidInput):
+            decoder.decode(f'{{"instances": {rows}, "params": {{"temperature": 1}}}}'.encode())
+    assert caplog.messages == ["params of invocations are ignored, here 'temperature': no model takes any"]
+
+
+def test_a_large_frame_of_names_takes_no_time_that_grows_with_their_square() -> None:
+    """A hundred thousand names compared each with each would take minutes."""
+    names = [str(index) for index in range(100_000)]
+    wide = Signature.of(inputs={"x": "FP32[-1, -1]"}, outputs={"y": "FP32[-1]"})
+    assert (
+        "'99999' is given twice"
+        in refused(wide, {"dataframe_split": {"columns": [*names, names[-1]], "data": []}}).message
+    )
+    split = {"columns": names[::-1], "data": [list(range(100_000))]}
+    assert decode(wide, {"dataframe_split": split})["x"][0, :2].tolist() == [99_999, 99_998]
+
+
+@pytest.mark.parametrize(("name", "largest"), [("FP16", 65519.99), ("FP32", 3.4028235677973362e38)])
+def test_a_number_that_rounds_to_infinity_is_named_among_many(name: str, largest: float) -> None:
+    signature = Signature.of(inputs={"x": f"{name}[-1]", "s": "STRING[-1]"}, outputs={"y": "FP32[-1]"})
+    rows = [[largest, "a"]] * 1000
+    beyond = math.nextafter(largest, math.inf) if name == "FP32" else 65520.0
+    with np.errstate(over="ignore"):
+        assert decode(signature, {"instances": [*rows, [1e-300, "b"]]})["x"].shape == (1001,)
+    ((row, column, expected, _),) = fields(signature, {"instances": [*rows, [-beyond, "b"]]})
+    assert (row, column, expected) == (1000, "x", f"a number that {name} can hold")
