@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from penstock.core.clock import Clock
-from penstock.core.errors import NotFound
+from penstock.core.errors import NotFound, shown
 from penstock.observe.metrics import MetricSet
 from penstock.serving.deployment import Deployment, ServedModel
 from penstock.serving.statistics import DeploymentStatistics, merge_statistics
@@ -122,10 +122,10 @@ class DataPlane:
             return deployment
         if model not in self._deployments:
             served = ", ".join(sorted(self._deployments)) or "nothing"
-            raise NotFound(f"no model {model!r} is served here", hint=f"served are: {served}")
-        asked = "no version" if version is None else f"no version {version!r}"
+            raise NotFound(f"no model {shown(model)} is served here", hint=f"served are: {served}")
+        asked = "no version" if version is None else f"no version {shown(version)}"
         raise NotFound(
-            f"{asked} of model {model!r} is served here",
+            f"{asked} of model {shown(model)} is served here",
             hint=f"served are: {', '.join(self._deployments[model])}",
         )
 

@@ -17,6 +17,7 @@ from penstock.core.errors import (
 )
 from penstock.core.rng import unique_token
 from penstock.observe.metrics import Counter, MetricSet
+from penstock.serving.protocols.v2.parameters import NotOffered
 
 __all__ = ["Answers", "Status"]
 
@@ -46,6 +47,7 @@ class Status(enum.IntEnum):
 _STATUS: tuple[tuple[type[PenstockError], Status], ...] = (
     (TooLarge, Status.RESOURCE_EXHAUSTED),
     (Unsupported, Status.UNIMPLEMENTED),
+    (NotOffered, Status.UNIMPLEMENTED),
     (InvalidInput, Status.INVALID_ARGUMENT),
     (NotFound, Status.NOT_FOUND),
     (Forbidden, Status.PERMISSION_DENIED),

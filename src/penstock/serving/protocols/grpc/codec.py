@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from penstock.core.errors import SHOWN_LENGTH_MAX, InvalidInput, Unsupported, shown
+from penstock.core.errors import SHOWN_LENGTH_MAX, InvalidInput, shown
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Array, DataType, Tensors
 from penstock.serving.batching.outputs import BatchRows
@@ -14,15 +14,23 @@ from penstock.serving.batching.queue import DEFAULT_PRIORITY
 from penstock.serving.protocols.grpc.libraries import Messages
 from penstock.serving.protocols.grpc.wire import field, split_field, varint
 from penstock.serving.protocols.v2.data import bf16_to_binary, from_binary, strings_to_binary
+from penstock.serving.protocols.v2.parameters import (
+    check_inference,
+    check_output,
+    check_tensor,
+    priority_of,
+    timeout_s,
+)
 
-__all__ = ["GrpcCodec", "GrpcRequest", "parse_request"]
+__all__ = ["GrpcCodec", "GrpcRequest", "parse_request", "plain_parameters"]
 
 AXES_MAX = 64
 """As many as numpy takes."""
 
-TIMEOUT_US_MAX = 10**18
-PRIORITY_LOWEST = 4
 LARGE_MESSAGE_BYTES = 32 * 1024
+PARAMETERS_MAX = 256
+"""Of a request, an output, or a model that is loaded."""
+
 HEADS_MAX = 256
 """Answers' fields before their tensors that are kept, by what they depend on."""
 
@@ -42,7 +50,6 @@ _CONTENTS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
-_SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 _AS_IN_MEMORY = frozenset(_CONTENTS) - {"BOOL", "BYTES"} | {"FP16"}
 """Types whose raw bytes are those of the array."""
 
@@ -96,8 +103,9 @@ class GrpcCodec:
         parameters = message.parameters
         if not parameters:
             return GrpcRequest(message.id, tensors, wanted, None, DEFAULT_PRIORITY)
-        _no_sequence(parameters)
-        return GrpcRequest(message.id, tensors, wanted, _timeout_s(parameters), _priority(parameters))
+        given = plain_parameters(parameters)
+        check_inference(given)
+        return GrpcRequest(message.id, tensors, wanted, timeout_s(given), priority_of(given))
 
     def encode(self, request: GrpcRequest, answer: BatchRows) -> bytes:
         """The answer as it goes over the wire."""
@@ -149,7 +157,7 @@ class GrpcCodec:
         if raw and len(raw) != len(inputs):
             for given in inputs:
                 # One that is in shared memory is what is missing among the raw ones.
-                _no_shared_memory(given, "input")
+                check_tensor(given.parameters, given.name)
             raise InvalidInput(
                 f"raw_input_contents has {len(raw)} tensors for {len(inputs)} inputs",
                 where="raw_input_contents",
@@ -166,7 +174,7 @@ class GrpcCodec:
                     f"input {shown(name)}: expected datatype {wire}, got {shown(given.datatype)}", where=name
                 )
             if given.parameters:
-                _no_shared_memory(given, "input")
+                check_tensor(given.parameters, name)
             if raw:
                 tensors[name] = _from_raw(raw[index], given, spec, wire)
             else:
@@ -195,13 +203,7 @@ class GrpcCodec:
                     hint=f"the model gives {', '.join(self._outputs)}",
                 )
             if output.parameters:
-                _no_shared_memory(output, "output")
-                if "classification" in output.parameters:
-                    raise Unsupported(
-                        f"output {shown(name)}: classification is not offered",
-                        where=name,
-                        hint="ask without class_count and sort the scores",
-                    )
+                check_output(plain_parameters(output.parameters), name)
             wanted[name] = None
         return tuple(wanted)
 
@@ -288,9 +290,10 @@ def _objects(elements: Any, spec: TensorSpec) -> Any:
 
 
 def _shape(given: Any) -> tuple[int, ...]:
+    axes = len(given.shape)
+    if axes > AXES_MAX:
+        raise InvalidInput(f"input {shown(given.name)}: a shape of {axes} axes", where=given.name)
     shape = tuple(given.shape)
-    if len(shape) > AXES_MAX:
-        raise InvalidInput(f"input {shown(given.name)}: a shape of {len(shape)} axes", where=given.name)
     if not shape or min(shape) < 0:
         raise InvalidInput(
             f"input {shown(given.name)}: {shown(list(shape))} is not a shape",
@@ -300,48 +303,12 @@ def _shape(given: Any) -> tuple[int, ...]:
     return shape
 
 
-def _no_shared_memory(given: Any, side: str) -> None:
-    if "shared_memory_region" in given.parameters:
-        raise Unsupported(
-            f"{side} {shown(given.name)}: shared memory is not offered",
-            where=given.name,
-            hint="send tensors in raw_input_contents",
-        )
+def plain_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as REST has them: values by name, None for one that holds nothing.
 
-
-def _no_sequence(parameters: Mapping[str, Any]) -> None:
-    for name in _SEQUENCE:
-        if name not in parameters:
-            continue
-        kind = parameters[name].WhichOneof("parameter_choice")
-        value = None if kind is None else getattr(parameters[name], kind)
-        if value not in (None, 0, "", False):
-            raise Unsupported(
-                f"parameter {shown(name)} is {shown(value)}: sequences of requests are not offered",
-                where=name,
-                hint="leave it out; each request stands for itself",
-            )
-
-
-def _number(parameters: Mapping[str, Any], name: str, expected: str) -> float:
-    """A parameter from 0, 0 where it is not given. Raises `InvalidInput`."""
-    if name not in parameters:
-        return 0
-    parameter = parameters[name]
-    kind = parameter.WhichOneof("parameter_choice")
-    value = None if kind is None else getattr(parameter, kind)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise InvalidInput(f"parameter {shown(name)} is {shown(value)}, not {expected}", where=name)
-    return value
-
-
-def _timeout_s(parameters: Mapping[str, Any]) -> float | None:
-    """V2's `timeout` is in microseconds; 0 means none, and so does what passes any patience."""
-    timeout_us = _number(parameters, "timeout", "a number of microseconds")
-    return timeout_us / 1e6 if 0 < timeout_us < TIMEOUT_US_MAX else None
-
-
-def _priority(parameters: Mapping[str, Any]) -> int:
-    """1 is the highest; 0 is the default, and what is lower than the lowest is the lowest."""
-    priority = _number(parameters, "priority", "a priority: 1 is the highest")
-    return int(min(priority, PRIORITY_LOWEST)) or DEFAULT_PRIORITY
+    Raises `InvalidInput` for too many.
+    """
+    if len(parameters) > PARAMETERS_MAX:
+        raise InvalidInput(f"{len(parameters)} parameters, where {PARAMETERS_MAX} may be", where="parameters")
+    kinds = {name: parameter.WhichOneof("parameter_choice") for name, parameter in parameters.items()}
+    return {name: kind and getattr(parameters[name], kind) for name, kind in kinds.items()}

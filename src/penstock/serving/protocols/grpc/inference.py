@@ -1,11 +1,9 @@
 """ModelInfer and ModelStreamInfer: from a call to the data plane and back."""
 
 import asyncio
-import contextlib
 from typing import Any, NamedTuple
 
 from penstock.core.clock import Clock
-from penstock.core.errors import InvalidInput, shown
 from penstock.serving.batching.dispatcher import PendingAnswer
 from penstock.serving.deployment import Deployment
 from penstock.serving.plane import DataPlane
@@ -14,8 +12,9 @@ from penstock.serving.protocols.grpc.codec import GrpcCodec, GrpcRequest, parse_
 from penstock.serving.protocols.grpc.gathering import Gathering
 from penstock.serving.protocols.grpc.libraries import Messages
 from penstock.serving.protocols.grpc.receiver import Receiver
+from penstock.serving.protocols.http.timeouts import parse_timeout_s
 
-__all__ = ["Inference", "TakenOn", "timeout_s"]
+__all__ = ["Inference", "TakenOn"]
 
 UNARY = "ModelInfer"
 
@@ -94,7 +93,7 @@ class Inference:
         remaining_s = context.time_remaining()
         if remaining_s is not None and remaining_s < patience_s:
             patience_s = remaining_s
-        return patience_s if timeout_ms is None else min(patience_s, timeout_s(timeout_ms))
+        return patience_s if timeout_ms is None else min(patience_s, parse_timeout_s(timeout_ms))
 
     def take_on(self, message: Any, tensors: Any, arrived_s: float, patience_s: float) -> TakenOn:
         """Hands a request to its model. Raises `InvalidInput`, `NotFound` and what the deployment raises."""
@@ -118,16 +117,3 @@ class Inference:
     def _served_changed(self) -> None:
         served = set(self._plane.deployments())
         self._codecs = {each: codec for each, codec in self._codecs.items() if each in served}
-
-
-def timeout_s(text: str) -> float:
-    """The time in `x-request-timeout-ms`, in seconds. Raises `InvalidInput`."""
-    timeout_ms = float("nan")
-    with contextlib.suppress(ValueError):
-        timeout_ms = float(text)
-    if not timeout_ms > 0:
-        raise InvalidInput(
-            f"x-request-timeout-ms is {shown(text)}, not a number of milliseconds above 0",
-            where="x-request-timeout-ms",
-        )
-    return timeout_ms / 1000.0

@@ -1,27 +1,20 @@
 """Everything that the inference service answers besides inferences: health, metadata and the repository."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from penstock.core.errors import InvalidInput, NotFound, Unsupported, shown
+from penstock.core.errors import NotFound, Unsupported, shown
 from penstock.core.signature import ANY, TensorSpec
 from penstock.serving.deployment import Deployment
 from penstock.serving.instance import Instance, ModelState
 from penstock.serving.plane import DataPlane
+from penstock.serving.protocols.grpc.codec import plain_parameters
 from penstock.serving.protocols.grpc.health import Health
 from penstock.serving.protocols.grpc.libraries import Messages
+from penstock.serving.protocols.v2.messages import EXTENSIONS
+from penstock.serving.protocols.v2.parameters import version_of
 from penstock.serving.statistics import DeploymentStatistics, Durations
 
 __all__ = ["Management"]
-
-EXTENSIONS = (
-    "binary_tensor_data",
-    "model_configuration",
-    "model_repository",
-    "parameters",
-    "schedule_policy",
-    "statistics",
-)
 
 
 class Management:
@@ -129,12 +122,14 @@ class Management:
                     where=name,
                     hint="push a version of the model that has it",
                 )
-        await self._instance.load(request.model_name, _version(request.parameters))
+        version = version_of(plain_parameters(request.parameters), ("version",))
+        await self._instance.load(request.model_name, version)
         return self._messages.RepositoryModelLoadResponse()
 
     async def repository_model_unload(self, request: Any) -> Any:
         _no_repository(request)
-        await self._instance.unload(request.model_name, _version(request.parameters))
+        version = version_of(plain_parameters(request.parameters), ("version", "unload_dependents"))
+        await self._instance.unload(request.model_name, version)
         return self._messages.RepositoryModelUnloadResponse()
 
     def _find(self, request: Any) -> Deployment:
@@ -205,16 +200,3 @@ def _no_repository(request: Any) -> None:
             f"no repository {shown(request.repository_name)}: there is one, without a name",
             where="repository_name",
         )
-
-
-def _version(parameters: Mapping[str, Any]) -> str | None:
-    """The version that is named. Raises `InvalidInput` for what is none."""
-    if "version" not in parameters:
-        return None
-    parameter = parameters["version"]
-    kind = parameter.WhichOneof("parameter_choice")
-    if kind == "string_param" and parameter.string_param:
-        return str(parameter.string_param)
-    if kind == "int64_param":
-        return str(parameter.int64_param)
-    raise InvalidInput("parameter 'version' is not a version", where="version", hint="send it as text")

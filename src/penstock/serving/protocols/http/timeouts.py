@@ -1,8 +1,10 @@
 """The deadline that a request's headers ask for."""
 
+import contextlib
+
 from penstock.core.errors import InvalidInput, shown
 
-__all__ = ["header_timeout_s"]
+__all__ = ["header_timeout_s", "parse_timeout_s"]
 
 
 def header_timeout_s(headers: dict[bytes, bytes], default_s: float) -> float:
@@ -11,15 +13,17 @@ def header_timeout_s(headers: dict[bytes, bytes], default_s: float) -> float:
     Raises `InvalidInput` for what is no number above 0.
     """
     asked_ms = headers.get(b"x-request-timeout-ms")
-    if asked_ms is None:
-        return default_s
-    try:
-        timeout_ms = float(asked_ms)
-    except ValueError:
-        timeout_ms = float("nan")
+    return default_s if asked_ms is None else min(default_s, parse_timeout_s(asked_ms.decode("latin-1")))
+
+
+def parse_timeout_s(text: str) -> float:
+    """What `x-request-timeout-ms` says over HTTP and gRPC, in seconds. Raises `InvalidInput`."""
+    timeout_ms = float("nan")
+    with contextlib.suppress(ValueError):
+        timeout_ms = float(text)
     if not timeout_ms > 0:
         raise InvalidInput(
-            f"x-request-timeout-ms is {shown(asked_ms.decode('latin-1'))}, no number of milliseconds above 0",
+            f"x-request-timeout-ms is {shown(text)}, not a number of milliseconds above 0",
             where="x-request-timeout-ms",
         )
-    return min(default_s, timeout_ms / 1000.0)
+    return timeout_ms / 1000.0

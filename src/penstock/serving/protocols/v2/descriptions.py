@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from penstock.core.signature import Signature, TensorSpec
+from penstock.core.signature import ANY, Signature, TensorSpec
 from penstock.core.tensors import DataType
 from penstock.serving.deployment import Deployment
 from penstock.serving.statistics import DeploymentStatistics, Durations
@@ -22,7 +22,7 @@ def model_configuration(deployment: Deployment) -> dict[str, Any]:
     of rows has 0 there, and all its axes in `dims`.
     """
     signature: Signature = deployment.signature
-    bound = signature.rows_fixed is not None
+    bound = any(spec.shape[0] != ANY for spec in (*signature.inputs, *signature.outputs))
     return {
         "name": deployment.model,
         "platform": deployment.platform,
@@ -35,11 +35,10 @@ def model_configuration(deployment: Deployment) -> dict[str, Any]:
 
 def _tensor(spec: TensorSpec, *, bound: bool) -> dict[str, Any]:
     named = "STRING" if spec.datatype in (DataType.STRING, DataType.BYTES) else spec.datatype.value
-    return {
-        "name": spec.name,
-        "data_type": f"TYPE_{named}",
-        "dims": list(spec.shape if bound else spec.shape[1:]),
-    }
+    dims = list(spec.shape if bound else spec.shape[1:])
+    configured = {"name": spec.name, "data_type": f"TYPE_{named}", "dims": dims or [1]}
+    # Configurations have no tensors without axes: a column has one of a single element, and says so.
+    return configured if dims else {**configured, "reshape": {"shape": []}}
 
 
 def model_statistics(statistics: Iterable[DeploymentStatistics]) -> dict[str, Any]:

@@ -6,7 +6,18 @@ from typing import Any
 from penstock.core.errors import InvalidInput, shown
 from penstock.serving.batching.queue import DEFAULT_PRIORITY
 
-__all__ = ["Parameters", "binary_size", "check_inference", "check_output", "flag", "priority_of", "timeout_s"]
+__all__ = [
+    "NotOffered",
+    "Parameters",
+    "binary_size",
+    "check_inference",
+    "check_output",
+    "check_tensor",
+    "flag",
+    "priority_of",
+    "timeout_s",
+    "version_of",
+]
 
 Parameters = Mapping[str, Any]
 
@@ -14,6 +25,10 @@ PRIORITY_LOWEST = 4
 TIMEOUT_US_MAX = 1e18
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 _SHARED_MEMORY = "shared_memory_region"
+
+
+class NotOffered(InvalidInput):
+    """What the protocol knows and this server does not do."""
 
 
 def timeout_s(parameters: Parameters) -> float | None:
@@ -50,8 +65,7 @@ def binary_size(parameters: Parameters, name: str) -> int | None:
     """How many raw bytes an input has; None: its data is in the JSON."""
     size = parameters.get("binary_data_size")
     if size is None:
-        if _SHARED_MEMORY in parameters:
-            raise _no_shared_memory(name)
+        check_tensor(parameters, name)
         return None
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise InvalidInput(
@@ -61,11 +75,11 @@ def binary_size(parameters: Parameters, name: str) -> int | None:
 
 
 def check_inference(parameters: Parameters) -> None:
-    """Raises `InvalidInput` for what a request counts on and would not get: state over several requests."""
+    """Raises `NotOffered` for what a request counts on and would not get: state over several requests."""
     for name in _SEQUENCE:
         value = parameters.get(name)
         if value not in (None, 0, "", False):
-            raise InvalidInput(
+            raise NotOffered(
                 f"parameter {shown(name)} is {shown(value)}: sequences of requests are not supported",
                 where=name,
                 hint="leave it out; each request stands for itself",
@@ -73,21 +87,42 @@ def check_inference(parameters: Parameters) -> None:
 
 
 def check_output(parameters: Parameters, name: str) -> None:
-    """Raises `InvalidInput` for a form in which outputs are not given."""
+    """Raises `NotOffered` for a form in which outputs are not given."""
     classes = parameters.get("classification")
     if classes not in (None, 0):
-        raise InvalidInput(
+        raise NotOffered(
             f"output {shown(name)}: the parameter classification is not supported",
             where=name[:80],
             hint="ask for the output itself and take its highest values",
         )
+    check_tensor(parameters, name)
+
+
+def check_tensor(parameters: Parameters, name: str) -> None:
+    """Raises `NotOffered` for a tensor that is to lie in shared memory."""
     if _SHARED_MEMORY in parameters:
-        raise _no_shared_memory(name)
+        raise NotOffered(
+            f"tensor {shown(name)}: shared memory is not supported",
+            where=name[:80],
+            hint="send tensors in the body, in binary where they are large",
+        )
 
 
-def _no_shared_memory(name: str) -> InvalidInput:
-    return InvalidInput(
-        f"tensor {shown(name)}: shared memory is not supported",
-        where=name[:80],
-        hint="send tensors in the body, in binary where they are large",
-    )
+def version_of(parameters: Parameters, known: tuple[str, ...]) -> str | None:
+    """The version that a load or unload picks, None for none. Raises `InvalidInput` for what is not `known`.
+
+    `unload_dependents`, which Triton's clients always send, means nothing: no model here depends on another.
+    """
+    for name in parameters:
+        if name not in known:
+            raise InvalidInput(
+                f"unknown parameter {shown(name)}",
+                where=name[:80],
+                hint=f"understood are {', '.join(known)}; what a model is made of comes from the registry",
+            )
+    version = parameters.get("version")
+    if version is None:
+        return None
+    if isinstance(version, bool) or not isinstance(version, int | str) or version == "":
+        raise InvalidInput(f"parameter 'version' is {shown(version)}, not a version", where="version")
+    return str(version)

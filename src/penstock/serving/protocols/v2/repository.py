@@ -4,10 +4,11 @@ from typing import Any
 
 import msgspec
 
-from penstock.core.errors import InvalidInput, shown
+from penstock.core.errors import InvalidInput
 from penstock.serving.instance import Instance, ModelState
 from penstock.serving.protocols.http.messages import HttpRequest
 from penstock.serving.protocols.http.responder import Responder, no_such_path, require_method
+from penstock.serving.protocols.v2.parameters import version_of
 
 __all__ = ["V2Repository"]
 
@@ -81,21 +82,4 @@ def _decode(decoder: "msgspec.json.Decoder[Any]", body: bytes, empty: type[msgsp
 
 
 def _version(body: bytes, known: tuple[str, ...]) -> str | None:
-    """The version that the parameters pick, None for none.
-
-    `unload_dependents`, which Triton's clients always send, means nothing: no model here depends on another.
-    """
-    parameters = _decode(_control_decoder, body, _ControlRequest).parameters or {}
-    for name in parameters:
-        if name not in known:
-            raise InvalidInput(
-                f"unknown parameter {shown(name)}",
-                where=name[:80],
-                hint=f"understood are {', '.join(known)}; what a model is made of comes from the registry",
-            )
-    version = parameters.get("version")
-    if version is None:
-        return None
-    if isinstance(version, bool) or not isinstance(version, int | str) or version == "":
-        raise InvalidInput(f"parameter 'version' is {shown(version)}, not a version", where="version")
-    return str(version)
+    return version_of(_decode(_control_decoder, body, _ControlRequest).parameters or {}, known)

@@ -5,17 +5,19 @@ import math
 import struct
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.errors import InvalidInput, Unsupported
+from penstock.core.errors import InvalidInput
 from penstock.core.signature import Signature
 from penstock.core.tensors import DataType
 from penstock.serving.batching.outputs import BatchOutputs, BatchRows
 from penstock.serving.protocols.grpc.codec import GrpcCodec, GrpcRequest, parse_request
 from penstock.serving.protocols.grpc.libraries import load_messages
+from penstock.serving.protocols.v2.parameters import NotOffered
 
 MESSAGES = load_messages()
 FORMATS = {
@@ -306,7 +308,7 @@ def test_shared_memory_is_not_offered(where: str) -> None:
     message = request()
     given_ = message.inputs[0] if where == "inputs" else message.outputs.add(name="y")
     given_.parameters["shared_memory_region"].string_param = "r"
-    with pytest.raises(Unsupported, match="shared memory"):
+    with pytest.raises(NotOffered, match="shared memory"):
         decode(message)
 
 
@@ -314,7 +316,7 @@ def test_shared_memory_is_told_before_the_raw_tensor_that_it_stands_for_is_misse
     message = request()
     message.inputs[1].parameters["shared_memory_region"].string_param = "r"
     del message.raw_input_contents[1]
-    with pytest.raises(Unsupported, match="shared memory"):
+    with pytest.raises(NotOffered, match="shared memory"):
         decode(message)
 
 
@@ -324,12 +326,60 @@ def test_sequences_are_not_offered(name: str) -> None:
     message.parameters[name].bool_param = False
     decode(message)
     message.parameters[name].string_param = "seven"
-    with pytest.raises(Unsupported, match=name):
+    with pytest.raises(NotOffered, match=name):
         decode(message)
 
 
 def test_classification_is_not_offered() -> None:
     message = request()
     message.outputs.add(name="y").parameters["classification"].int64_param = 3
-    with pytest.raises(Unsupported, match="classification"):
+    with pytest.raises(NotOffered, match="classification"):
+        decode(message)
+
+
+@given(st.lists(st.floats(width=32), max_size=20), st.data())
+def test_bf16_goes_out_as_another_implementation_rounds_it(values: list[float], data: st.DataObject) -> None:
+    one = GrpcCodec(
+        MESSAGES,
+        model="m",
+        version="7",
+        signature=Signature.of(inputs={"x": "BF16[-1]"}, outputs={"y": "BF16[-1]"}),
+    )
+    array = np.array(values, dtype=np.float32)
+    start = data.draw(st.integers(0, len(values)))
+    request_ = GrpcRequest("", {}, ("y",), None, 2)
+    answer = MESSAGES.ModelInferResponse.FromString(
+        one.encode(request_, BatchRows(BatchOutputs({"y": array}), start, len(values)))
+    )
+    (output,) = answer.outputs
+    assert (output.datatype, list(output.shape)) == ("BF16", [len(values) - start])
+    sent = np.frombuffer(answer.raw_output_contents[0], ml_dtypes.bfloat16).astype(np.float32)
+    with np.errstate(over="ignore"):
+        expected = array[start:].astype(ml_dtypes.bfloat16).astype(np.float32)
+    np.testing.assert_array_equal(sent, expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("double_param", 1.5), ("double_param", 1.0), ("string_param", "1")]
+)
+def test_a_priority_is_a_whole_number_as_over_rest(kind: str, value: Any) -> None:
+    message = request()
+    setattr(message.parameters["priority"], kind, value)
+    with pytest.raises(InvalidInput, match="priority"):
+        decode(message)
+
+
+def test_no_classes_are_no_classification() -> None:
+    message = request()
+    message.outputs.add(name="y").parameters["classification"].int64_param = 0
+    assert decode(message).wanted == ("y",)
+
+
+@pytest.mark.parametrize("where", ["request", "output"])
+def test_parameters_have_a_bound(where: str) -> None:
+    message = request()
+    owner = message if where == "request" else message.outputs.add(name="y")
+    for number in range(257):
+        owner.parameters[str(number)].bool_param = True
+    with pytest.raises(InvalidInput, match="257 parameters"):
         decode(message)

@@ -77,10 +77,10 @@ def test_a_model_s_configuration_is_triton_s():
         "platform": "fake",
         "backend": "fake",
         "max_batch_size": 64,
-        "input": [{"name": "s", "data_type": "TYPE_STRING", "dims": []}],
+        "input": [{"name": "s", "data_type": "TYPE_STRING", "dims": [1], "reshape": {"shape": []}}],
         "output": [
             {"name": "t", "data_type": "TYPE_STRING", "dims": [3]},
-            {"name": "h", "data_type": "TYPE_BF16", "dims": []},
+            {"name": "h", "data_type": "TYPE_BF16", "dims": [1], "reshape": {"shape": []}},
         ],
     }
     bound = ask("/v2/models/bound/config", signatures=ALL).json
