@@ -156,6 +156,11 @@ def test_what_the_model_refuses_costs_only_its_own_line(server: PlaneServer) -> 
     ]
 
 
+def test_paths_may_be_percent_encoded(server: PlaneServer) -> None:
+    status, _, answer = whole(server, "/models/s%75m/invocations", [b"[1,2,3]\n"])
+    assert (status, b"error" in answer) == (200, False)
+
+
 def test_no_lines_give_none(server: PlaneServer) -> None:
     status, _, answer = whole(server, "/models/sum/invocations", [])
     assert (status, answer) == (200, b"")

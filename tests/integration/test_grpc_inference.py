@@ -301,6 +301,11 @@ def test_repository(served: Serving, opened: grpc.Channel) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             call(opened, "RepositoryModelLoad", model_name="late", **fields)
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    unknown = {"depth": MESSAGES.ModelRepositoryParameter(int64_param=3)}
+    with pytest.raises(grpc.RpcError) as caught:
+        call(opened, "RepositoryModelLoad", model_name="late", parameters=unknown)
+    code, text = status_of(caught.value)[:2]
+    assert (code, "unknown parameter 'depth'" in text) == ("INVALID_ARGUMENT", True)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,9 @@ def test_routing_and_what_is_found() -> None:
         with pytest.raises(NotFound, match="no model 'a'") as caught:
             served_here.find("a", None)
         assert caught.value.hint == "served are: nothing"
+        with pytest.raises(NotFound) as caught:
+            served_here.find("a" * 1_000_000, None)
+        assert len(caught.value.message) < 200
         changes: list[int] = []
         served_here.on_changed(lambda: changes.append(1))
         one = served_here.add(served("a", "1", FakeRuntime()))
