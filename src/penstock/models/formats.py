@@ -19,9 +19,7 @@ from penstock.models.version import SourceFormat
 __all__ = ["detect_format", "open_native", "read_verified"]
 
 HEAD_BYTES = 256
-_CORRUPT_HINT = (
-    "restore the file from a backup, or push the model again and move its aliases to the new version"
-)
+_CORRUPT_HINT = "restore the file from a backup, or push the model again and move its aliases"
 _PICKLE_SUFFIXES = frozenset({".joblib", ".pickle", ".pkl"})
 _COMPRESSION_SUFFIXES = frozenset({".bz2", ".gz", ".lz4", ".lzma", ".xz", ".z"})
 _COMPRESSED = (

@@ -156,14 +156,14 @@ class FolderArtifactStore:
         except FileNotFoundError:
             raise CorruptArtifact(
                 f"artifact {digest} is missing: there is no {path}",
-                hint="restore the file from a backup, or push the model again and move its aliases to the new version",
+                hint="restore the file from a backup, or push the model again and move its aliases",
             ) from None
         except OSError as error:
             raise _storage_failed(error, f"artifact {digest} cannot be read from {path}") from error
         if found != digest:
             raise CorruptArtifact(
                 f"artifact {digest} is corrupt: {path} has {size_bytes} bytes with SHA-256 {found}",
-                hint="restore the file from a backup, or push the model again and move its aliases to the new version",
+                hint="restore the file from a backup, or push the model again and move its aliases",
             )
         return path
 
