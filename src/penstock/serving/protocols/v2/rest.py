@@ -4,13 +4,14 @@ import asyncio
 from functools import partial
 from urllib.parse import unquote
 
-from penstock.core.errors import InvalidInput
+from penstock.core.errors import InvalidInput, PenstockError
 from penstock.serving.batching.outputs import BatchRows
 from penstock.serving.deployment import Deployment
 from penstock.serving.instance import Instance
 from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.http.messages import HttpRequest, ResponseHead
 from penstock.serving.protocols.http.responder import JSON, Responder, no_such_path, require_method
+from penstock.serving.protocols.http.timeouts import header_timeout_s
 from penstock.serving.protocols.v2.codec import V2Codec, V2Request
 from penstock.serving.protocols.v2.descriptions import model_configuration, model_statistics
 from penstock.serving.protocols.v2.messages import ModelMetadata, ServerMetadata
@@ -146,12 +147,13 @@ class V2Rest:
 
     def _infer(self, endpoint: _Endpoint, request: HttpRequest) -> None:
         headers = request.headers
-        json_bytes = headers.get(b"inference-header-content-length")
-        inference = endpoint.codec.decode(request.body, None if json_bytes is None else _count(json_bytes))
-        timeout_s = self._request_timeout_s
-        asked_ms = headers.get(b"x-request-timeout-ms")
-        if asked_ms is not None:
-            timeout_s = min(timeout_s, _timeout_s(asked_ms))
+        try:
+            json_bytes = headers.get(b"inference-header-content-length")
+            inference = endpoint.codec.decode(request.body, None if json_bytes is None else _count(json_bytes))
+            timeout_s = header_timeout_s(headers, self._request_timeout_s)
+        except PenstockError as error:
+            endpoint.deployment.refused(error)
+            raise
         if inference.timeout_s is not None:
             timeout_s = min(timeout_s, inference.timeout_s)
         arrived_s = request.arrived_s
@@ -195,17 +197,3 @@ def _count(text: bytes) -> int:
             where="Inference-Header-Content-Length",
         )
     return int(text)
-
-
-def _timeout_s(text: bytes) -> float:
-    """The header's timeout in seconds."""
-    try:
-        timeout_ms = float(text)
-    except ValueError:
-        timeout_ms = float("nan")
-    if not timeout_ms > 0:
-        raise InvalidInput(
-            f"x-request-timeout-ms is {text.decode('latin-1')[:80]!r}, not a number of milliseconds above 0",
-            where="x-request-timeout-ms",
-        )
-    return timeout_ms / 1000.0
