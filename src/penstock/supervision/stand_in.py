@@ -35,7 +35,7 @@ class StandIn:
         return self._server is not None
 
     async def start(self) -> None:
-        """Nothing where it stands already. Without descriptors it does not stand: asked again, it tries again."""
+        """Nothing where it stands. Without descriptors it does not stand, and may be asked again."""
         if self._server is not None:
             return
         try:
