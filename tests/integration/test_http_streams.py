@@ -49,8 +49,8 @@ class Streams:
         task.add_done_callback(self.tasks.discard)
         request.on_abandoned = self.abandoned.set
 
-    def refusal(self, status: int, message: str) -> bytes:
-        return message.encode()
+    def refusal(self, status: int, message: str, headers: dict[bytes, bytes]) -> tuple[bytes, bytes]:
+        return b"", message.encode()
 
     async def read(self, request: HttpRequest) -> bytes:
         assert request.body_stream is not None

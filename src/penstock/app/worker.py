@@ -202,8 +202,12 @@ class _Worker:
     async def _report_for_ever(self) -> None:
         while True:
             await asyncio.sleep(REPORT_EVERY_S)
-            self._plane.check()
-            self._channel.send(self._report())
+            try:
+                self._plane.check()
+                self._channel.send(self._report())
+            except Exception:
+                # Missing for good, reports would end a process that answers.
+                log.exception("a report to the supervisor")
 
     def _report(self, request: int | None = None) -> Report:
         models = [
@@ -280,7 +284,11 @@ async def _serve(channel_descriptor: int, listener: socket.socket, drain: asynci
 
 async def _hear(worker: _Worker, channel: Channel[FromWorker, ToWorker], drain: asyncio.Event) -> None:
     while (message := await channel.receive()) is not None:
-        worker.hear(message)
+        try:
+            worker.hear(message)
+        except Exception:
+            # One that heard nothing from then on could not even be told to end.
+            log.exception("what the supervisor says")
         if isinstance(message, Drain):
             drain.set()
     worker.orphaned()

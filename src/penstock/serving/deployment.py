@@ -94,8 +94,12 @@ class Deployment:
         try:
             return self._dispatcher.submit(self._conform(tensors), arrived_s, deadline_s, priority)
         except PenstockError as error:
-            self._measures.failed(error, 0.0)
+            self.refused(error)
             raise
+
+    def refused(self, error: PenstockError) -> None:
+        """Counts a request for this version that could not be read as inputs, and so never came to `infer`."""
+        self._measures.failed(error, 0.0)
 
     def check(self) -> None:
         """Sees to a runtime that has died while nobody asked it. Does not block."""

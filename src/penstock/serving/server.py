@@ -115,7 +115,7 @@ class HttpServer:
     def _connect(self) -> asyncio.Protocol:
         if len(self._connections) >= self._connections_max:
             self._refused.value += 1
-            return _FullHouse(self._handler)
+            return _FullHouse(self._handler, self._date)
         connection = HttpConnection(
             self._handler, self._limits, self._budget, self._clock, self._date, self._closed
         )
@@ -146,16 +146,17 @@ class HttpServer:
 class _FullHouse(asyncio.Protocol):
     """Tells a client that there are too many connections, and closes."""
 
-    def __init__(self, handler: HttpHandler) -> None:
+    def __init__(self, handler: HttpHandler, date: DateLine) -> None:
         self._handler = handler
+        self._date = date
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        body = self._handler.refusal(503, "too many connections; try again later")
+        lines, body = self._handler.refusal(503, "too many connections; try again later", {})
         further = (("connection", "close"), ("retry-after", "1"), ("x-shed-reason", "connections"))
-        head = ResponseHead.build(503, "application/json", further)
-        self._transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+        head = ResponseHead.build(503, "application/json", further) + lines
+        self._transport.write(b"%b%bcontent-length: %d\r\n\r\n%b" % (head, self._date.line, len(body), body))
         asyncio.get_running_loop().call_later(REFUSED_LINGER_S, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:  # noqa: ARG002 - asyncio's signature

@@ -125,11 +125,6 @@ class Pool:
         """No worker has ever stood, and one has ended: the rest is to be ended too."""
         return not self._proven and any(slot.cause for slot in self._slots)
 
-    @property
-    def reloading(self) -> bool:
-        """Whether workers are being replaced."""
-        return self._reloading
-
     def serving(self, now_s: float, fresh_s: float = 5.0) -> list[int]:
         """The lives that answer: they stand, and have been heard of not long ago."""
         return [

@@ -1,6 +1,7 @@
 """Answers 503 while no worker does: a client is told at once, rather than left to wait in the backlog."""
 
 import asyncio
+import logging
 import socket
 from typing import cast
 
@@ -8,7 +9,10 @@ from penstock.serving.listening import BACKLOG
 
 __all__ = ["StandIn"]
 
-CONNECTIONS_MAX = 1024
+log = logging.getLogger(__name__)
+
+CONNECTIONS_MAX = 256
+"""Well below the usual 1024 descriptors of a process: starting workers takes some."""
 PATIENCE_S = 5.0
 HEAD_BYTES_MAX = 64 * 1024
 _BODY = b'{"error":"no process of this server can answer at the moment; `penstock status` says why"}'
@@ -31,11 +35,18 @@ class StandIn:
         return self._server is not None
 
     async def start(self) -> None:
-        if self._server is None:
-            loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(
-                lambda: _Refusal(self._connections), sock=self._listener.dup(), backlog=BACKLOG
-            )
+        """Nothing where it stands. Without descriptors it does not stand, and may be asked again."""
+        if self._server is not None:
+            return
+        try:
+            listener = self._listener.dup()
+        except OSError as error:
+            log.warning("nobody answers, and clients cannot be told: %s", error.strerror)
+            return
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: _Refusal(self._connections), sock=listener, backlog=BACKLOG
+        )
 
     def stop(self) -> None:
         """Accepts nothing more; who is being told is told to the end."""

@@ -76,15 +76,19 @@ class StatusSocket:
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
-            (self._folder / self._name).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
+                (self._folder / self._name).unlink(missing_ok=True)
                 self._folder.rmdir()  # where it was the last
 
     async def _answer(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            writer.write(msgspec.json.encode(self._status()))
-            await writer.drain()
-        writer.close()
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                writer.write(msgspec.json.encode(self._status()))
+                await writer.drain()
+        except OSError:
+            writer.transport.abort()  # it is gone, or (TimeoutError) does not read
+        finally:
+            writer.close()
 
 
 def read_statuses(home: str) -> list[InstanceStatus]:

@@ -137,6 +137,10 @@ class Supervisor:
             self._ended.set()
 
     async def _spawn(self, spawn: Spawn) -> None:
+        if self._listener.fileno() < 0:
+            # It was told to stop while it started others.
+            await self._do(self._pool.exited(spawn.life, "was not started any more", self._clock.monotonic()))
+            return
         try:
             process = await WorkerProcess.start(self._config.command, (self._listener.fileno(),))
         except OSError as error:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from penstock.cli.status import _lines
 from penstock.supervision.messages import LoadedModel, Report
@@ -131,6 +132,49 @@ def test_a_folder_that_cannot_be_made_stops_nobody(tmp_path: Path) -> None:
     async def life() -> None:
         answering = StatusSocket(str(tmp_path), instance)
         await answering.open()
+        await answering.close()
+
+    asyncio.run(life())
+
+
+class Deaf:
+    """The writer of a connection whose other end never reads."""
+
+    def __init__(self) -> None:
+        self.transport = self
+        self.aborted = False
+
+    def write(self, content: bytes) -> None: ...
+
+    async def drain(self) -> None:
+        await asyncio.Event().wait()
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def test_one_who_never_reads_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.supervision.status.ANSWER_TIMEOUT_S", 0.0)
+    deaf = Deaf()
+
+    async def life() -> None:
+        async with asyncio.timeout(10):
+            await StatusSocket(str(tmp_path), instance)._answer(None, deaf)  # type: ignore[arg-type]
+
+    asyncio.run(life())
+    assert deaf.aborted
+
+
+def test_a_folder_that_is_gone_does_not_keep_it_from_closing(tmp_path: Path) -> None:
+    async def life() -> None:
+        answering = StatusSocket(str(tmp_path), instance)
+        await answering.open()
+        (path,) = (tmp_path / "run").iterdir()
+        path.unlink()
+        (tmp_path / "run").rmdir()
+        (tmp_path / "run").write_text("in the way")
         await answering.close()
 
     asyncio.run(life())

@@ -101,7 +101,8 @@ class ProcessRuntime:
     @property
     def pid(self) -> int | None:
         """The worker's process id; None while there is none."""
-        return self._worker.process.pid if self._worker is not None else None
+        worker = self._worker  # read once: the runtime's thread may end it meanwhile
+        return worker.process.pid if worker is not None else None
 
     def run(self, tensors: Tensors, timeout_s: float) -> Tensors:
         message = _encode_run(Run(self._requests.write(tensors)))
@@ -153,7 +154,8 @@ class ProcessRuntime:
 
     @property
     def memory_bytes(self) -> int:
-        return resident_bytes(self.pid) if self.pid is not None else 0
+        pid = self.pid
+        return resident_bytes(pid) if pid is not None else 0
 
     def revive(self) -> None:
         worker = self._worker

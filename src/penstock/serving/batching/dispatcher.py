@@ -324,14 +324,22 @@ class Dispatcher:
         """The runtime's thread."""
         while (batch := self._batches.get()) is not None:
             if isinstance(batch, _Revive):
-                self._runtime.revive()
-                self._reviving = False
+                self._revive_runtime()
                 continue
             finished = self._run_batch(batch)
             # A loop that has closed wants no results.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._finished, finished)
             del batch, finished
+
+    def _revive_runtime(self) -> None:
+        try:
+            self._runtime.revive()
+        except Exception:
+            # Nothing may end this thread: whoever asked later would wait for an answer until the deadline.
+            log.exception("a runtime that is down does not start")
+        finally:
+            self._reviving = False
 
     def _run_batch(self, batch: list[_PendingRequest]) -> _FinishedBatch:
         started_s = self._clock.monotonic()

@@ -517,3 +517,23 @@ def test_it_learns_how_long_batches_take_and_cuts_them() -> None:
         assert max(rows for (rows,) in bench.runtime.runs) <= 10
 
     run(test)
+
+
+def test_a_runtime_that_cannot_even_be_revived_costs_nobody_the_thread() -> None:
+    class Broken(FakeRuntime):
+        def revive(self) -> None:
+            super().revive()
+            raise RuntimeError("the reply was no message")
+
+    async def test(bench: Bench) -> None:
+        runtime = Broken()
+        bench.start(runtime)
+        runtime.down = "its process has ended"
+        bench.dispatcher.revive()
+        assert share(await bench.submit(1)) == [3]
+        runtime.down = "its process has ended again"
+        bench.dispatcher.revive()
+        assert share(await bench.submit(2)) == [5]
+        assert runtime.revived == 2
+
+    run(test)

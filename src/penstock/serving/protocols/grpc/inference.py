@@ -4,6 +4,7 @@ import asyncio
 from typing import Any, NamedTuple
 
 from penstock.core.clock import Clock
+from penstock.core.errors import PenstockError
 from penstock.serving.batching.dispatcher import PendingAnswer
 from penstock.serving.deployment import Deployment
 from penstock.serving.plane import DataPlane
@@ -99,7 +100,11 @@ class Inference:
         """Hands a request to its model. Raises `InvalidInput`, `NotFound` and what the deployment raises."""
         deployment = self._plane.find(message.model_name, message.model_version or None)
         codec = self._codecs.get(deployment) or self._codec(deployment)
-        request = codec.decode(message, tensors)
+        try:
+            request = codec.decode(message, tensors)
+        except PenstockError as error:
+            deployment.refused(error)
+            raise
         if request.timeout_s is not None:
             patience_s = min(patience_s, request.timeout_s)
         answer = deployment.infer(request.tensors, arrived_s, arrived_s + patience_s, request.priority)

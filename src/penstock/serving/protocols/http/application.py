@@ -86,9 +86,10 @@ class HttpApplication:
         except Exception as error:
             self._responder.respond_error(request, error)
 
-    def refusal(self, status: int, message: str) -> bytes:
-        """The body of an answer to what could not be received as a request."""
-        return self._responder.refusal(status, message)
+    def refusal(self, status: int, message: str, headers: dict[bytes, bytes]) -> tuple[bytes, bytes]:
+        """Further lines of the head, and the body, of an answer to what could not be received as a request."""
+        lines = self._cors.lines(headers.get(b"origin")) if self._cors is not None else b""
+        return lines, self._responder.refusal(status, message)
 
     def _route(self, request: HttpRequest) -> None:
         """Everything but the hot path."""

@@ -35,7 +35,7 @@ LINGER_S = 5.0
 LINGER_BYTES_MAX = 256 * 1024 * 1024
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_SILENCE = (0, "")
+_SILENCE: tuple[int, str, dict[bytes, bytes]] = (0, "", {})
 """A refusal that says nothing more: the last answer was sent, or a handler is to send it."""
 
 
@@ -74,8 +74,8 @@ class HttpConnection(asyncio.Protocol):
         self._idle_since_s = self._monotonic()
         self._retired = False
         self._leaving = False
-        self._refusal: tuple[int, str] | None = None
-        """What ends the connection once the requests before it are answered."""
+        self._refusal: tuple[int, str, dict[bytes, bytes]] | None = None
+        """What ends the connection once the requests before it are answered, and the headers it came with."""
         self._linger_since_s: float | None = None
         self._discarded_bytes = 0
         self._reading_paused = False
@@ -143,7 +143,8 @@ class HttpConnection(asyncio.Protocol):
         """
         if self._refusal is not None or self._transport.is_closing():
             return
-        self._refusal = (status, message)
+        headers = self._receiver.headers
+        self._refusal = (status, message, headers)
         stream = self._receiver.stop()
         if stream is not None:
             self._unparsed = b""
@@ -154,7 +155,7 @@ class HttpConnection(asyncio.Protocol):
             stream.discard(message)
             self._pipelined.pop()
         if self._active is None and not self._pipelined:
-            self._send_refusal(status, message)
+            self._send_refusal(status, message, headers)
 
     def tell_to_continue(self) -> None:
         """Only where nothing before it is still to be answered; the client goes on by itself otherwise."""
@@ -362,11 +363,11 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._resume_reading()
 
-    def _send_refusal(self, status: int, message: str) -> None:
+    def _send_refusal(self, status: int, message: str, headers: dict[bytes, bytes]) -> None:
         if self._linger_since_s is not None:
             return
-        body = self._handler.refusal(status, message)
-        head = ResponseHead.build(status, "application/json", (("connection", "close"),))
+        lines, body = self._handler.refusal(status, message, headers)
+        head = ResponseHead.build(status, "application/json", (("connection", "close"),)) + lines
         self._transport.write(b"%b%bcontent-length: %d\r\n\r\n%b" % (head, self._date.line, len(body), body))
         self._linger()
 

@@ -53,25 +53,32 @@ class CrossOrigins:
         """
         headers = request.headers
         origin = headers.get(b"origin")
-        allowed = origin is not None and (self._origins is None or origin in self._origins)
-        lines = b"" if self._origins is None else b"vary: origin\r\n"
-        if allowed and origin is not None:
-            named = b"*" if self._origins is None else origin
-            lines += b"access-control-allow-origin: %b\r\naccess-control-expose-headers: %b\r\n" % (
-                named,
-                _EXPOSED.encode(),
-            )
+        lines = self.lines(origin)
         if lines:
             request.connection = _WithHeaders(request.connection, lines)
         if request.method != b"OPTIONS" or b"access-control-request-method" not in headers or origin is None:
             return False
-        if not allowed:
+        if not self._allows(origin):
             raise Forbidden(
                 f"pages of {shown(origin.decode('latin-1'))} may not ask here",
                 hint="the setting server.cors_origins names those that may",
             )
         request.respond(_PREFLIGHT, b"")
         return True
+
+    def lines(self, origin: bytes | None) -> bytes:
+        """What the head of an answer says to a page of this origin; None: the request named none."""
+        lines = b"" if self._origins is None else b"vary: origin\r\n"
+        if origin is None or not self._allows(origin):
+            return lines
+        named = b"*" if self._origins is None else origin
+        return lines + b"access-control-allow-origin: %b\r\naccess-control-expose-headers: %b\r\n" % (
+            named,
+            _EXPOSED.encode(),
+        )
+
+    def _allows(self, origin: bytes) -> bool:
+        return self._origins is None or origin in self._origins
 
 
 _PREFLIGHT = ResponseHead.build(

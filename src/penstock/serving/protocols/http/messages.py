@@ -253,8 +253,11 @@ class HttpHandler(Protocol):
         """Answers the request, now or later. Never raises."""
         ...
 
-    def refusal(self, status: int, message: str) -> bytes:
-        """The body of an answer to what is no request that could be handled."""
+    def refusal(self, status: int, message: str, headers: dict[bytes, bytes]) -> tuple[bytes, bytes]:
+        """Further lines of the head, and the body, of an answer to what is no request that could be handled.
+
+        `headers` are those of it that have come.
+        """
         ...
 
 

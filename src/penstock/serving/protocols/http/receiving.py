@@ -81,6 +81,11 @@ class RequestReceiver:
         self._body_bytes = 0
         self._stopped = False
 
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        """Those that have come of the request being received; none between requests."""
+        return self._headers if self.started_s is not None else {}
+
     def feed(self, data: bytes) -> bool:
         """Parses. False: after the request that was just received, the client wants to speak no HTTP."""
         self._framing_bytes += len(data)

@@ -83,10 +83,14 @@ class Responder:
         self, request: HttpRequest, status: int, content_type: str, content: bytes, further: Headers = ()
     ) -> None:
         self.count(status)
-        self.deliver(request, ResponseHead.build(status, content_type, further), content)
+        request.respond(ResponseHead.build(status, content_type, further), content)
 
     def deliver(self, request: HttpRequest, head: bytes, content: bytes) -> None:
-        """Sends an answer that is counted already, compressed where it is large and its client accepts that."""
+        """Sends a model's answer, counted already: compressed where it is large and its client accepts that.
+
+        No other answer is: some clients (Triton's with asyncio) offer encodings for all requests, and undo them
+        for inferences alone.
+        """
         if len(content) < self.compress_bytes_min:
             request.respond(head, content)
             return

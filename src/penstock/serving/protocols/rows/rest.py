@@ -4,7 +4,7 @@ import asyncio
 from functools import partial
 from urllib.parse import unquote
 
-from penstock.core.errors import InvalidInput, NotFound
+from penstock.core.errors import InvalidInput, NotFound, PenstockError
 from penstock.serving.batching.outputs import BatchRows
 from penstock.serving.deployment import Deployment
 from penstock.serving.instance import Instance
@@ -150,7 +150,11 @@ class RowsRest:
             self._take_batch(endpoint, request, form, timeout_s)
             return
         try:
-            rows = endpoint.decoder.decode(request.body)
+            try:
+                rows = endpoint.decoder.decode(request.body)
+            except PenstockError as error:
+                endpoint.deployment.refused(error)
+                raise
             try:
                 arrived_s = request.arrived_s
                 answer = endpoint.deployment.infer(rows.tensors, arrived_s, arrived_s + timeout_s)

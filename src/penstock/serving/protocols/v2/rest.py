@@ -4,7 +4,7 @@ import asyncio
 from functools import partial
 from urllib.parse import unquote
 
-from penstock.core.errors import InvalidInput
+from penstock.core.errors import InvalidInput, PenstockError
 from penstock.serving.batching.outputs import BatchRows
 from penstock.serving.deployment import Deployment
 from penstock.serving.instance import Instance
@@ -147,9 +147,13 @@ class V2Rest:
 
     def _infer(self, endpoint: _Endpoint, request: HttpRequest) -> None:
         headers = request.headers
-        json_bytes = headers.get(b"inference-header-content-length")
-        inference = endpoint.codec.decode(request.body, None if json_bytes is None else _count(json_bytes))
-        timeout_s = header_timeout_s(headers, self._request_timeout_s)
+        try:
+            json_bytes = headers.get(b"inference-header-content-length")
+            inference = endpoint.codec.decode(request.body, None if json_bytes is None else _count(json_bytes))
+            timeout_s = header_timeout_s(headers, self._request_timeout_s)
+        except PenstockError as error:
+            endpoint.deployment.refused(error)
+            raise
         if inference.timeout_s is not None:
             timeout_s = min(timeout_s, inference.timeout_s)
         arrived_s = request.arrived_s

@@ -20,7 +20,7 @@ from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.http import bodies
 from penstock.serving.protocols.http.application import HttpApplication, HttpConfig
 from penstock.serving.protocols.http.compression import zstd
-from penstock.serving.protocols.http.messages import BrokenBody, HttpHungUp, HttpRequest
+from penstock.serving.protocols.http.messages import BrokenBody, HttpHungUp, HttpRequest, ResponseHead
 from penstock.serving.protocols.http.responder import Responder
 
 BODY_BYTES_MAX = 1_000_000
@@ -300,9 +300,26 @@ def test_answers_are_compressed_for_who_accepts_it(rows):
 
 
 def test_an_answer_that_would_grow_is_sent_as_it_is():
-    answer = ask("/v2/models/double/ready", accept_encoding="gzip", config={"compress_bytes_min": 0})
+    async def delivering():
+        sink = Sink()
+        request = HttpRequest(sink, b"GET", b"/", {b"accept-encoding": b"gzip"}, b"", 0.0, True, True)
+        head = ResponseHead.build(200, "application/json")
+        Responder(MetricSet(), compress_bytes_min=0).deliver(request, head, b"{}")
+        return sink.answer.result()
+
+    answer = asyncio.run(delivering())
     assert "content-encoding" not in answer.headers
-    assert answer.json["ready"] is True
+    assert answer.body == b"{}"
+
+
+@pytest.mark.parametrize("path", ["/v2/models/stats", "/v2/models/double", "/metrics", "/nowhere"])
+def test_only_inferences_are_compressed(path):
+    """Triton's asyncio client decompresses no other answer, and offers gzip for all of them."""
+    config = {"compress_bytes_min": 0}
+    plain = ask(path, config=config)
+    answer = ask(path, accept_encoding="gzip", config=config)
+    assert "content-encoding" not in answer.headers
+    assert answer.body == plain.body
 
 
 def test_answers_below_the_setting_are_not_compressed():
@@ -315,6 +332,32 @@ def test_who_accepts_none_gets_it_as_it_is():
     assert "content-encoding" not in answer.headers
     assert answer.headers["vary"] == "accept-encoding"
     assert answer.json["outputs"][0]["shape"] == [100, 2]
+
+
+# What is counted
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"inputs": [{"name": "z", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}',
+        b'{"inputs": [',
+        b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1]}]}',
+    ],
+    ids=["name", "json", "shape"],
+)
+@pytest.mark.parametrize("path", [INFER, "/models/double/invocations"])
+def test_what_cannot_be_read_as_inputs_is_counted_once_as_a_failure(path, body):
+    async def asking():
+        rig = Rig()
+        answer = await rig.ask(path, body)
+        (counted,) = rig.plane.statistics()
+        await rig.plane.close()
+        return answer, counted
+
+    answer, counted = asyncio.run(asking())
+    assert answer.status in {400, 422}, answer.body
+    assert (counted.failure.count, counted.success.count) == (1, 0)
 
 
 # Other origins
@@ -362,6 +405,26 @@ def test_an_origin_that_may_not():
     answer = ask(INFER, message(), origin=other, config=CORS)
     assert answer.status == 200, "its browser keeps the answer from the page"
     assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("config", "origin", "lines"),
+    [
+        (CORS, PAGE, {"vary": "origin", "access-control-allow-origin": PAGE}),
+        (CORS, "https://elsewhere.example", {"vary": "origin"}),
+        ({"cors_origins": "*"}, PAGE, {"access-control-allow-origin": "*"}),
+        ({}, PAGE, {}),
+    ],
+)
+def test_refusals_of_the_connection_itself_name_the_origin_too(config, origin, lines):
+    async def refusing():
+        return Rig(config).application.refusal(413, "too large", {b"origin": origin.encode()})
+
+    found, body = asyncio.run(refusing())
+    told = dict(line.split(": ", 1) for line in found.decode().split("\r\n") if line)
+    told.pop("access-control-expose-headers", None)
+    assert told == lines
+    assert json.loads(body) == {"error": "too large"}
 
 
 def test_without_the_setting_nothing_is_said():

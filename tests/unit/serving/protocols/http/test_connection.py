@@ -69,8 +69,10 @@ class Handler:
     def handle(self, request):
         self.requests.append(request)
 
-    def refusal(self, status, message):
-        return f"{status} {message}".encode()
+    def refusal(self, status, message, headers):
+        origin = headers.get(b"origin")
+        lines = b"" if origin is None else b"access-control-allow-origin: %b\r\n" % origin
+        return lines, f"{status} {message}".encode()
 
 
 class Rig:
@@ -416,3 +418,21 @@ def test_no_bytes_break_it(chunks):
             rig.feed(chunk)
         while rig.requests and rig.connection._active is rig.requests[-1]:
             rig.requests[-1].respond(HEAD_200, b"{}")
+
+
+def test_a_refusal_goes_by_the_headers_of_what_it_refuses():
+    rig = Rig()
+    rig.feed(post(b"hello", b"Origin: https://first.example"))
+    rig.requests[0].respond(HEAD_200, b"{}")
+    rig.feed(post(b"x" * 101, b"Origin: https://second.example"))
+    assert b"413" in rig.transport.written
+    assert b"access-control-allow-origin: https://second.example\r\n" in rig.transport.written
+
+
+def test_a_refusal_of_no_request_knows_nothing_of_the_one_before():
+    rig = Rig()
+    rig.feed(post(b"hello", b"Origin: https://first.example"))
+    rig.requests[0].respond(HEAD_200, b"{}")
+    rig.feed(b"\x00\x01 this is no HTTP\r\n\r\n")
+    assert b"400" in rig.transport.written
+    assert b"access-control" not in rig.transport.written
