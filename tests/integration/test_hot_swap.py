@@ -1,6 +1,8 @@
 """Moving an alias under load: nobody's request fails, no answer mixes versions, a bad version stays out."""
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable
 
@@ -93,6 +95,19 @@ def test_a_bad_version_leaves_the_old_one_and_says_why(commands: CommandLine) ->
         wait_until(lambda: problems(commands) == [])
     assert (callers.failures, callers.mixed) == ([], [])
     assert set(callers.versions) <= {"1", "3"}
+
+
+def test_a_worker_that_comes_later_serves_what_the_others_do(commands: CommandLine) -> None:
+    push_adding(commands, 2)
+    with running(commands, APP, "--workers", "1") as server:
+        damage(commands, 2)
+        move(commands, 2)
+        wait_until(lambda: len(problems(commands)) == 1)
+        (worker,) = json.loads(commands.run("status", "--json").stdout)[0]["workers"]
+        os.kill(worker["pid"], signal.SIGKILL)
+        assert version(server) == "1"  # waits for the new worker, whose champion is damaged
+        wait_until(lambda: len(problems(commands)) == 1)
+        assert "version 2 is not served" in problems(commands)[0]
 
 
 def test_what_answered_before_stays_loaded_to_be_switched_back_to(commands: CommandLine) -> None:

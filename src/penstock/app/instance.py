@@ -22,7 +22,10 @@ CONTROL_TIMEOUT_S = 150.0
 
 
 class SupervisedInstance:
-    """An `Instance` of several processes. `send` takes a message to the supervisor."""
+    """An `Instance` of several processes.
+
+    `send` takes a message to the supervisor, `failure` says why a version could not be loaded.
+    """
 
     def __init__(
         self,
@@ -31,12 +34,14 @@ class SupervisedInstance:
         plane: DataPlane,
         send: Callable[[Ask], None],
         *,
+        failure: Callable[[str, str], str | None],
         model_control: bool,
     ) -> None:
         self._app = app
         self._loader = loader
         self._plane = plane
         self._send = send
+        self._failure = failure
         self._model_control = model_control
         self._requests = 0
         self._asked: dict[int, asyncio.Future[Answer]] = {}
@@ -67,7 +72,7 @@ class SupervisedInstance:
         entries = []
         for model, version in sorted(known | set(served), key=_by_number):
             if (model, version) not in served:
-                state, reason = ModelState.UNAVAILABLE, "not loaded"
+                state, reason = ModelState.UNAVAILABLE, self._failure(model, version) or "not loaded"
             elif (fault := served[model, version]) is not None:
                 state, reason = ModelState.UNAVAILABLE, fault
             else:

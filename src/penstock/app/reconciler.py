@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from penstock.app.declarations import App
 from penstock.app.loader import Loader
-from penstock.app.targets import Target, Targets, look_up
+from penstock.app.targets import Target, Targets, look_up, look_up_version
 from penstock.core.backoff import RestartBackoff
 from penstock.core.clock import Clock
 from penstock.core.errors import ModelFailed, PenstockError, Refused
@@ -60,8 +60,16 @@ class Reconciler:
             found[model] = f"version {version} is not served: {error.message}{kept}"
         return found
 
-    async def start(self, wanted: Wanted) -> None:
+    def failure(self, model: str, version: str) -> str | None:
+        """Why a version that is wanted is not served; None where nothing is known against it."""
+        failed = self._failures.get((model, version))
+        return failed[0].message if failed is not None else None
+
+    async def start(self, wanted: Wanted, standing: Mapping[str, str]) -> None:
         """Loads everything the app declares, side by side. Raises the first error that there is of those.
+
+        Where a version is not to be had, that which is `standing` for its model is loaded in its place: other
+        processes answer with it, and this one came later.
 
         What clients had ordered comes as well; where it cannot, that is a problem but no reason not to start.
         """
@@ -75,7 +83,7 @@ class Reconciler:
             self._unknown = targets.unknown
             first = [target for target in targets.wanted if target.default and target.model in declared]
             self._check_budget(first)
-            await self._load_first(first)
+            await self._load_first(first, standing)
             self._plane.want(declared)
             await self._reconcile(targets)
 
@@ -117,9 +125,12 @@ class Reconciler:
         if self._unloading:
             await asyncio.wait(self._unloading)
 
-    async def _load_first(self, targets: Sequence[Target]) -> None:
+    async def _load_first(self, targets: Sequence[Target], standing: Mapping[str, str]) -> None:
         """Side by side; all of them, or none and the first error."""
-        loads = [asyncio.ensure_future(asyncio.to_thread(target.load)) for target in targets]
+        loads = [
+            asyncio.ensure_future(asyncio.to_thread(self._load_or_standing, target, standing.get(target.model)))
+            for target in targets
+        ]
         try:
             if loads:
                 await asyncio.wait(loads, return_when=asyncio.FIRST_EXCEPTION)
@@ -135,6 +146,22 @@ class Reconciler:
             raise
         for load in loads:
             self._plane.add(load.result())
+
+    def _load_or_standing(self, target: Target, standing: str | None) -> ServedModel:
+        """Blocks. What keeps the wanted version out becomes a problem where the standing one is to be had."""
+        try:
+            return target.load()
+        except PenstockError as error:
+            if standing is None or standing == target.version:
+                raise
+            served = look_up_version(self._app, self._loader, target.model, standing).load()
+            log.error("model %r: version %s is not served: %s", target.model, target.version, error)
+            retries = _retries()
+            for _ in range(2):  # the first pause is none, and it has just been tried
+                retries.started(self._clock.monotonic())
+                retries.failed(self._clock.monotonic())
+            self._failures[target.key] = (error, retries)
+            return served
 
     async def _look_up(self) -> Targets:
         targets = await asyncio.to_thread(look_up, self._app, self._loader, self._wanted)

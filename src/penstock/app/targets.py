@@ -10,7 +10,7 @@ from penstock.models.version import ModelVersion
 from penstock.serving.deployment import ServedModel
 from penstock.supervision.messages import Pinned, Wanted
 
-__all__ = ["Target", "Targets", "look_up"]
+__all__ = ["Target", "Targets", "look_up", "look_up_version"]
 
 ONNX_MEMORY_FACTOR = 2
 
@@ -57,7 +57,8 @@ def look_up(app: App, loader: Loader, wanted: Wanted) -> Targets:
     unknown: dict[str, PenstockError] = {}
     settled: set[str] = set()
     for name, declaration in defaults.items():
-        only_pinned = name not in declared and Pinned(name, "") not in wanted.loaded
+        named = name in declared and name not in wanted.unloaded
+        only_pinned = not named and Pinned(name, "") not in wanted.loaded
         versions = {pinned.version for pinned in wanted.loaded if pinned.model == name} - {""}
         if not only_pinned:
             try:
@@ -74,6 +75,12 @@ def look_up(app: App, loader: Loader, wanted: Wanted) -> Targets:
             else:
                 found.setdefault(target.key, target)
     return Targets(wanted=tuple(found.values()), unknown=unknown, settled=frozenset(settled))
+
+
+def look_up_version(app: App, loader: Loader, model: str, version: str) -> Target:
+    """One version of a model that the app declares. Blocks. Raises `NotFound` and the like."""
+    (declared,) = (each for each in app.declarations if each.name == model)
+    return _target(loader, declared, version)
 
 
 def _target(loader: Loader, declared: Declaration, version: str | None) -> Target:

@@ -83,7 +83,12 @@ class _Worker:
         self._loader = Loader(app, file, self._settings, clock)
         self._reconciler = Reconciler(app, self._loader, self._plane, self._settings, clock)
         self._instance = SupervisedInstance(
-            app, self._loader, self._plane, channel.send, model_control=self._settings.server.model_control
+            app,
+            self._loader,
+            self._plane,
+            channel.send,
+            model_control=self._settings.server.model_control,
+            failure=self._reconciler.failure,
         )
         server = self._settings.server
         config = HttpConfig(
@@ -163,7 +168,7 @@ class _Worker:
 
     async def _load(self) -> None:
         """Everything that is wanted, then accepts."""
-        await self._reconciler.start(self._start.wanted)
+        await self._reconciler.start(self._start.wanted, self._start.standing)
         if self._grpc is not None:
             self._grpc.bind()
             await self._grpc.start()
@@ -269,7 +274,7 @@ async def _serve(channel_descriptor: int, listener: socket.socket, drain: asynci
     start = await channel.receive()
     if not isinstance(start, Start):
         return 1
-    configure_logs(start.settings)
+    configure_logs(start.settings, f"worker {start.number}")
     try:
         worker = _Worker(start, listener, channel, SystemClock())
         hearing = asyncio.ensure_future(_hear(worker, channel, drain))

@@ -40,5 +40,5 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options
             server__workers=workers,
         ).settings
 
-    configure_logs(read_settings())
+    configure_logs(read_settings(), "supervisor")
     asyncio.run(serve(app_file, read_settings, clock=SystemClock(), version=penstock.__version__, report=say))

@@ -11,16 +11,16 @@ BACKLOG = 4096
 PORT_MAX = 65535
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, option: str = "--port") -> socket.socket:
     """A socket that listens on the address; who connects waits until somebody accepts. Port 0 takes a free one.
 
-    Raises `ConfigurationError` where the address cannot be had.
+    Raises `ConfigurationError` where the address cannot be had; `option` is the one that names the port.
     """
     _check(host, port)
     try:
         return socket.create_server((host, port), family=_family(host), backlog=BACKLOG)
     except OSError as error:
-        raise ConfigurationError(_problem(host, port, error), hint=_hint(error)) from error
+        raise ConfigurationError(_problem(host, port, error), hint=_hint(error, option)) from error
 
 
 def reserve_port(host: str, port: int) -> socket.socket:
@@ -29,16 +29,17 @@ def reserve_port(host: str, port: int) -> socket.socket:
     It never listens, so it is sent no connections. Raises `ConfigurationError` as `listen` does.
     """
     _check(host, port)
+    option = "--grpc-port"
     if port:
         # Those who share do so by consent; without this look, others who also do would be joined unawares.
-        listen(host, port).close()
+        listen(host, port, option).close()
     held = socket.socket(_family(host), socket.SOCK_STREAM)
     try:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind((host, port))
     except OSError as error:
         held.close()
-        raise ConfigurationError(_problem(host, port, error), hint=_hint(error)) from error
+        raise ConfigurationError(_problem(host, port, error), hint=_hint(error, option)) from error
     return held
 
 
@@ -60,9 +61,9 @@ def _problem(host: str, port: int, error: OSError) -> str:
     return f"cannot listen on {host}:{port}: {reason}"
 
 
-def _hint(error: OSError) -> str:
+def _hint(error: OSError, option: str) -> str:
     if error.errno == errno.EACCES:
         return "ports under 1024 need rights; take a higher one"
     if isinstance(error, socket.gaierror) or (error.errno == errno.EADDRNOTAVAIL):
         return "the host is not an address of this machine; try --host 127.0.0.1, or 0.0.0.0 for all of them"
-    return "take another with --port, or --port 0 for a free one"
+    return f"take another with {option}, or {option} 0 for a free one"

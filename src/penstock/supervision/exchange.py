@@ -188,7 +188,8 @@ def _ordered(wanted: Wanted, ask: Ask) -> Wanted:
     pinned = Pinned(ask.model, ask.version or "")
     if ask.verb == "load":
         loaded.add(pinned)
-        unloaded.discard(ask.model)
+        if ask.version is None:
+            unloaded.discard(ask.model)
         dropped.discard(pinned)
     elif ask.version is None:
         loaded = {each for each in loaded if each.model != ask.model}

@@ -56,6 +56,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     settings: Settings
     grpc_port: int
     wanted: Wanted
+    standing: dict[str, str] = {}
+    """By model: the version that workers have answered with, for where the wanted one is not to be had."""
 
 
 class Sample(msgspec.Struct, frozen=True, tag=True):

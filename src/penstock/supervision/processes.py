@@ -64,8 +64,10 @@ class WorkerProcess:
         return self._process.pid
 
     def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        # Not by the process object: it would look for the end by itself, and take it from who waits for it.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
 
     async def ended(self) -> str:
         """Waits for its end; how it ended, in words."""

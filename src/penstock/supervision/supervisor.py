@@ -71,6 +71,7 @@ class Supervisor:
         self._config = config
         self._read_settings = read_settings
         self._settings = {0: read_settings()}
+        self._last_good: dict[str, str] = {}
         self._generation = 0
         self._listener = listener
         self._grpc_port = grpc_port
@@ -155,6 +156,7 @@ class Supervisor:
                 settings=self._settings[spawn.generation],
                 grpc_port=self._grpc_port,
                 wanted=self._exchange.wanted,
+                standing=self._last_good,
             )
         )
         self._keep(self._listen(spawn.life, process))
@@ -196,6 +198,9 @@ class Supervisor:
         match message:
             case Report():
                 process.report = message
+                self._last_good |= {
+                    each.model: each.version for each in message.models if each.default and each.fault is None
+                }
                 self._exchange.reported(life, message)
                 self._tell_readiness()
             case Ready():
@@ -203,7 +208,8 @@ class Supervisor:
             case Failed(message=text, hint=hint):
                 if not self._announced and self._failure is None:
                     self._failure = ConfigurationError(text, hint=hint)
-                self._pool.failed(life, f"(pid {process.pid}) cannot start: {text}")
+                told = f"{text}; {hint}" if hint else text
+                self._pool.failed(life, f"(pid {process.pid}) cannot start: {told}")
             case Ask():
                 self._keep(self._exchange.answer(message, process.channel))
             case Applied():
@@ -318,11 +324,13 @@ class Supervisor:
         try:
             settings = self._read_settings()
         except PenstockError as error:
-            self._report(f"error: the settings were not read again: {error.message}")
+            hint = f"; {error.hint}" if error.hint else ""
+            self._report(f"error: the settings were not read again: {error.message}{hint}")
             return
-        standing = self._standing.server
-        if (settings.server.host, settings.server.port) != (standing.host, standing.port):
-            self._report("host and port stay as they are: changing them takes a restart")
+        for name in ("host", "port", "grpc_port"):
+            asked, kept = getattr(settings.server, name), getattr(self._settings[0].server, name)
+            if asked != kept:
+                self._report(f"server.{name} stays {kept}: changing it to {asked} takes a restart")
         self._generation += 1
         self._settings[self._generation] = settings
         self._report("reading settings and app file again")

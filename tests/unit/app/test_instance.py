@@ -25,7 +25,7 @@ class World:
         self.plane = DataPlane(MetricSet(), ManualClock())
         loader: Any = None
         self.instance = SupervisedInstance(
-            App("test"), loader, self.plane, self.send, model_control=model_control
+            App("test"), loader, self.plane, self.send, failure=lambda *_: None, model_control=model_control
         )
 
     def send(self, ask: Ask) -> None:

@@ -123,7 +123,7 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 
 async def started(*models: str, budget_bytes: int = 1000) -> World:
     world = World(*models, budget_bytes=budget_bytes)
-    await world.reconciler.start(Wanted())
+    await world.reconciler.start(Wanted(), {})
     return world
 
 
@@ -312,7 +312,7 @@ def test_a_start_that_fails_frees_what_was_loaded(cancel: bool) -> None:
         world = World("a", "b")
         world.loader.aliases["b"] = 1
         world.loader.gate.clear()
-        start = asyncio.ensure_future(world.reconciler.start(Wanted()))
+        start = asyncio.ensure_future(world.reconciler.start(Wanted(), {}))
         while len(world.loader.loads) < 2:  # noqa: ASYNC110 - threads add them
             await asyncio.sleep(0)
         if cancel:
@@ -334,7 +334,7 @@ def test_what_clients_had_ordered_keeps_nobody_from_starting() -> None:
     async def life() -> None:
         world = World("a", budget_bytes=15)
         ordered = (Pinned("a", "99"), Pinned("b", "1"), Pinned("c", "1"))
-        await world.reconciler.start(Wanted(revision=3, loaded=ordered))
+        await world.reconciler.start(Wanted(revision=3, loaded=ordered), {})
         assert world.served() == {"a": "1"}
         assert set(world.reconciler.problems) == {"a", "b", "c"}
         await world.plane.close()
@@ -348,6 +348,6 @@ def test_what_the_app_declares_has_to_be_there(what: str) -> None:
         world = World("a", budget_bytes=1000 if what == "missing" else 9)
         world.loader.versions["a"].discard(1 if what == "missing" else 9)
         with pytest.raises(NotFound if what == "missing" else Refused):
-            await world.reconciler.start(Wanted())
+            await world.reconciler.start(Wanted(), {})
 
     run(life())

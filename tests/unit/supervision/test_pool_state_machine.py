@@ -224,7 +224,6 @@ class PoolMachine(RuleBasedStateMachine):
         if self.stopped or self.pool.doomed:
             assert self.pool.empty
             return
-        assert not self.pool.reloading
         generations = {p.generation for p in self.processes.values()}
         assert len(generations) == 1
         (generation,) = generations

@@ -118,7 +118,8 @@ class ProcessRuntime:
             raise self._overran(worker, timeout_s)
         self._overruns = 0
         if isinstance(reply, Failure):
-            raise reply.error()
+            blamed = reply.invalid or reply.refused is not None
+            raise (reply if blamed else self._named(reply)).error()
         assert isinstance(reply, Answer)
         return self._replies.read(reply.layouts)
 

@@ -302,6 +302,7 @@ class Dispatcher:
                 start = stop
         else:
             assert batch.outcomes is not None
+            self.revive()  # a runtime that broke is not left until somebody asks it again
             for request, outcome in zip(batch.requests, batch.outcomes, strict=True):
                 if isinstance(outcome, PenstockError):
                     self._fail(request, outcome)
