@@ -276,6 +276,18 @@ def test_a_crash_while_starting_is_said_and_ends_it(commands: CommandLine) -> No
     assert "SIGSEGV" in said
 
 
+def test_a_worker_that_comes_to_stand_at_its_second_start_fails_nothing(adding: CommandLine) -> None:
+    # Which worker makes the folder is the first; the other waits until that one serves, and raises once.
+    halting = (
+        "import time\nfrom pathlib import Path\ntry:\n    Path('one').mkdir()\nexcept FileExistsError:\n"
+        "    if not Path('two').exists():\n        Path('two').touch()\n        time.sleep(3)\n"
+        "        raise RuntimeError('once') from None\n"
+    )
+    with running(adding, halting + APP, "--workers", "2") as server:
+        assert "once" in server.log
+        assert server.end() == 0
+
+
 def test_nothing_runs(commands: CommandLine) -> None:
     assert "nothing runs from .penstock" in commands.fails("status")
     run = Path(commands.folder / ".penstock" / "run")

@@ -115,7 +115,8 @@ class Supervisor:
             self._listener.close()
         if self._fault is not None:
             raise self._fault
-        if self._failure is not None:
+        # Where any worker has come to stand, one that could not start was told of in the log, and started anew.
+        if self._failure is not None and self._pool.doomed:
             raise self._failure
 
     # What is to be done
