@@ -39,6 +39,9 @@ class Streams:
         self.sent_bytes = 0
         self.abandoned = threading.Event()
 
+    def meet(self, method, target, headers, arrived_s, sink):
+        return None
+
     def wants_stream(self, method: bytes, target: bytes, headers: dict[bytes, bytes]) -> bool:
         return method == b"POST"
 

@@ -28,6 +28,7 @@ from penstock.observe.process import add_process_metrics
 from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.grpc.server import GrpcConfig, GrpcServer
 from penstock.serving.protocols.http.application import HttpApplication, HttpConfig
+from penstock.serving.pulse import Pulse
 from penstock.serving.server import HttpServer
 from penstock.supervision.channel import Channel
 from penstock.supervision.messages import (
@@ -79,7 +80,8 @@ class _Worker:
         self._channel = channel
         self._metrics = MetricSet()
         add_process_metrics(self._metrics)
-        self._plane = DataPlane(self._metrics, clock)
+        self._plane = DataPlane(self._metrics, clock, sheds=self._settings.admission.enabled)
+        self._pulse = Pulse(self._plane, clock)
         self._loader = Loader(app, file, self._settings, clock)
         self._reconciler = Reconciler(app, self._loader, self._plane, self._settings, clock)
         self._instance = SupervisedInstance(
@@ -174,6 +176,7 @@ class _Worker:
             await self._grpc.start()
         await self._http.start()
         self._plane.accept()
+        self._pulse.start()
         gc.collect()
         gc.freeze()
         gc.set_threshold(YOUNG_OBJECTS_MAX, 20, 50)
@@ -240,6 +243,7 @@ class _Worker:
 
     async def _drain(self) -> None:
         drain_s = self._drain_s
+        self._pulse.stop()
         finishing = [self._http.stop(self._linger_s)]
         if self._grpc is not None:
             finishing.append(self._grpc.stop(drain_s))

@@ -28,6 +28,7 @@ __all__ = [
     "ModelFailed",
     "NotFound",
     "PenstockError",
+    "QuotaExceeded",
     "Refused",
     "StorageFailed",
     "TooLarge",
@@ -108,6 +109,10 @@ class Refused(PenstockError):
         super().__init__(message, hint=hint)
         self.reason = reason
         self.retry_after_s = retry_after_s
+
+
+class QuotaExceeded(Refused):
+    """Not taken on because this caller has had its share."""
 
 
 class DeadlineExceeded(PenstockError):

@@ -17,6 +17,7 @@ from msgspec import Meta
 from penstock.core.errors import ConfigurationError
 
 __all__ = [
+    "AdmissionSettings",
     "BatchingSettings",
     "LoadedSettings",
     "RegistrySettings",
@@ -87,6 +88,14 @@ class BatchingSettings(msgspec.Struct, frozen=True, kw_only=True):
     queue_bytes_max: Count = 256 * 1024 * 1024
 
 
+class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What is taken on under pressure."""
+
+    enabled: bool = True
+    """Whether what could not be answered in time is refused at once. Without it, all that the queue holds is
+    taken on, and under overload nearly all of it is answered too late."""
+
+
 class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What executes versions."""
 
@@ -121,6 +130,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)\\Z")] = "info"
     server: ServerSettings = msgspec.field(default_factory=ServerSettings)
     batching: BatchingSettings = msgspec.field(default_factory=BatchingSettings)
+    admission: AdmissionSettings = msgspec.field(default_factory=AdmissionSettings)
     runtime: RuntimeSettings = msgspec.field(default_factory=RuntimeSettings)
     registry: RegistrySettings = msgspec.field(default_factory=RegistrySettings)
 

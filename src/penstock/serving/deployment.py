@@ -1,25 +1,23 @@
 """One version being served: its runtime behind its queue, and what is counted of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from penstock.core.clock import Clock
-from penstock.core.errors import PenstockError
+from penstock.core.errors import DeadlineExceeded, PenstockError, Refused
 from penstock.core.signature import Signature
-from penstock.core.tensors import Array, Tensors
+from penstock.core.tensors import Tensors
 from penstock.models.runtimes.runtime import Runtime
 from penstock.observe.metrics import LATENCY_BUCKETS_S, ROWS_BUCKETS, Counter, MetricSet
-from penstock.serving.batching.dispatcher import (
-    BatchingConfig,
-    Dispatcher,
-    DispatcherStatistics,
-    PendingAnswer,
-)
+from penstock.serving.admission.admission import Admission, AdmissionStatistics, ShedReason
+from penstock.serving.admission.lag import LoopLag
+from penstock.serving.batching.dispatcher import BatchingConfig, Dispatcher, DispatcherStatistics
 from penstock.serving.batching.observer import BatchRun
-from penstock.serving.batching.queue import DEFAULT_PRIORITY
+from penstock.serving.batching.pending import PendingAnswer
+from penstock.serving.inference import Criticality, Inference
 from penstock.serving.statistics import BatchSize, DeploymentStatistics, Durations
 
-__all__ = ["Deployment", "ServedModel"]
+__all__ = ["Deployment", "ServedModel", "shed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +35,21 @@ class ServedModel:
     example: Tensors | None = None
 
 
-class Deployment:
-    """One version being served."""
+_SHED: dict[ShedReason, str] = {
+    ShedReason.QUEUE_FULL: "as many rows wait for this model as may",
+    ShedReason.TOO_LATE: "it could not be answered in time",
+    ShedReason.OVERLOAD: "the model is overloaded, and others are more important",
+    ShedReason.LOOP_LAG: "the server is overloaded",
+    ShedReason.EXPIRED: "the deadline passed before the model was asked",
+}
 
-    def __init__(self, served: ServedModel, metrics: MetricSet, clock: Clock) -> None:
+
+class Deployment:
+    """One version being served. `lag` is that of the event loop."""
+
+    def __init__(
+        self, served: ServedModel, metrics: MetricSet, clock: Clock, lag: LoopLag, *, sheds: bool = True
+    ) -> None:
         self.model = served.model
         self.version = served.version
         self.platform = served.platform
@@ -49,16 +58,18 @@ class Deployment:
         self.batch_rows_max = served.batching.rows_max
         self._runtime = served.runtime
         self._metrics = metrics
+        self._clock = clock
+        self._objective_s = served.batching.objective_s
         self._conform = self.signature.conform
         self._measures = _Measures(metrics, clock, model=served.model, version=served.version)
         self._dispatcher = Dispatcher(served.runtime, served.batching, clock, self._measures)
-        metrics.gauge(
-            "penstock_queue_rows",
-            "Rows that wait for a runtime.",
-            lambda: self._dispatcher.statistics().queue.rows,
-            model=served.model,
-            version=served.version,
-        )
+        self._admission = Admission(self._dispatcher, lag, objective_s=self._objective_s, enabled=sheds)
+        self._measures.on_taken = self._admission.shedder.dequeued
+        for name, meaning, read in (
+            ("penstock_queue_rows", "Rows that wait for a runtime.", lambda: self._dispatcher.rows_waiting),
+            ("penstock_shed_ratio", "The share of requests that is shed.", lambda: self._admission.ratio),
+        ):
+            metrics.gauge(name, meaning, read, model=served.model, version=served.version)
 
     @property
     def fault(self) -> str | None:
@@ -80,22 +91,52 @@ class Deployment:
         """About how much memory its runtime holds."""
         return self._runtime.memory_bytes
 
-    def infer(
-        self,
-        tensors: Mapping[str, Array],
-        arrived_s: float,
-        deadline_s: float,
-        priority: int = DEFAULT_PRIORITY,
-    ) -> PendingAnswer:
-        """What will hold the outputs for inputs as they came off the wire. Times are monotonic seconds.
+    def due_s(self, arrived_s: float, timeout_s: float | None) -> float:
+        """When the answer is due to a caller who gives so much time: None, what is promised for all."""
+        return arrived_s + (self._objective_s if timeout_s is None else timeout_s)
 
-        Raises `InvalidInput` for inputs that do not fit the signature, and what the dispatcher raises.
+    def refusal(
+        self, arrived_s: float, timeout_s: float | None, criticality: int, caller: bytes, *, retry: bool
+    ) -> ShedReason | None:
+        """Why a request of which only that is known is not taken on, counted; None: it is."""
+        reason = self._admission.refusal(
+            self._clock.monotonic(),
+            self.due_s(arrived_s, timeout_s),
+            criticality=criticality,
+            caller=caller,
+            retry=retry,
+        )
+        if reason is not None:
+            self._measures.shed(reason, criticality)
+        return reason
+
+    def infer(self, inference: Inference) -> PendingAnswer:
+        """What will hold the outputs for a request.
+
+        Raises `InvalidInput` for inputs that do not fit the signature, `Refused` for what is shed, and what
+        the dispatcher raises.
         """
+        deadline_s, due_s = inference.deadline_s, inference.due_s
+        if due_s is None:
+            due_s = deadline_s
+        elif due_s < deadline_s:
+            # Nobody promised its caller a time from the first byte on, and sending it may have taken long.
+            due_s = self._clock.monotonic() + self._objective_s
+        if not inference.admitted:
+            self._admit(due_s, inference.criticality, inference.caller)
         try:
-            return self._dispatcher.submit(self._conform(tensors), arrived_s, deadline_s, priority)
+            return self._dispatcher.submit(
+                self._conform(inference.tensors), inference.arrived_s, deadline_s, due_s, inference.criticality
+            )
         except PenstockError as error:
             self.refused(error)
             raise
+
+    def _admit(self, due_s: float, criticality: int, caller: bytes) -> None:
+        reason = self._admission.refusal(self._clock.monotonic(), due_s, criticality=criticality, caller=caller)
+        if reason is not None:
+            self._measures.shed(reason, criticality)
+            raise shed(reason)
 
     def refused(self, error: PenstockError) -> None:
         """Counts a request for this version that could not be read as inputs, and so never came to `infer`."""
@@ -105,8 +146,20 @@ class Deployment:
         """Sees to a runtime that has died while nobody asked it. Does not block."""
         self._dispatcher.revive()
 
+    def tick(self, now_s: float) -> None:
+        """Adjusts what is shed. Called every `TICK_S`."""
+        self._admission.tick(now_s)
+
+    @property
+    def shed_ratio(self) -> float:
+        """The share of requests that is shed, from 0 to 0.95."""
+        return self._admission.ratio
+
     def statistics(self) -> DeploymentStatistics:
         return self._measures.statistics()
+
+    def admission_statistics(self) -> AdmissionStatistics:
+        return self._admission.statistics()
 
     def dispatcher_statistics(self) -> DispatcherStatistics:
         return self._dispatcher.statistics()
@@ -114,8 +167,16 @@ class Deployment:
     async def close(self) -> None:
         """Finishes what was taken on, then frees the runtime."""
         # First of all: the same version may be served anew before this one has ended.
-        self._metrics.remove("penstock_queue_rows", model=self.model, version=self.version)
+        for name in ("penstock_queue_rows", "penstock_shed_ratio"):
+            self._metrics.remove(name, model=self.model, version=self.version)
         await self._dispatcher.close()
+
+
+def shed(reason: ShedReason) -> PenstockError:
+    """The error for what is not taken on."""
+    if reason is ShedReason.EXPIRED:
+        return DeadlineExceeded(_SHED[reason])
+    return Refused(_SHED[reason], reason=reason.value, hint="try again later")
 
 
 class _Measures:
@@ -127,6 +188,9 @@ class _Measures:
         self._clock = clock
         self._labels = labels
         self._failures: dict[str, Counter] = {}
+        self._shed: dict[tuple[ShedReason, int], Counter] = {}
+        self.on_taken: Callable[[float], object] = float
+        """Told how long the newest of each batch had waited."""
         self._answered = self._outcome("ok")
         self.last_s = float("-inf")
         self._success_s = 0.0
@@ -174,8 +238,27 @@ class _Measures:
         self._answered_rows += rows
         self.last_s = now_s
 
+    def taken(self, sojourn_s: float) -> None:
+        self.on_taken(sojourn_s)
+
+    def shed(self, reason: ShedReason, criticality: int) -> None:
+        """A request was not taken on."""
+        counter = self._shed.get((reason, criticality))
+        if counter is None:
+            counter = self._shed[reason, criticality] = self._metrics.counter(
+                "penstock_shed_total",
+                "Requests that were not taken on, by reason and criticality.",
+                **self._labels,
+                reason=reason.value,
+                criticality=Criticality(criticality).name,
+            )
+        counter.value += 1
+        self._fail("DeadlineExceeded" if reason is ShedReason.EXPIRED else "Refused", 0.0)
+
     def failed(self, error: Exception, seconds: float) -> None:
-        outcome = type(error).__name__
+        self._fail(type(error).__name__, seconds)
+
+    def _fail(self, outcome: str, seconds: float) -> None:
         counter = self._failures.get(outcome)
         if counter is None:
             counter = self._failures[outcome] = self._outcome(outcome)

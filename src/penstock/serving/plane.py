@@ -6,6 +6,7 @@ from typing import Any
 from penstock.core.clock import Clock
 from penstock.core.errors import NotFound, shown
 from penstock.observe.metrics import MetricSet
+from penstock.serving.admission.lag import LoopLag
 from penstock.serving.deployment import Deployment, ServedModel
 from penstock.serving.statistics import DeploymentStatistics, merge_statistics
 
@@ -13,11 +14,17 @@ __all__ = ["DataPlane"]
 
 
 class DataPlane:
-    """The versions that are served, and which of them answers for its model. In the event loop alone."""
+    """The versions that are served, and which of them answers for its model. In the event loop alone.
 
-    def __init__(self, metrics: MetricSet, clock: Clock) -> None:
+    `sheds`: whether requests that cannot be answered in time are refused at once.
+    """
+
+    def __init__(self, metrics: MetricSet, clock: Clock, *, sheds: bool = True) -> None:
         self._metrics = metrics
         self._clock = clock
+        self._sheds = sheds
+        self.lag = LoopLag(clock.monotonic())
+        """How far the event loop is behind."""
         self._deployments: dict[str, dict[str, Deployment]] = {}
         self._defaults: dict[str, Deployment] = {}
         self._wanted: frozenset[str] = frozenset()
@@ -72,7 +79,9 @@ class DataPlane:
         """Serves a version: under its number, and as its model's default where the model has none."""
         versions = self._deployments.setdefault(served.model, {})
         assert served.version not in versions, f"{served.model} version {served.version} is served already"
-        deployment = versions[served.version] = Deployment(served, self._metrics, self._clock)
+        deployment = versions[served.version] = Deployment(
+            served, self._metrics, self._clock, self.lag, sheds=self._sheds
+        )
         self._defaults.setdefault(served.model, deployment)
         self._changed()
         return deployment
@@ -139,6 +148,11 @@ class DataPlane:
         """Sees to what broke while nobody asked for it. Called about once a second."""
         for deployment in self.deployments():
             deployment.check()
+
+    def tick(self, now_s: float) -> None:
+        """Adjusts what is shed. Called every `TICK_S`."""
+        for deployment in self.deployments():
+            deployment.tick(now_s)
 
     async def close(self) -> None:
         """Not ready any more; every deployment finishes what it took on."""

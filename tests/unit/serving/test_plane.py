@@ -15,6 +15,7 @@ from penstock.core.tensors import Tensors
 from penstock.observe.metrics import MetricSet
 from penstock.serving.batching.dispatcher import BatchingConfig
 from penstock.serving.deployment import Deployment, ServedModel
+from penstock.serving.inference import Inference
 from penstock.serving.plane import DataPlane
 
 GUARD_S = 10.0
@@ -55,7 +56,7 @@ def plane() -> DataPlane:
 
 def ask(deployment: Deployment, rows: int = 1) -> "asyncio.Future[Any]":
     now_s = SystemClock().monotonic()
-    return deployment.infer({"x": np.zeros(rows, np.int64)}, now_s, now_s + GUARD_S).future
+    return deployment.infer(Inference({"x": np.zeros(rows, np.int64)}, now_s, now_s + GUARD_S)).future
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:

@@ -1,4 +1,6 @@
-"""How many rows a batch may have: what the service model allows, under a cap that answers to misses."""
+"""How many rows a batch may have: what is worth it by the service model, under a cap that answers to misses."""
+
+import math
 
 import msgspec
 
@@ -8,6 +10,11 @@ __all__ = ["BatchLimit", "BatchLimitStatistics"]
 
 OBJECTIVE_SHARE = 0.5
 """The share of the latency objective that one run may take; the rest is for waiting and the network."""
+OVERHEAD_S = 0.0002
+"""What a run costs beside the model: the way to its thread and back."""
+OVERHEAD_SHARE = 0.05
+"""A batch grows until fixed costs are so small a share of it. Larger ones would gain next to nothing, and make
+everybody wait longer: for the run before theirs, and for the rows beside theirs."""
 CUT = 0.9
 RAISE_ROWS = 1.0
 
@@ -21,10 +28,12 @@ class BatchLimitStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchLimit:
-    """B* = the largest n with S(n) ≤ half the objective, at most the cap.
+    """B* = the least n for which fixed costs are 5 % of S(n), at most the largest with S(n) ≤ half the
+    objective, at most the cap.
 
-    The cap catches what the service model does not see: a batch that misses the objective cuts it to 0.9
-    times, one that meets it adds a row (additive increase, multiplicative decrease).
+    The cap catches what the service model does not see: a batch that runs longer than the whole objective cuts
+    it to 0.9 times, any other adds a row (additive increase, multiplicative decrease). Time spent waiting does
+    not count: smaller batches would make that worse.
     """
 
     def __init__(self, *, objective_s: float, rows_max: int, service: ServiceModel) -> None:
@@ -37,11 +46,11 @@ class BatchLimit:
     def rows(self) -> int:
         """The most rows that the next batch may have, at least 1."""
         fitting = self._service.rows_within(OBJECTIVE_SHARE * self._objective_s)
-        return max(1, int(min(fitting, self._cap_rows, self._rows_max)))
+        return max(1, int(min(fitting, self._worthwhile(), self._cap_rows, self._rows_max)))
 
-    def observe(self, slowest_s: float) -> None:
-        """A batch ended whose longest-waiting request was answered `slowest_s` seconds after it came."""
-        if slowest_s > self._objective_s:
+    def observe(self, run_s: float) -> None:
+        """A batch ran for `run_s`."""
+        if run_s > self._objective_s:
             self._missed += 1
             self._cap_rows = max(1.0, CUT * self._cap_rows)
         else:
@@ -49,3 +58,16 @@ class BatchLimit:
 
     def statistics(self) -> BatchLimitStatistics:
         return BatchLimitStatistics(rows=self.rows(), cap_rows=self._cap_rows, missed=self._missed)
+
+    def _worthwhile(self) -> float:
+        """The least n with fixed ≤ 5 % of fixed + a·n; infinite while rows are not known to cost anything.
+
+        Where all batches had one size, twice that: only another size shows what of it was fixed.
+        """
+        per_row_s = self._service.per_row_s
+        if per_row_s <= 0:
+            return math.inf
+        if self._service.one_size is not None:
+            return 2.0 * self._service.one_size
+        fixed_s = self._service.fixed_s + OVERHEAD_S
+        return math.ceil(fixed_s * (1 - OVERHEAD_SHARE) / OVERHEAD_SHARE / per_row_s)

@@ -6,35 +6,28 @@ runtime runs in a thread of its own, one batch at a time; its results come back 
 
 import asyncio
 import contextlib
-import enum
-import logging
-import queue
-import threading
-from dataclasses import dataclass
-from typing import Final
 
 import msgspec
 
 from penstock.core.clock import Clock
-from penstock.core.errors import DeadlineExceeded, InvalidInput, ModelFailed, PenstockError, Refused
-from penstock.core.tensors import Tensors, concatenate_rows, row_count, tensors_bytes
+from penstock.core.errors import DeadlineExceeded, PenstockError, Refused
+from penstock.core.tensors import Tensors, row_count, tensors_bytes
 from penstock.models.runtimes.runtime import Runtime
-from penstock.serving.batching.batch_limit import BatchLimit, BatchLimitStatistics
+from penstock.serving.batching.batch_limit import OVERHEAD_S, BatchLimit, BatchLimitStatistics
 from penstock.serving.batching.observer import BatchRun, DispatchObserver
 from penstock.serving.batching.outputs import BatchOutputs, BatchRows
-from penstock.serving.batching.queue import DEFAULT_PRIORITY, BatchQueue, QueueStatistics, ShapeKey
+from penstock.serving.batching.pending import PendingAnswer, PendingRequest
+from penstock.serving.batching.queue import BatchQueue, QueueStatistics, ShapeKey
+from penstock.serving.batching.runner import BatchRunner, FinishedBatch
 from penstock.serving.batching.service_model import ServiceModel, ServiceStatistics
 from penstock.serving.batching.wait_policy import WaitPolicy
+from penstock.serving.inference import DEFAULT_CRITICALITY
 
 __all__ = [
     "BatchingConfig",
     "Dispatcher",
     "DispatcherStatistics",
-    "PendingAnswer",
 ]
-
-
-log = logging.getLogger(__name__)
 
 DEADLINE_CHECK_S = 0.02
 DEADLINE_CHECK_S_PER_REQUEST = 2e-6
@@ -64,84 +57,6 @@ class DispatcherStatistics(msgspec.Struct, frozen=True, kw_only=True):
     running: bool
 
 
-class _PendingRequest:
-    """A request that waits or runs, and its caller's future."""
-
-    __slots__ = (
-        "arrived_s",
-        "deadline_s",
-        "future",
-        "priority",
-        "queued",
-        "rows",
-        "shape_key",
-        "size_bytes",
-        "tensors",
-    )
-
-    def __init__(  # noqa: PLR0913, PLR0917 - made once a request, on the hot path
-        self,
-        tensors: Tensors,
-        rows: int,
-        size_bytes: int,
-        arrived_s: float,
-        deadline_s: float,
-        priority: int,
-        shape_key: ShapeKey,
-        future: "asyncio.Future[BatchRows]",
-    ) -> None:
-        self.tensors = tensors
-        self.rows = rows
-        self.size_bytes = size_bytes
-        self.arrived_s = arrived_s
-        self.deadline_s = deadline_s
-        self.priority = priority
-        self.shape_key = shape_key
-        self.future = future
-        self.queued = False
-
-    @property
-    def abandoned(self) -> bool:
-        return self.future.done()
-
-
-class PendingAnswer:
-    """A caller's hold on its request."""
-
-    __slots__ = ("_queue", "_request", "future")
-
-    def __init__(self, request: _PendingRequest, queue: BatchQueue[_PendingRequest]) -> None:
-        self.future = request.future
-        self._request = request
-        self._queue = queue
-
-    def abandon(self) -> None:
-        """Nobody waits for it any more: it takes no room from now on, and never runs unless it does already."""
-        self.future.cancel()
-        if self._request.queued:
-            self._queue.release(self._request)
-            self._request.tensors = {}
-
-
-class _Revive(enum.Enum):
-    REVIVE = "revive"
-
-
-_REVIVE: Final = _Revive.REVIVE
-
-
-@dataclass(slots=True)
-class _FinishedBatch:
-    """What a run gave: outputs for all together, or (when the run failed) each request's own outcome."""
-
-    requests: list[_PendingRequest]
-    rows: int
-    started_s: float
-    ended_s: float
-    outputs: Tensors | None
-    outcomes: list[Tensors | PenstockError] | None = None
-
-
 class Dispatcher:
     """Batches the requests for one version on one runtime.
 
@@ -155,31 +70,39 @@ class Dispatcher:
         self._clock = clock
         self._observer = observer
         self._loop = asyncio.get_running_loop()
-        self._queue: BatchQueue[_PendingRequest] = BatchQueue(
+        self._queue: BatchQueue[PendingRequest] = BatchQueue(
             rows_max=config.queue_rows_max, bytes_max=config.queue_bytes_max
         )
         self._service = ServiceModel()
         rows_max = 1 if runtime.signature.rows_fixed is not None else config.rows_max
         self._limit = BatchLimit(objective_s=config.objective_s, rows_max=rows_max, service=self._service)
-        self._run_timeout_s = config.run_timeout_s
         self._waiting = WaitPolicy(self._service)
         self._shapes_vary = any(spec.row_shape is None for spec in runtime.signature.inputs)
-        self._running: list[_PendingRequest] = []
+        self._running: list[PendingRequest] = []
+        self._ends_s = 0.0
+        """When the running batch ends, as predicted."""
+        self._batch_rows = self._limit.rows()
+        self._held_s = 0.0
+        """How long the next batch was held back deliberately."""
         self._wakeup: asyncio.Handle | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._deadline_timer_s = float("inf")
         self._closing = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._reviving = False
-        self._batches: queue.SimpleQueue[list[_PendingRequest] | _Revive | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run_batches, name="runtime", daemon=True)
-        self._thread.start()
+        self._runner = BatchRunner(runtime, clock, config.run_timeout_s, self._ran)
 
     def submit(
-        self, tensors: Tensors, arrived_s: float, deadline_s: float, priority: int = DEFAULT_PRIORITY
-    ) -> "PendingAnswer":
+        self,
+        tensors: Tensors,
+        arrived_s: float,
+        deadline_s: float,
+        due_s: float | None = None,
+        criticality: int = DEFAULT_CRITICALITY,
+    ) -> PendingAnswer:
         """What will hold the caller's rows. `tensors` are conformed inputs; times are monotonic seconds.
+
+        It is due by `due_s` (None: its deadline): sooner goes first, and too late goes last.
 
         Abandon it when the caller is gone. Raises `Refused` where the queue is full or the dispatcher
         closes; the future raises `DeadlineExceeded` and what the runtime raises for this caller's rows.
@@ -187,11 +110,54 @@ class Dispatcher:
         future: asyncio.Future[BatchRows] = self._loop.create_future()
         shape_key = _shape_key(tensors) if self._shapes_vary else ()
         size_bytes = tensors_bytes(tensors)
-        request = _PendingRequest(
-            tensors, row_count(tensors), size_bytes, arrived_s, deadline_s, priority, shape_key, future
+        due_s = deadline_s if due_s is None else min(due_s, deadline_s)
+        request = PendingRequest(
+            tensors,
+            row_count(tensors),
+            size_bytes,
+            arrived_s,
+            deadline_s,
+            due_s,
+            criticality,
+            shape_key,
+            future,
         )
         self._offer(request)
         return PendingAnswer(request, self._queue)
+
+    @property
+    def rows_waiting(self) -> int:
+        return self._queue.rows
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more can be held."""
+        return self._queue.full
+
+    def answer_in_s(self, criticality: int, now_s: float) -> float:
+        """How long a request of that class that comes now takes to be answered, in seconds, as predicted."""
+        service, batch_rows = self._service, self._batch_rows
+        runs, rows = divmod(self._queue.rows_ahead(criticality), batch_rows)
+        return self._busy_s(now_s) + runs * self._mean_s(batch_rows) + OVERHEAD_S + service.predict_s(rows + 1)
+
+    def wait_in_s(self, now_s: float) -> float:
+        """How long the runtime is busy with what waits and runs now, in seconds, as predicted."""
+        return self._busy_s(now_s) + self._queue.rows / self._batch_rows * self._mean_s(self._batch_rows)
+
+    def oldest_s(self, now_s: float) -> float:
+        """How long what waits longest has waited, in seconds, about; 0 when nothing waits."""
+        return max(0.0, now_s - self._queue.oldest_arrival_s())
+
+    def batch_s(self) -> float:
+        """The time of a full batch, in seconds."""
+        return self._service.predict_s(self._batch_rows)
+
+    def _mean_s(self, rows: int) -> float:
+        return self._service.per_row_s * rows + self._service.fixed_s + OVERHEAD_S
+
+    def _busy_s(self, now_s: float) -> float:
+        """For how long the running batch goes on: one that is over its time, for as long again."""
+        return abs(self._ends_s - now_s) if self._running else 0.0
 
     def statistics(self) -> DispatcherStatistics:
         return DispatcherStatistics(
@@ -205,9 +171,8 @@ class Dispatcher:
         """Has a runtime that is down started anew, in its thread; nothing where it is up, or its turn to start
         has not come.
         """
-        if self._runtime.fault is not None and not self._reviving and not self._closing:
-            self._reviving = True
-            self._batches.put(_REVIVE)
+        if self._runtime.fault is not None and not self._closing:
+            self._runner.revive()
 
     async def close(self) -> None:
         """Takes nothing new on, finishes what was taken on, then ends the thread and the runtime."""
@@ -215,13 +180,9 @@ class Dispatcher:
         await self._idle.wait()
         if self._deadline_timer is not None:
             self._deadline_timer.cancel()
-        self._batches.put(None)
-        # A thread that is stuck in a run that cannot be stopped is left to die with the process.
-        await asyncio.to_thread(self._thread.join, 1.0)
-        if not self._thread.is_alive():
-            self._runtime.close()
+        await self._runner.close()
 
-    def _offer(self, request: _PendingRequest) -> None:
+    def _offer(self, request: PendingRequest) -> None:
         if self._closing:
             raise Refused("this version is being unloaded", reason="draining")
         if not self._queue.offer(request):
@@ -247,13 +208,19 @@ class Dispatcher:
         if first is not None and not self._closing:
             wait_s = self._waiting.wait_s(rows=self._queue.rows, waited_s=now_s - first.arrived_s)
             if wait_s > 0:
+                self._held_s += wait_s
                 self._wakeup = self._loop.call_later(wait_s, self._dispatch)
                 return
-        batch, expired = self._queue.take(now_s, self._limit.rows(), self._service.predict_s(1))
+        self._batch_rows = self._limit.rows()
+        batch, expired = self._queue.take(now_s, self._batch_rows, self._service.predict_s(1))
         self._expire(expired)
         if batch:
             self._running = batch
-            self._batches.put(batch)
+            self._ends_s = now_s + self._mean_s(sum([request.rows for request in batch]))
+            newest_s = max([request.arrived_s for request in batch])
+            self._observer.taken(max(0.0, now_s - newest_s - self._held_s))
+            self._held_s = 0.0
+            self._runner.put(batch)
         else:
             self._idle.set()
 
@@ -278,11 +245,16 @@ class Dispatcher:
         soonest_s = now_s + DEADLINE_CHECK_S + DEADLINE_CHECK_S_PER_REQUEST * len(self._queue)
         self._watch_deadline(max(soonest_s, min([*pending, self._queue.first_deadline_s()])))
 
-    def _expire(self, requests: list[_PendingRequest]) -> None:
+    def _expire(self, requests: list[PendingRequest]) -> None:
         for request in requests:
             self._fail(request, DeadlineExceeded("the deadline passed before the model answered"))
 
-    def _finished(self, batch: _FinishedBatch) -> None:
+    def _ran(self, batch: FinishedBatch) -> None:
+        """In the runner's thread. A loop that has closed wants no results."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._finished, batch)
+
+    def _finished(self, batch: FinishedBatch) -> None:
         """Hands each caller its rows. In the event loop."""
         self._running = []
         first_s = batch.requests[0].arrived_s
@@ -293,7 +265,7 @@ class Dispatcher:
         )
         if batch.outputs is not None:
             self._service.observe(batch.rows, seconds)
-            self._limit.observe(batch.ended_s - first_s)
+            self._limit.observe(seconds)
             outputs = BatchOutputs(batch.outputs)
             start = 0
             for request in batch.requests:
@@ -311,79 +283,16 @@ class Dispatcher:
                     self._answer(request, rows, batch.ended_s)
         self._dispatch()
 
-    def _answer(self, request: _PendingRequest, rows: BatchRows, now_s: float) -> None:
+    def _answer(self, request: PendingRequest, rows: BatchRows, now_s: float) -> None:
         if not request.future.done():
             request.future.set_result(rows)
             self._observer.answered(request.rows, now_s - request.arrived_s, now_s)
 
-    def _fail(self, request: _PendingRequest, error: PenstockError) -> None:
+    def _fail(self, request: PendingRequest, error: PenstockError) -> None:
         if not request.future.done():
             request.future.set_exception(error)
             self._observer.failed(error, self._clock.monotonic() - request.arrived_s)
 
-    def _run_batches(self) -> None:
-        """The runtime's thread."""
-        while (batch := self._batches.get()) is not None:
-            if isinstance(batch, _Revive):
-                self._revive_runtime()
-                continue
-            finished = self._run_batch(batch)
-            # A loop that has closed wants no results.
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._finished, finished)
-            del batch, finished
-
-    def _revive_runtime(self) -> None:
-        try:
-            self._runtime.revive()
-        except Exception:
-            # Nothing may end this thread: whoever asked later would wait for an answer until the deadline.
-            log.exception("a runtime that is down does not start")
-        finally:
-            self._reviving = False
-
-    def _run_batch(self, batch: list[_PendingRequest]) -> _FinishedBatch:
-        started_s = self._clock.monotonic()
-        rows = sum(request.rows for request in batch)
-        outputs: Tensors | None = None
-        outcomes: list[Tensors | PenstockError] | None = None
-        try:
-            outputs = self._run_rows([request.tensors for request in batch], rows)
-        except InvalidInput as error:
-            outcomes = self._run_apart(batch) if len(batch) > 1 else [_bare(error)]
-        except BaseException as error:  # whatever a runtime raises, exits too, goes to the callers
-            outcomes = [_bare(error)] * len(batch)
-        return _FinishedBatch(batch, rows, started_s, self._clock.monotonic(), outputs, outcomes)
-
-    def _run_apart(self, batch: list[_PendingRequest]) -> list[Tensors | PenstockError]:
-        """Each request alone: one caller's rows that the model refuses are no other caller's concern."""
-        outcomes: list[Tensors | PenstockError] = []
-        for request in batch:
-            try:
-                outcomes.append(self._run_rows([request.tensors], request.rows))
-            except BaseException as error:
-                outcomes.append(_bare(error))
-        return outcomes
-
-    def _run_rows(self, parts: list[Tensors], rows: int) -> Tensors:
-        outputs = self._runtime.run(concatenate_rows(parts), self._run_timeout_s)
-        given = {len(array) for array in outputs.values()}
-        if given != {rows}:
-            raise ModelFailed(
-                f"the model gave {' and '.join(map(str, sorted(given))) or 'no'} rows for {rows}",
-                hint="each row of inputs has to give one row of outputs, whatever else is in the batch",
-            )
-        return outputs
-
 
 def _shape_key(tensors: Tensors) -> ShapeKey:
     return tuple(array.shape[1:] for array in tensors.values())
-
-
-def _bare(error: BaseException) -> PenstockError:
-    """The error without its traceback and causes: their frames hold the whole batch, in a circle with it."""
-    if not isinstance(error, PenstockError):
-        log.error("a model raised", exc_info=error)
-        error = ModelFailed(f"the model raised {type(error).__name__}", hint="the server's log has the details")
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)

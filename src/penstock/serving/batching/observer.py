@@ -18,6 +18,10 @@ class BatchRun(NamedTuple):
 class DispatchObserver(Protocol):
     """Is told what happens, in the event loop."""
 
+    def taken(self, sojourn_s: float) -> None:
+        """A batch was formed whose newest request had waited so long, deliberate waiting not counted."""
+        ...
+
     def batch(self, run: BatchRun) -> None: ...
 
     def answered(self, rows: int, seconds: float, now_s: float) -> None:

@@ -8,12 +8,16 @@ __all__ = ["BatchOutputs", "BatchRows"]
 
 
 class BatchOutputs:
-    """The outputs of a batch, shared by the callers in it."""
+    """The outputs of a batch, shared by the callers in it.
 
-    __slots__ = ("_flat", "_raw", "tensors")
+    `rung` is where they come from if not from the model that was asked: a rung of its fallback ladder.
+    """
 
-    def __init__(self, tensors: Tensors) -> None:
+    __slots__ = ("_flat", "_raw", "rung", "tensors")
+
+    def __init__(self, tensors: Tensors, rung: str = "") -> None:
         self.tensors = tensors
+        self.rung = rung
         self._flat: dict[str, list[Any]] = {}
         self._raw: dict[str, bytes] = {}
 

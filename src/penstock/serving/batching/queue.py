@@ -1,17 +1,18 @@
-"""The queue before a runtime: bounded in rows and bytes, by priority, then first come first served."""
+"""The queue before a runtime: bounded in rows and bytes, by criticality, then by when answers are due."""
 
-from collections import deque
 from collections.abc import Callable
+from heapq import heapify, heappop, heappush
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-__all__ = ["DEFAULT_PRIORITY", "RELEASED_MAX", "BatchQueue", "QueueStatistics", "QueuedRequest"]
+__all__ = ["RELEASED_MAX", "RESERVED_SHARE", "BatchQueue", "QueueStatistics", "QueuedRequest"]
 
 ShapeKey = tuple[tuple[int, ...], ...]
 
-DEFAULT_PRIORITY = 2
-"""1 is the highest, 4 the lowest: the four classes of criticality."""
+CLASSES = 4
+RESERVED_SHARE = 0.05
+"""What each class may count on, in rows, while more important ones take all they can."""
 
 
 class QueuedRequest(Protocol):
@@ -20,10 +21,14 @@ class QueuedRequest(Protocol):
     rows: int
     size_bytes: int
     arrived_s: float
+    due_s: float
+    """By when it should be answered."""
     deadline_s: float
+    """When nobody waits for it any more; never before it is due."""
     shape_key: ShapeKey
     """What has to agree for two requests to run together: the lengths of the axes that are not fixed."""
-    priority: int
+    criticality: int
+    """1 is the most important, 4 the least."""
     queued: bool
     """Kept by the queue: whether its rows and bytes are counted there."""
 
@@ -47,23 +52,64 @@ RELEASED_MAX = 1000
 """Entries of callers that are gone, at most, or as many as there are others, before they are swept out."""
 
 R = TypeVar("R", bound=QueuedRequest)
+Entry = tuple[float, int, R]
+
+
+class _Lane(Generic[R]):
+    """The requests of one criticality and shape: a heap by when they are due, and those for which that has
+    passed, which are still wanted.
+    """
+
+    __slots__ = ("due", "overdue")
+
+    def __init__(self) -> None:
+        self.due: list[Entry[R]] = []
+        self.overdue: list[Entry[R]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.due or self.overdue)
+
+    def next(self) -> R:
+        """What goes first: what is due first of what can be in time, else the newest of what cannot."""
+        return self.due[0][2] if self.due else self.overdue[-1][2]
+
+    def pop(self) -> R:
+        return heappop(self.due)[2] if self.due else self.overdue.pop()[2]
+
+    def set_aside(self, now_s: float, service_s: float) -> None:
+        """What is first, and could only be late, makes room for what can be in time; unless it expires."""
+        due = self.due
+        while due and due[0][0] <= now_s + service_s and due[0][2].deadline_s > now_s + service_s:
+            self.overdue.append(heappop(due))
+
+    def turn(self) -> tuple[bool, float]:
+        return not self.due, self.next().due_s
+
+    def entries(self) -> list[Entry[R]]:
+        return [*self.due, *self.overdue]
 
 
 class BatchQueue(Generic[R]):
-    """Requests wait here until a batch takes them. Only requests of one shape and priority run together. The
-    higher priority goes first; within one, the shape whose first request has waited longest.
+    """Requests wait here until a batch takes them. Only those of one shape run together.
+
+    The more important goes first, and within a class what is due first; what could only be late yields to what
+    can be in time. What has room left in a batch is filled from the classes below. A class that is passed over
+    earns `RESERVED_SHARE` of the rows that are taken meanwhile, and goes first when that makes a batch.
     """
 
     def __init__(self, *, rows_max: int, bytes_max: int) -> None:
         self._rows_max = rows_max
         self._bytes_max = bytes_max
-        self._lanes: dict[tuple[int, ShapeKey], deque[R]] = {}
+        self._lanes: dict[tuple[int, ShapeKey], _Lane[R]] = {}
+        self._class_rows = [0] * (CLASSES + 1)
+        self._earned_rows = [0.0] * (CLASSES + 1)
         self._requests = 0
         self._rows = 0
         self._bytes = 0
         self._refused = 0
         self._expired = 0
         self._released = 0
+        self._numbered = 0
 
     def __len__(self) -> int:
         return self._requests
@@ -72,6 +118,15 @@ class BatchQueue(Generic[R]):
     def rows(self) -> int:
         return self._rows
 
+    @property
+    def full(self) -> bool:
+        """Whether not even one row more would be taken."""
+        return self._rows >= self._rows_max or self._bytes >= self._bytes_max
+
+    def rows_ahead(self, criticality: int) -> int:
+        """The rows that go before a request of that class which comes now, at most."""
+        return sum(self._class_rows[: criticality + 1])
+
     def offer(self, request: R) -> bool:
         """Takes the request on; False where it would pass a bound. An empty queue takes any request."""
         if self._rows and (
@@ -79,14 +134,16 @@ class BatchQueue(Generic[R]):
         ):
             self._refused += 1
             return False
-        lane = (request.priority, request.shape_key)
-        waiting = self._lanes.get(lane)
-        if waiting is None:
-            waiting = self._lanes[lane] = deque()
-        waiting.append(request)
+        key = (request.criticality, request.shape_key)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = _Lane()
+        self._numbered += 1
+        heappush(lane.due, (request.due_s, self._numbered, request))
         request.queued = True
         self._requests += 1
         self._rows += request.rows
+        self._class_rows[request.criticality] += request.rows
         self._bytes += request.size_bytes
         return True
 
@@ -94,7 +151,7 @@ class BatchQueue(Generic[R]):
         """The request whose turn it is."""
         if not self._requests:
             return None
-        return min((waiting[0] for waiting in self._lanes.values()), key=_turn)
+        return self._lanes[self._choose(1 << 62)].next()
 
     def take(self, now_s: float, rows_limit: int, service_s: float = 0.0) -> tuple[list[R], list[R]]:
         """The next batch, of at most `rows_limit` rows or a single request, and the requests found expired.
@@ -105,30 +162,26 @@ class BatchQueue(Generic[R]):
         batch: list[R] = []
         late: list[R] = []
         expired: list[R] = []
+        before = self._class_rows.copy()
         while self._requests and not batch:
-            first = self.first()
-            assert first is not None
-            waiting = self._lanes[first.priority, first.shape_key]
+            chosen, shape = self._choose(rows_limit)
+            others = (each for each in range(1, CLASSES + 1) if each != chosen)
             rows = 0
-            while waiting and (not batch or rows + waiting[0].rows <= rows_limit):
-                request = waiting.popleft()
-                self._forget(request)
-                if request.abandoned:
+            for criticality in (chosen, *others):
+                lane = self._lanes.get((criticality, shape))
+                if lane is None:
                     continue
-                if request.deadline_s <= now_s:
-                    expired.append(request)
-                elif request.deadline_s <= now_s + service_s:
-                    late.append(request)
-                else:
-                    batch.append(request)
-                    rows += request.rows
-            if not waiting:
-                del self._lanes[first.priority, first.shape_key]
+                rows = self._fill(lane, batch, rows, rows_limit, (now_s, service_s, late, expired))
+                if not lane:
+                    del self._lanes[criticality, shape]
+                if rows >= rows_limit:
+                    break
         if not batch and late:
             # The service time may be wrong, and only running shows it.
             batch.append(late.pop())
         expired += late
         self._expired += len(expired)
+        self._share_out(batch, before)
         return batch, expired
 
     def take_expired(self, now_s: float) -> list[R]:
@@ -144,7 +197,19 @@ class BatchQueue(Generic[R]):
     def first_deadline_s(self) -> float:
         """The earliest deadline of what waits; infinite when nothing does."""
         return min(
-            (request.deadline_s for waiting in self._lanes.values() for request in waiting),
+            (entry[2].deadline_s for lane in self._lanes.values() for entry in lane.entries()),
+            default=float("inf"),
+        )
+
+    def oldest_arrival_s(self) -> float:
+        """When what waits longest came, about: of each class what is due first; infinite when nothing waits."""
+        return min(
+            (
+                entries[0][2].arrived_s
+                for lane in self._lanes.values()
+                for entries in (lane.due, lane.overdue)
+                if entries
+            ),
             default=float("inf"),
         )
 
@@ -161,40 +226,90 @@ class BatchQueue(Generic[R]):
         """Makes room at once for what a caller that is gone had waiting; its entry goes when it is met."""
         if not request.queued:
             return
-        request.queued = False
-        self._rows -= request.rows
-        self._bytes -= request.size_bytes
+        self._uncount(request)
         self._released += 1
         if self._released > max(RELEASED_MAX, self._requests // 2):
             self._keep(lambda request: request.queued)
 
+    def _choose(self, rows_limit: int) -> tuple[int, ShapeKey]:
+        """The lane whose turn it is."""
+        if len(self._lanes) == 1:
+            return next(iter(self._lanes))
+        classes = {criticality for criticality, _ in self._lanes}
+        owed = [
+            each
+            for each in classes
+            if self._earned_rows[each] >= min(rows_limit, max(1, self._class_rows[each]))
+        ]
+        chosen = max(owed, key=lambda each: self._earned_rows[each]) if owed else min(classes)
+        return min((key for key in self._lanes if key[0] == chosen), key=lambda key: self._lanes[key].turn())
+
+    def _fill(
+        self,
+        lane: _Lane[R],
+        batch: list[R],
+        rows: int,
+        rows_limit: int,
+        at: tuple[float, float, list[R], list[R]],
+    ) -> int:
+        """Moves what fits from the lane into the batch, which has `rows`; how many it has then."""
+        now_s, service_s, late, expired = at
+        while lane:
+            lane.set_aside(now_s, service_s)
+            if batch and rows + lane.next().rows > rows_limit:
+                break
+            request = lane.pop()
+            self._forget(request)
+            if request.abandoned:
+                continue
+            if request.deadline_s <= now_s:
+                expired.append(request)
+            elif request.deadline_s <= now_s + service_s:
+                late.append(request)
+            else:
+                batch.append(request)
+                rows += request.rows
+        return rows
+
+    def _share_out(self, batch: list[R], before: list[int]) -> None:
+        """Each class that waited earns its share of the rows taken; what it got is taken off."""
+        if not any(before[2:]):
+            return
+        taken = sum([request.rows for request in batch])
+        for criticality in range(2, CLASSES + 1):
+            if not self._class_rows[criticality]:
+                self._earned_rows[criticality] = 0.0
+            else:
+                self._earned_rows[criticality] += RESERVED_SHARE * taken
+        for request in batch:
+            self._earned_rows[request.criticality] = max(
+                0.0, self._earned_rows[request.criticality] - request.rows
+            )
+
     def _keep(self, wanted: Callable[[R], bool]) -> list[R]:
         """Drops the entries that are not wanted, and returns those of them that still counted."""
         dropped: list[R] = []
-        for lane, waiting in list(self._lanes.items()):
-            kept: deque[R] = deque()
-            for request in waiting:
-                if wanted(request):
-                    kept.append(request)
-                else:
-                    if request.queued:
-                        dropped.append(request)
-                    self._forget(request)
-            if kept:
-                self._lanes[lane] = kept
-            else:
-                del self._lanes[lane]
+        for key, lane in list(self._lanes.items()):
+            for request in [entry[2] for entry in lane.entries() if not wanted(entry[2])]:
+                if request.queued:
+                    dropped.append(request)
+                self._forget(request)
+            lane.due = [entry for entry in lane.due if wanted(entry[2])]
+            heapify(lane.due)
+            lane.overdue = [entry for entry in lane.overdue if wanted(entry[2])]
+            if not lane:
+                del self._lanes[key]
         return dropped
 
     def _forget(self, request: R) -> None:
         self._requests -= 1
         if request.queued:
-            request.queued = False
-            self._rows -= request.rows
-            self._bytes -= request.size_bytes
+            self._uncount(request)
         else:
             self._released -= 1
 
-
-def _turn(request: QueuedRequest) -> tuple[int, float]:
-    return request.priority, request.arrived_s
+    def _uncount(self, request: R) -> None:
+        request.queued = False
+        self._rows -= request.rows
+        self._class_rows[request.criticality] -= request.rows
+        self._bytes -= request.size_bytes

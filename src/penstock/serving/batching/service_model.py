@@ -38,6 +38,8 @@ class ServiceModel:
         self.per_row_s = 0.0
         self.fixed_s = 0.0
         self.spread_s = 0.0
+        self.one_size: int | None = None
+        """The rows of all batches in the window, where they agree: what a row costs is a guess then."""
 
     def observe(self, rows: int, seconds: float) -> None:
         """A batch of `rows` took `seconds`."""
@@ -72,6 +74,7 @@ class ServiceModel:
         mean_n = sum(n for n, _ in points) / count
         mean_t = sum(t for _, t in points) / count
         variance = sum((n - mean_n) ** 2 for n, _ in points)
+        self.one_size = None if variance > 0 else points[0][0]
         if variance > 0:
             slope = sum((n - mean_n) * (t - mean_t) for n, t in points) / variance
             # Neither a row nor a run can cost less than nothing: past the bounds, fit through what is left.

@@ -44,3 +44,21 @@ def test_additive_increase_multiplicative_decrease(rows_max: int, slowest: list[
     assert statistics.cap_rows == pytest.approx(cap)
     assert statistics.missed == sum(slowest_s > 1.0 for slowest_s in slowest)
     assert statistics.rows == limit.rows()
+
+
+def test_rows_that_gain_nothing_stay_apart() -> None:
+    """Where a row costs 10 ms and a run 1 ms, batches of more than two would only make everybody wait."""
+    limit = BatchLimit(objective_s=1.0, rows_max=1000, service=learned(0.001, 0.01))
+    assert limit.rows() == 3  # the least n for which 1.2 ms are at most 5 % of 1.2 ms + n · 10 ms
+
+
+def test_a_size_that_was_never_tried_is_tried() -> None:
+    service = ServiceModel()
+    for _ in range(100):
+        service.observe(1, 0.01)
+    limit = BatchLimit(objective_s=1.0, rows_max=1000, service=service)
+    assert limit.rows() == 2
+    service.observe(2, 0.01)  # the second row cost nothing
+    for _ in range(9):
+        service.observe(1, 0.01)
+    assert limit.rows() > 10

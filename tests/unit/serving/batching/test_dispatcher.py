@@ -80,6 +80,11 @@ class Observer:
         self.batches: list[int] = []
         self.answers: list[int] = []
         self.failures: list[Exception] = []
+        self.sojourns: list[float] = []
+
+    def taken(self, sojourn_s: float) -> None:
+        assert sojourn_s >= 0
+        self.sojourns.append(sojourn_s)
 
     def batch(self, run: BatchRun) -> None:
         assert run.waited_s >= run.first_waited_s >= 0
@@ -487,7 +492,7 @@ def test_close_drains() -> None:
         await closing
         assert [share(future.result()) for future in futures] == [[2 * value + 1] for value in range(6)]
         assert bench.runtime.closed == 1
-        assert not bench.dispatcher._thread.is_alive()
+        assert not bench.dispatcher._runner._thread.is_alive()
 
     run(test)
 
@@ -502,10 +507,10 @@ def test_close_of_an_idle_dispatcher() -> None:
 def test_it_learns_how_long_batches_take_and_cuts_them() -> None:
     async def test(bench: Bench) -> None:
         def behave(tensors: Tensors) -> Tensors:
-            bench.clock.advance(0.01 * len(tensors["x"]))
+            bench.clock.advance(0.05 + 0.01 * len(tensors["x"]))
             return double(tensors)
 
-        bench.start(FakeRuntime(behave), objective_s=0.2)
+        bench.start(FakeRuntime(behave), objective_s=0.3)
         for rows in (1, 2, 3, 4):
             await bench.submit(*range(rows))
         statistics = bench.dispatcher.statistics()

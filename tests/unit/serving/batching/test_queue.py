@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from penstock.serving.batching.queue import RELEASED_MAX, BatchQueue, ShapeKey
+from penstock.serving.batching.queue import RELEASED_MAX, RESERVED_SHARE, BatchQueue, ShapeKey
 
 
 @dataclass(eq=False)
@@ -12,10 +12,15 @@ class Waiting:
     size_bytes: int = 10
     arrived_s: float = 0.0
     deadline_s: float = 100.0
+    due_s: float | None = None
     shape_key: ShapeKey = ()
-    priority: int = 2
+    criticality: int = 2
     abandoned: bool = False
     queued: bool = False
+
+    def __post_init__(self) -> None:
+        if self.due_s is None:
+            self.due_s = min(self.arrived_s + 50.0, self.deadline_s)
 
 
 def filled(*requests: Waiting, rows_max: int = 1000, bytes_max: int = 10_000) -> BatchQueue[Waiting]:
@@ -77,19 +82,67 @@ def test_shapes_run_apart_and_the_oldest_goes_first() -> None:
         Waiting("a", shape_key=wide, arrived_s=1),
         Waiting("b", shape_key=narrow, arrived_s=2),
         Waiting("c", shape_key=wide, arrived_s=3),
-        Waiting("d", shape_key=narrow, arrived_s=0.5),  # came earlier, but stands behind b
+        Waiting("d", shape_key=narrow, arrived_s=2.5),
     )
     assert [names(queue.take(5.0, 10)[0]) for _ in range(2)] == ["ac", "bd"]
 
 
-def test_the_higher_priority_goes_first_whenever_it_came() -> None:
+def test_the_more_important_goes_first_whenever_it_came() -> None:
     queue = filled(
-        Waiting("a", priority=3, arrived_s=1),
-        Waiting("b", priority=2, arrived_s=2),
-        Waiting("c", priority=1, arrived_s=3),
-        Waiting("d", priority=2, arrived_s=4),
+        Waiting("a", criticality=3, arrived_s=1),
+        Waiting("b", criticality=2, arrived_s=2),
+        Waiting("c", criticality=1, arrived_s=3),
+        Waiting("d", criticality=2, arrived_s=4),
     )
-    assert [names(queue.take(5.0, 10)[0]) for _ in range(3)] == ["c", "bd", "a"]
+    assert [names(queue.take(5.0, 1)[0]) for _ in range(4)] == ["c", "b", "d", "a"]
+
+
+def test_what_has_room_left_in_a_batch_is_filled_from_the_classes_below() -> None:
+    queue = filled(
+        Waiting("a", criticality=3, arrived_s=1, rows=2),
+        Waiting("b", criticality=1, arrived_s=2),
+        Waiting("c", criticality=2, arrived_s=3, shape_key=((7,),)),
+        Waiting("d", criticality=4, arrived_s=3),
+    )
+    assert names(queue.take(5.0, 3)[0]) == "ba"
+    assert names(queue.take(5.0, 3)[0]) == "c"  # another shape runs apart, however little there is of it
+    assert names(queue.take(5.0, 3)[0]) == "d"
+
+
+def test_within_a_class_what_is_due_first_goes_first() -> None:
+    queue = filled(
+        Waiting("a", due_s=9.0), Waiting("b", due_s=7.0), Waiting("c", due_s=8.0), Waiting("d", due_s=7.0)
+    )
+    assert names(queue.take(0.0, 10)[0]) == "bdca"
+
+
+def test_what_is_overdue_yields_to_what_can_be_in_time_the_newest_first() -> None:
+    queue = filled(
+        Waiting("a", due_s=1.0), Waiting("b", due_s=2.0), Waiting("c", due_s=9.0), Waiting("d", due_s=8.0)
+    )
+    assert names(queue.take(3.0, 3)[0]) == "dcb"
+    assert names(queue.take(3.0, 3)[0]) == "a"
+
+
+@pytest.mark.parametrize("rows_limit", [1, 4, 16])
+def test_every_class_gets_its_share_however_much_waits_above_it(rows_limit: int) -> None:
+    queue = filled()
+    taken = {1: 0, 2: 0, 4: 0}
+    for _ in range(2000):
+        for criticality in taken:
+            while queue.rows_ahead(criticality) - queue.rows_ahead(criticality - 1) < 40:
+                assert queue.offer(Waiting("x", criticality=criticality))
+        for request in queue.take(0.0, rows_limit)[0]:
+            taken[request.criticality] += 1
+    total = sum(taken.values())
+    assert total == 2000 * rows_limit
+    for criticality in (2, 4):
+        assert 0.9 * RESERVED_SHARE <= taken[criticality] / total <= 1.1 * RESERVED_SHARE
+
+
+def test_the_rows_ahead_are_those_of_its_class_and_above() -> None:
+    queue = filled(Waiting("a", criticality=1, rows=2), Waiting("b", criticality=3, rows=5))
+    assert [queue.rows_ahead(criticality) for criticality in (1, 2, 3, 4)] == [2, 2, 7, 7]
 
 
 def test_expired_and_abandoned_requests_do_not_run() -> None:

@@ -20,8 +20,9 @@ class Waiting:
     size_bytes: int
     arrived_s: float
     deadline_s: float
+    due_s: float
     shape_key: ShapeKey
-    priority: int
+    criticality: int
     abandoned: bool = field(default=False)
     queued: bool = field(default=False)
 
@@ -40,12 +41,23 @@ class QueueMachine(RuleBasedStateMachine):
         rows=st.integers(1, 25),
         size_bytes=st.integers(0, 250),
         life_s=st.integers(0, 8),
+        due_share=st.sampled_from([0.25, 1.0]),
         shape=shape_keys,
-        priority=st.integers(1, 3),
+        criticality=st.integers(1, 4),
     )
-    def offer(self, rows: int, size_bytes: int, life_s: int, shape: ShapeKey, priority: int) -> None:
+    def offer(
+        self, rows: int, size_bytes: int, life_s: int, due_share: float, shape: ShapeKey, criticality: int
+    ) -> None:
         self.now_s += 0.001  # no two come at once, so the order of arrival is the list's
-        request = Waiting(rows, size_bytes, self.now_s, self.now_s + life_s, shape, priority)
+        request = Waiting(
+            rows,
+            size_bytes,
+            self.now_s,
+            self.now_s + life_s,
+            self.now_s + due_share * life_s,
+            shape,
+            criticality,
+        )
         fits = not self.waiting or (
             sum(other.rows for other in self.waiting) + rows <= ROWS_MAX
             and sum(other.size_bytes for other in self.waiting) + size_bytes <= BYTES_MAX
@@ -66,26 +78,47 @@ class QueueMachine(RuleBasedStateMachine):
     def abandon(self, data: st.DataObject) -> None:
         data.draw(st.sampled_from(self.waiting)).abandoned = True
 
-    @rule(limit=st.integers(1, 30))
-    def take(self, limit: int) -> None:
-        batch: list[Waiting] = []
-        expired: list[Waiting] = []
-        while self.waiting and not batch:
-            lane = self.first().priority, self.first().shape_key
-            for request in [other for other in self.waiting if (other.priority, other.shape_key) == lane]:
-                if batch and sum(taken.rows for taken in batch) + request.rows > limit:
-                    break
-                self.waiting.remove(request)
-                if request.abandoned:
-                    self.dropped += 1
-                elif request.deadline_s <= self.now_s:
-                    expired.append(request)
-                else:
-                    batch.append(request)
-        assert self.queue.take(self.now_s, limit) == (batch, expired)
+    @rule(limit=st.integers(1, 30), service_s=st.sampled_from([0.0, 1.0]))
+    def take(self, limit: int, service_s: float) -> None:
+        before = list(self.waiting)
+        batch, expired = self.queue.take(self.now_s, limit, service_s)
+        assert batch or not any(self.wanted(request, service_s) for request in before)
+        assert len({request.shape_key for request in batch}) <= 1
         assert sum(request.rows for request in batch) <= limit or len(batch) == 1
+        assert len({*map(id, batch), *map(id, expired)}) == len(batch) + len(expired)
+        for request in batch:
+            assert request in before
+            assert not request.abandoned
+            assert request.deadline_s > self.now_s
+        assert all(r.deadline_s <= self.now_s + service_s and not r.abandoned for r in expired)
+        self.check_order(batch, before, service_s)
+        left = {id(request) for request in self.queue_contents()}
+        self.waiting = [request for request in before if id(request) in left]
         self.ran += len(batch)
         self.expired += len(expired)
+        gone = len(before) - len(self.waiting) - len(batch) - len(expired)
+        assert gone <= sum(request.abandoned for request in before)
+        self.dropped += gone
+
+    def wanted(self, request: Waiting, service_s: float) -> bool:
+        return not request.abandoned and request.deadline_s > self.now_s + service_s
+
+    def check_order(self, batch: list[Waiting], before: list[Waiting], service_s: float) -> None:
+        """Of one class and shape, nobody who could be in time is passed over for one who is due later."""
+        for taken in batch:
+            for passed in before:
+                same = (passed.criticality, passed.shape_key) == (taken.criticality, taken.shape_key)
+                if (
+                    same
+                    and passed not in batch
+                    and self.wanted(passed, service_s)
+                    and passed.rows == taken.rows
+                ):
+                    in_time = passed.due_s > self.now_s + service_s
+                    assert not (in_time and passed.due_s < taken.due_s)
+
+    def queue_contents(self) -> list[Waiting]:
+        return [entry[2] for lane in self.queue._lanes.values() for entry in lane.entries()]
 
     @rule()
     def take_expired(self) -> None:
@@ -105,10 +138,12 @@ class QueueMachine(RuleBasedStateMachine):
         assert (statistics.refused, statistics.expired) == (self.refused, self.expired)
         assert self.offered == self.refused + self.ran + self.expired + self.dropped + len(self.waiting)
         assert self.queue.first_deadline_s() == min((r.deadline_s for r in self.waiting), default=float("inf"))
-        assert self.queue.first() is (self.first() if self.waiting else None)
-
-    def first(self) -> Waiting:
-        return min(self.waiting, key=lambda request: request.priority)  # the earliest of those
+        first = self.queue.first()
+        assert (first is None) == (not self.waiting)
+        assert first is None or first in self.waiting
+        for criticality in range(1, 5):
+            ahead = sum(request.rows for request in self.waiting if request.criticality <= criticality)
+            assert self.queue.rows_ahead(criticality) == ahead
 
 
 TestQueue = QueueMachine.TestCase

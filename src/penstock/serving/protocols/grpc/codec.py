@@ -10,7 +10,6 @@ from penstock.core.errors import SHOWN_LENGTH_MAX, InvalidInput, shown
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Array, DataType, Tensors
 from penstock.serving.batching.outputs import BatchRows
-from penstock.serving.batching.queue import DEFAULT_PRIORITY
 from penstock.serving.protocols.grpc.libraries import Messages
 from penstock.serving.protocols.grpc.wire import field, split_field, varint
 from penstock.serving.protocols.v2.data import bf16_to_binary, from_binary, strings_to_binary
@@ -64,7 +63,7 @@ class GrpcRequest(NamedTuple):
     tensors: Tensors
     wanted: tuple[str, ...]
     timeout_s: float | None
-    priority: int
+    priority: int | None
 
 
 def parse_request(messages: Messages, raw: bytes) -> tuple[Any, Sequence[bytes]]:
@@ -102,7 +101,7 @@ class GrpcCodec:
         wanted = self._wanted(message.outputs) if message.outputs else self._all_outputs
         parameters = message.parameters
         if not parameters:
-            return GrpcRequest(message.id, tensors, wanted, None, DEFAULT_PRIORITY)
+            return GrpcRequest(message.id, tensors, wanted, None, None)
         given = plain_parameters(parameters)
         check_inference(given)
         return GrpcRequest(message.id, tensors, wanted, timeout_s(given), priority_of(given))

@@ -1,11 +1,13 @@
 """ModelInfer and ModelStreamInfer: from a call to the data plane and back."""
 
 import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from penstock.core.clock import Clock
 from penstock.core.errors import PenstockError
-from penstock.serving.batching.dispatcher import PendingAnswer
+from penstock.serving.batching.pending import PendingAnswer
 from penstock.serving.deployment import Deployment
 from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.grpc.answers import Answers, Status
@@ -13,11 +15,12 @@ from penstock.serving.protocols.grpc.codec import GrpcCodec, GrpcRequest, parse_
 from penstock.serving.protocols.grpc.gathering import Gathering
 from penstock.serving.protocols.grpc.libraries import Messages
 from penstock.serving.protocols.grpc.receiver import Receiver
-from penstock.serving.protocols.http.timeouts import parse_timeout_s
+from penstock.serving.protocols.terms import Terms, read_terms
 
-__all__ = ["Inference", "TakenOn"]
+__all__ = ["NOTHING", "Inference", "TakenOn"]
 
 UNARY = "ModelInfer"
+NOTHING: Mapping[bytes, bytes] = MappingProxyType({})
 
 
 class TakenOn(NamedTuple):
@@ -60,8 +63,8 @@ class Inference:
         self._codecs: dict[Deployment, GrpcCodec] = {}
         plane.on_changed(self._served_changed)
 
-    async def infer(self, _messages: object, context: Any, timeout_ms: str | None = None) -> bytes:
-        """Handles ModelInfer. `timeout_ms` is what the client's metadata say of it."""
+    async def infer(self, _messages: object, context: Any, said: Mapping[bytes, bytes] = NOTHING) -> bytes:
+        """Handles ModelInfer. `said` are the terms among the client's metadata."""
         arrived_s = self._monotonic()
         held_bytes = 0
         self._gathering.enter()
@@ -69,7 +72,7 @@ class Inference:
             raw = await self._receiver.receive(context)
             self._receiver.take(len(raw))
             held_bytes = len(raw)
-            content = await self._answer(raw, arrived_s, self.patience_s(context, timeout_ms))
+            content = await self._answer(raw, arrived_s, self.terms(context, said))
             self._answers.ok.value += 1
             return content
         except asyncio.CancelledError:
@@ -83,20 +86,19 @@ class Inference:
         await self._answers.abort(context, failure, UNARY)
         raise AssertionError("abort raises")
 
-    async def _answer(self, raw: bytes, arrived_s: float, patience_s: float) -> bytes:
+    async def _answer(self, raw: bytes, arrived_s: float, terms: Terms) -> bytes:
         message, tensors = parse_request(self._messages, raw)
         await self._gathering.turn()
-        return await self.take_on(message, tensors, arrived_s, patience_s).encoded()
+        return await self.take_on(message, tensors, arrived_s, terms).encoded()
 
-    def patience_s(self, context: Any, timeout_ms: str | None) -> float:
-        """How long a call's requests may take. Raises `InvalidInput` for metadata that say no time."""
-        patience_s = self._request_timeout_s
-        remaining_s = context.time_remaining()
-        if remaining_s is not None and remaining_s < patience_s:
-            patience_s = remaining_s
-        return patience_s if timeout_ms is None else min(patience_s, parse_timeout_s(timeout_ms))
+    @staticmethod
+    def terms(context: Any, said: Mapping[bytes, bytes]) -> Terms:
+        """The terms of a call's requests. Raises `InvalidInput` for metadata that make none."""
+        terms = read_terms(said, _peer(context))
+        terms.narrow(context.time_remaining(), None)
+        return terms
 
-    def take_on(self, message: Any, tensors: Any, arrived_s: float, patience_s: float) -> TakenOn:
+    def take_on(self, message: Any, tensors: Any, arrived_s: float, terms: Terms) -> TakenOn:
         """Hands a request to its model. Raises `InvalidInput`, `NotFound` and what the deployment raises."""
         deployment = self._plane.find(message.model_name, message.model_version or None)
         codec = self._codecs.get(deployment) or self._codec(deployment)
@@ -105,9 +107,10 @@ class Inference:
         except PenstockError as error:
             deployment.refused(error)
             raise
-        if request.timeout_s is not None:
-            patience_s = min(patience_s, request.timeout_s)
-        answer = deployment.infer(request.tensors, arrived_s, arrived_s + patience_s, request.priority)
+        terms.narrow(request.timeout_s, request.priority)
+        answer = deployment.infer(
+            terms.inference(deployment, request.tensors, arrived_s, self._request_timeout_s)
+        )
         return TakenOn(codec, request, answer)
 
     def _codec(self, deployment: Deployment) -> GrpcCodec:
@@ -122,3 +125,9 @@ class Inference:
     def _served_changed(self) -> None:
         served = set(self._plane.deployments())
         self._codecs = {each: codec for each, codec in self._codecs.items() if each in served}
+
+
+def _peer(context: Any) -> bytes:
+    """The client's address, without its port."""
+    address: str = context.peer()
+    return address.rpartition(":")[0].encode()

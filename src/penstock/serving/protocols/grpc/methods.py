@@ -13,10 +13,10 @@ from penstock.serving.protocols.grpc.libraries import GrpcLibraries, Messages
 from penstock.serving.protocols.grpc.management import Management
 from penstock.serving.protocols.grpc.receiver import Receiver
 from penstock.serving.protocols.grpc.streaming import Streaming
+from penstock.serving.protocols.terms import NAMES
 
 __all__ = ["Methods"]
 
-TIMEOUT_KEY = "x-request-timeout-ms"
 REFLECTIONS = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 """One and the same service under its two names."""
 
@@ -56,10 +56,14 @@ class Methods:
         if handler is None:
             return self._grpc.stream_unary_rpc_method_handler(partial(self._unknown, method))
         if method in self._timed:
-            for key, value in details.invocation_metadata:
-                if key == TIMEOUT_KEY:
-                    make, handle = self._timed[method]
-                    return make(partial(handle, timeout_ms=value))
+            said = {
+                key.encode(): value.encode() if isinstance(value, str) else value
+                for key, value in details.invocation_metadata
+                if key in NAMES
+            }
+            if said:
+                make, handle = self._timed[method]
+                return make(partial(handle, said=said))
         return handler
 
     def add_inference(self, inference: Inference, streaming: Streaming) -> None:

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from penstock.core.clock import Clock
 from penstock.serving.protocols.grpc.answers import Answers, Status
 from penstock.serving.protocols.grpc.codec import parse_request
-from penstock.serving.protocols.grpc.inference import Inference, TakenOn
+from penstock.serving.protocols.grpc.inference import NOTHING, Inference, TakenOn
 from penstock.serving.protocols.grpc.libraries import Messages
 from penstock.serving.protocols.grpc.receiver import Receiver, draining
 from penstock.serving.protocols.grpc.wire import field
@@ -41,9 +42,9 @@ class Streaming:
         self._open: set[_Stream] = set()
         self._closed = False
 
-    async def infer(self, _messages: object, context: Any, timeout_ms: str | None = None) -> None:
-        """Handles ModelStreamInfer. `timeout_ms` is what the client's metadata say of it."""
-        stream = _Stream(self, context, timeout_ms)
+    async def infer(self, _messages: object, context: Any, said: Mapping[bytes, bytes] = NOTHING) -> None:
+        """Handles ModelStreamInfer. `said` are the terms among the client's metadata."""
+        stream = _Stream(self, context, said)
         self._open.add(stream)
         failure: Exception | None = None
         try:
@@ -85,12 +86,12 @@ class Streaming:
 class _Stream:
     """One stream: a task reads and takes on, another answers in the same order."""
 
-    def __init__(self, streaming: Streaming, context: Any, timeout_ms: str | None) -> None:
+    def __init__(self, streaming: Streaming, context: Any, said: Mapping[bytes, bytes]) -> None:
         self.ended = False
         """Whether the client has said that nothing more comes."""
         self._streaming = streaming
         self._context = context
-        self._timeout_ms = timeout_ms
+        self._said = said
         self._slots = asyncio.Semaphore(STREAM_REQUESTS_MAX)
         self._taken: asyncio.Queue[tuple[TakenOn | Exception, str, int] | None] = asyncio.Queue()
         self._reader: asyncio.Task[None] | None = None
@@ -144,10 +145,10 @@ class _Stream:
         try:
             streaming.receiver.take(len(raw))
             held_bytes = len(raw)
-            patience_s = streaming.inference.patience_s(self._context, self._timeout_ms)
+            terms = streaming.inference.terms(self._context, self._said)
             message, tensors = parse_request(streaming.messages, raw)
             request_id = message.id
-            taken = streaming.inference.take_on(message, tensors, arrived_s, patience_s)
+            taken = streaming.inference.take_on(message, tensors, arrived_s, terms)
         except Exception as error:
             return error, request_id, held_bytes
         return taken, request_id, held_bytes

@@ -4,15 +4,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from penstock.core.errors import InvalidInput
 from penstock.observe.exposition import CONTENT_TYPE
 from penstock.observe.metrics import MetricSet
 from penstock.serving.instance import Instance
 from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.http.bodies import BodyDecoder
 from penstock.serving.protocols.http.cors import CrossOrigins
-from penstock.serving.protocols.http.messages import HttpRequest
+from penstock.serving.protocols.http.messages import AnswerSink, HttpRequest, Refusal
 from penstock.serving.protocols.http.responder import Responder, no_such_path, require_method
 from penstock.serving.protocols.rows.rest import RowsRest
+from penstock.serving.protocols.terms import Terms, read_terms
 from penstock.serving.protocols.v2.rest import V2Rest
 from penstock.serving.protocols.web.rest import WebRest
 
@@ -66,8 +68,32 @@ class HttpApplication:
         """Whether the body is read while it arrives, as batches are."""
         return self._rows.wants_stream(method, target, headers)
 
+    def meet(
+        self, method: bytes, target: bytes, headers: dict[bytes, bytes], arrived_s: float, sink: AnswerSink
+    ) -> Terms | Refusal | None:
+        """Decides by the head whether a model takes the request on. Its body is not decoded then, if it is
+        read at all: under pressure, what is refused must cost next to nothing.
+        """
+        deployment = self._v2.target(target) or self._rows.target(target)
+        if deployment is None or method != b"POST" or b"origin" in headers:
+            return None
+        try:
+            terms = read_terms(headers, sink.peer)
+        except InvalidInput:
+            return None  # found again, and answered, with the body
+        reason = deployment.refusal(
+            arrived_s, terms.timeout_s, terms.criticality, terms.caller, retry=terms.retry
+        )
+        if reason is not None:
+            return self._responder.shed(reason)
+        terms.admitted = True
+        return terms
+
     def handle(self, request: HttpRequest) -> None:
         """Answers the request, at once or when its model has answered."""
+        if request.refused is not None:
+            request.respond(*request.refused)
+            return
         try:
             if self._cors is not None and self._cors.admit(request):
                 return

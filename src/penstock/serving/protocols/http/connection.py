@@ -22,6 +22,7 @@ from penstock.serving.protocols.http.messages import (
     HttpRequest,
     ReceiveBudget,
     ResponseHead,
+    peer_address,
 )
 from penstock.serving.protocols.http.receiving import RequestReceiver
 
@@ -44,8 +45,9 @@ class HttpConnection(asyncio.Protocol):
 
     __slots__ = (
         "_active", "_advancing", "_budget", "_date", "_discarded_bytes", "_handler", "_idle_since_s",
-        "_leaving", "_limits", "_linger_since_s", "_monotonic", "_on_closed", "_pipelined", "_reading_paused",
-        "_receiver", "_refusal", "_retired", "_streamed", "_transport", "_unparsed", "_write_paused_since_s",
+        "_leaving", "_limits", "_linger_since_s", "_monotonic", "_on_closed", "_pipelined",
+        "_reading_paused", "_receiver", "_refusal", "_retired", "_streamed", "_transport", "_unparsed",
+        "_write_paused_since_s", "peer",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +67,7 @@ class HttpConnection(asyncio.Protocol):
         self._on_closed = on_closed
         self._receiver = RequestReceiver(self, handler, limits, budget, clock.monotonic)
         self._transport: asyncio.Transport
+        self.peer = b""
         self._active: HttpRequest | None = None
         self._streamed: StreamedAnswer | None = None
         """The answer to the active request, where it was begun and not finished."""
@@ -83,6 +86,7 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self.peer = peer_address(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._on_closed(self)

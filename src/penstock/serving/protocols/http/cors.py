@@ -101,6 +101,10 @@ class _WithHeaders:
         self._sink = sink
         self._lines = lines
 
+    @property
+    def peer(self) -> bytes:
+        return self._sink.peer
+
     def send_answer(self, request: HttpRequest, head: bytes, body: bytes) -> None:
         self._sink.send_answer(request, head + self._lines, body)
 

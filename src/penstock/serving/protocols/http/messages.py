@@ -5,11 +5,12 @@ from collections.abc import Callable
 from datetime import datetime
 from email.utils import format_datetime
 from http import HTTPStatus
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from penstock.core.errors import InvalidInput, PenstockError
+from penstock.serving.protocols.terms import Terms
 
 __all__ = [
     "AnswerSink",
@@ -21,7 +22,9 @@ __all__ = [
     "HttpHungUp",
     "HttpRequest",
     "ReceiveBudget",
+    "Refusal",
     "ResponseHead",
+    "peer_address",
 ]
 
 UNREAD_BYTES_MAX = 256 * 1024
@@ -154,8 +157,20 @@ class HttpHungUp(PenstockError):
     """The client is gone, so that no more of the answer can be sent. Nobody is left to be told."""
 
 
+class Refusal(NamedTuple):
+    """An answer that is ready: head and body as `HttpRequest.respond` takes them."""
+
+    head: bytes
+    body: bytes
+
+
 class AnswerSink(Protocol):
     """Where the answer to a request goes."""
+
+    @property
+    def peer(self) -> bytes:
+        """The client's address."""
+        ...
 
     def send_answer(self, request: "HttpRequest", head: bytes, body: bytes) -> None: ...
 
@@ -177,7 +192,7 @@ class HttpRequest:
 
     __slots__ = (
         "arrived_s", "body", "body_stream", "chunks", "connection", "headers", "keep_alive", "method",
-        "on_abandoned", "target",
+        "on_abandoned", "refused", "target", "terms",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913, PLR0917 - made once a request, on the hot path
@@ -207,6 +222,10 @@ class HttpRequest:
         """Whether the client knows chunked transfer encoding, as HTTP/1.1 has it."""
         self.on_abandoned: Callable[[], object] | None = None
         """Called when the client hangs up before it was answered."""
+        self.terms: Terms | None = None
+        """What its head was found to say, where that was looked at."""
+        self.refused: Refusal | None = None
+        """The answer, where its head was enough to refuse it; there is no body then."""
 
     def respond(self, head: bytes, body: bytes) -> None:
         """Sends the answer: `head` from `ResponseHead.build`, and the body.
@@ -249,6 +268,14 @@ class HttpHandler(Protocol):
         """
         ...
 
+    def meet(
+        self, method: bytes, target: bytes, headers: dict[bytes, bytes], arrived_s: float, sink: AnswerSink
+    ) -> Terms | Refusal | None:
+        """What becomes of a request by its head alone: its terms where it is taken on, else its answer; None
+        where more has to be known. Never raises.
+        """
+        ...
+
     def handle(self, request: HttpRequest) -> None:
         """Answers the request, now or later. Never raises."""
         ...
@@ -272,6 +299,12 @@ class DateLine:
 
     def set(self, now: datetime) -> None:
         self.line = f"date: {format_datetime(now, usegmt=True)}\r\n".encode()
+
+
+def peer_address(transport: asyncio.BaseTransport) -> bytes:
+    """The client's address, without its port; empty where it has none."""
+    name = transport.get_extra_info("peername")
+    return str(name[0]).encode() if isinstance(name, tuple) and name else b""
 
 
 class ResponseHead:

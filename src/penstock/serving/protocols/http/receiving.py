@@ -15,11 +15,14 @@ from penstock.serving.protocols.http.messages import (
     HttpHandler,
     HttpRequest,
     ReceiveBudget,
+    Refusal,
 )
+from penstock.serving.protocols.terms import Terms
 
 __all__ = ["RequestReceiver", "RequestSink"]
 
 HEADERS_MAX = 128
+SKIPPED_BYTES_MAX = 1024 * 1024
 _ONCE = frozenset({b"host", b"content-length", b"content-encoding", b"inference-header-content-length"})
 
 
@@ -49,8 +52,25 @@ class RequestReceiver:
     """
 
     __slots__ = (
-        "_body", "_body_bytes", "_budget", "_framing_bytes", "_headers", "_in_body", "_limits", "_method",
-        "_monotonic", "_parser", "_sink", "_stopped", "_target", "_wants_stream", "started_s", "stream",
+        "_body",
+        "_body_bytes",
+        "_budget",
+        "_framing_bytes",
+        "_headers",
+        "_in_body",
+        "_limits",
+        "_meet",
+        "_method",
+        "_monotonic",
+        "_parser",
+        "_sink",
+        "_skipped_bytes",
+        "_stopped",
+        "_target",
+        "_verdict",
+        "_wants_stream",
+        "started_s",
+        "stream",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +83,7 @@ class RequestReceiver:
     ) -> None:
         self._sink = sink
         self._wants_stream = handler.wants_stream
+        self._meet = handler.meet
         self._limits = limits
         self._budget = budget
         self._monotonic = monotonic
@@ -79,6 +100,10 @@ class RequestReceiver:
         self._headers: dict[bytes, bytes] = {}
         self._body: bytes | bytearray = b""
         self._body_bytes = 0
+        self._verdict: Terms | Refusal | None = None
+        """What became of the request by its head."""
+        self._skipped_bytes = 0
+        """Of the body of a request that was refused already, and is read only to come to what follows."""
         self._stopped = False
 
     @property
@@ -121,6 +146,8 @@ class RequestReceiver:
         self._headers = {}
         self._body = b""
         self._body_bytes = 0
+        self._verdict = None
+        self._skipped_bytes = 0
 
     def on_url(self, target: bytes) -> None:
         self._target += target
@@ -142,10 +169,15 @@ class RequestReceiver:
             return
         headers = self._headers
         method = self._method = self._parser.get_method()
-        if self._wants_stream(method, self._target, headers):
+        started_s = self.started_s
+        assert started_s is not None
+        verdict = self._verdict = self._meet(method, self._target, headers, started_s, self._sink)
+        length = headers.get(b"content-length")
+        if self._wants_stream(method, self._target, headers) or (
+            type(verdict) is Refusal and _worth_sparing(length, headers)
+        ):
             self._begin_stream()
             return
-        length = headers.get(b"content-length")
         if length is not None and int(length) > self._limits.body_bytes_max:
             self._refuse_body()
         elif b"expect" in headers and _asks_first(headers):
@@ -158,6 +190,10 @@ class RequestReceiver:
         if self.stream is not None:
             if not self.stream.put(part, self._monotonic()):
                 self._refuse_crowd()
+        elif type(self._verdict) is Refusal:
+            self._skipped_bytes += len(part)
+            if self._skipped_bytes > self._limits.body_bytes_max:
+                self._refuse_body()
         elif self._body_bytes + len(part) > self._limits.body_bytes_max:
             self._refuse_body()
         elif not self._budget.take(len(part)):
@@ -201,12 +237,26 @@ class RequestReceiver:
         if self._parser.get_http_version() == "1.1":
             if b"host" in self._headers:
                 keep = self._parser.should_keep_alive()
-                return HttpRequest(
-                    self._sink, self._method, self._target, self._headers, body, started_s, keep, True
+                return self._judged(
+                    HttpRequest(
+                        self._sink, self._method, self._target, self._headers, body, started_s, keep, True
+                    )
                 )
             self._sink.refuse(400, "the request has no Host header")
             return None
-        return HttpRequest(self._sink, self._method, self._target, self._headers, body, started_s, False, False)
+        return self._judged(
+            HttpRequest(self._sink, self._method, self._target, self._headers, body, started_s, False, False)
+        )
+
+    def _judged(self, request: HttpRequest) -> HttpRequest:
+        verdict = self._verdict
+        if verdict is not None:
+            if type(verdict) is Refusal:
+                request.refused = verdict
+            else:
+                assert type(verdict) is Terms
+                request.terms = verdict
+        return request
 
     def _refuse_body(self) -> None:
         self._sink.refuse(
@@ -217,6 +267,11 @@ class RequestReceiver:
 
     def _refuse_crowd(self) -> None:
         self._sink.refuse(503, "the server is receiving as much as it can hold; try again later")
+
+
+def _worth_sparing(length: bytes | None, headers: dict[bytes, bytes]) -> bool:
+    """Whether a body that is not wanted is cheaper left unread, at the price of its connection."""
+    return _asks_first(headers) or (length is not None and int(length) > SKIPPED_BYTES_MAX)
 
 
 def _asks_first(headers: dict[bytes, bytes]) -> bool:

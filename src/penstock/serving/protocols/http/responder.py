@@ -1,8 +1,10 @@
 """Results and errors as HTTP answers, counted by status."""
 
 import asyncio
+import itertools
 import logging
-from collections.abc import Coroutine
+import math
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import Executor
 
 import msgspec
@@ -14,19 +16,28 @@ from penstock.core.errors import (
     InvalidInput,
     NotFound,
     PenstockError,
+    QuotaExceeded,
     Refused,
     TooLarge,
     Unsupported,
 )
 from penstock.core.rng import unique_token
 from penstock.observe.metrics import Counter, MetricSet
+from penstock.serving.admission.admission import ShedReason
+from penstock.serving.deployment import shed
 from penstock.serving.protocols.http.compression import (
     ACCEPTED,
     UnknownEncoding,
     answer_encoding,
     compress,
 )
-from penstock.serving.protocols.http.messages import BrokenBody, HttpHungUp, HttpRequest, ResponseHead
+from penstock.serving.protocols.http.messages import (
+    BrokenBody,
+    HttpHungUp,
+    HttpRequest,
+    Refusal,
+    ResponseHead,
+)
 
 __all__ = ["JSON", "Headers", "MethodNotAllowed", "Responder", "no_such_path", "require_method"]
 
@@ -35,6 +46,7 @@ log = logging.getLogger(__name__)
 Headers = tuple[tuple[str, str], ...]
 
 JSON = "application/json"
+RETRY_AFTER_S = (1, 2, 3)
 COMPRESSED_INLINE_BYTES_MAX = 16 * 1024
 """Compressed in the event loop: gzip takes up to 0.2 ms for as much."""
 
@@ -48,6 +60,7 @@ _STATUS: tuple[tuple[type[PenstockError], int], ...] = (
     (Forbidden, 403),
     (NotFound, 404),
     (Conflict, 409),
+    (QuotaExceeded, 429),
     (Refused, 503),
     (DeadlineExceeded, 504),
 )
@@ -72,6 +85,8 @@ class Responder:
         self.compress_bytes_min = compress_bytes_min
         """The size from which `deliver` compresses."""
         self._answered: dict[int, Counter] = {}
+        self._shed: dict[ShedReason, Iterator[Refusal]] = {}
+        self._jitter = itertools.cycle(range(len(RETRY_AFTER_S)))
         self._tasks: set[asyncio.Task[None]] = set()
         self.answered_200 = self.counter(200)
 
@@ -132,12 +147,14 @@ class Responder:
         else:
             status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
         if isinstance(error, Refused):
-            retry_after = str(max(1, round(error.retry_after_s)))
-            further = (("retry-after", retry_after), ("x-shed-reason", error.reason))
+            further = _refused_headers(error, self._retry_after_s(error))
         if status == 500:
             log.error("%s", error)
-        text = f"{error.message}; {error.hint}" if error.hint else error.message
-        self.respond(request, status, {"error": text}, further)
+        self.respond(request, status, {"error": _text(error)}, further)
+
+    def _retry_after_s(self, error: Refused) -> int:
+        """Whole seconds, as HTTP has them; a second or two on top, so that not all come back at once."""
+        return max(1, math.ceil(error.retry_after_s)) + next(self._jitter)
 
     def respond_later(self, request: HttpRequest, answering: Coroutine[object, object, None]) -> None:
         """Runs what will answer the request: cancelled when its client hangs up, its error answered."""
@@ -151,6 +168,14 @@ class Responder:
                 self.respond_error(request, error)
 
         task.add_done_callback(ended)
+
+    def shed(self, reason: ShedReason) -> Refusal:
+        """The answer to what is not taken on, counted. They differ in when to come back: not all at once."""
+        answers = self._shed.get(reason)
+        if answers is None:
+            answers = self._shed[reason] = itertools.cycle(_refusals(shed(reason)))
+        self.count(504 if reason is ShedReason.EXPIRED else 503)
+        return next(answers)
 
     def refusal(self, status: int, message: str) -> bytes:
         """The body of an answer to what could not be received as a request."""
@@ -177,6 +202,24 @@ def _respond_compressed(
         request.respond(b"%bcontent-encoding: %b\r\n" % (head, encoding.encode()), compressed)
     else:
         request.respond(head, content)
+
+
+def _refusals(error: PenstockError) -> list[Refusal]:
+    body = _encode({"error": _text(error)})
+    if not isinstance(error, Refused):
+        return [Refusal(ResponseHead.build(504, JSON), body)]
+    return [
+        Refusal(ResponseHead.build(503, JSON, _refused_headers(error, retry_after_s)), body)
+        for retry_after_s in RETRY_AFTER_S
+    ]
+
+
+def _refused_headers(error: Refused, retry_after_s: int) -> Headers:
+    return (("retry-after", str(retry_after_s)), ("x-shed-reason", error.reason))
+
+
+def _text(error: PenstockError) -> str:
+    return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
 def require_method(request: HttpRequest, method: str) -> None:

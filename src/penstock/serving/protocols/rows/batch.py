@@ -11,16 +11,17 @@ from dataclasses import dataclass
 
 from penstock.core.clock import Clock
 from penstock.core.errors import InvalidInput, ModelFailed, PenstockError, Refused
-from penstock.serving.batching.dispatcher import PendingAnswer
+from penstock.serving.batching.pending import PendingAnswer
 from penstock.serving.deployment import Deployment
+from penstock.serving.inference import Criticality, Inference
 from penstock.serving.protocols.http.compression import body_reader
 from penstock.serving.protocols.http.messages import HttpRequest
 from penstock.serving.protocols.rows.chunks import Chunk, Sink, Source
 
-__all__ = ["BATCH_PRIORITY", "Batch", "BatchPlan"]
+__all__ = ["BATCH_CRITICALITY", "Batch", "BatchPlan"]
 
-BATCH_PRIORITY = 3
-"""Sheddable: interactive requests go first."""
+BATCH_CRITICALITY = Criticality.SHEDDABLE_PLUS
+"""Of a batch that does not say: interactive requests go first."""
 CHUNKS_WAITING_MAX = 2
 """Between reader and writer; each of the two holds one more."""
 
@@ -36,6 +37,8 @@ class BatchPlan:
     sink: Sink
     head: bytes
     timeout_s: float
+    criticality: int
+    caller: bytes
     on_begun: Callable[[], object]
 
 
@@ -113,7 +116,15 @@ class Batch:
         while True:
             now_s = self._clock.monotonic()
             try:
-                answer = deployment.infer(tensors, now_s, now_s + self._plan.timeout_s, BATCH_PRIORITY)
+                answer = deployment.infer(
+                    Inference(
+                        tensors,
+                        now_s,
+                        now_s + self._plan.timeout_s,
+                        criticality=self._plan.criticality,
+                        caller=self._plan.caller,
+                    )
+                )
             except Refused as error:
                 if error.reason == "draining":
                     raise _Gone(

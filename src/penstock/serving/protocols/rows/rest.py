@@ -17,13 +17,13 @@ from penstock.serving.protocols.http.responder import (
     no_such_path,
     require_method,
 )
-from penstock.serving.protocols.http.timeouts import header_timeout_s
 from penstock.serving.protocols.rows.answers import RowsEncoder
-from penstock.serving.protocols.rows.batch import Batch, BatchPlan
+from penstock.serving.protocols.rows.batch import BATCH_CRITICALITY, Batch, BatchPlan
 from penstock.serving.protocols.rows.chunks import ArrowSink, ArrowSource, LinesSink, LinesSource, Sink, Source
 from penstock.serving.protocols.rows.decoder import RowsDecoder
 from penstock.serving.protocols.rows.fields import InvalidRows
 from penstock.serving.protocols.rows.media import Form, answer_form, is_batch, request_form
+from penstock.serving.protocols.terms import CRITICALITY, Terms, read_terms
 
 __all__ = ["RowsRest"]
 
@@ -70,6 +70,11 @@ class RowsRest:
     def wants_stream(self, method: bytes, target: bytes, headers: dict[bytes, bytes]) -> bool:
         """Whether a request is a batch, which is handled from its head on."""
         return method == b"POST" and is_batch(headers) and _path(target)[-1] == "invocations"
+
+    def target(self, target: bytes) -> Deployment | None:
+        """What invocations at a target that is known already go to."""
+        endpoint = self._targets.get(target)
+        return None if endpoint is None else endpoint.deployment
 
     def invoke(self, request: HttpRequest) -> bool:
         """Takes on an invocation whose target is known already; False for every other request."""
@@ -145,9 +150,9 @@ class RowsRest:
 
     def _take(self, endpoint: _Endpoint, request: HttpRequest) -> None:
         form = request_form(request.headers)
-        timeout_s = header_timeout_s(request.headers, self._request_timeout_s)
+        terms = request.terms or read_terms(request.headers, request.connection.peer)
         if form is not Form.JSON:
-            self._take_batch(endpoint, request, form, timeout_s)
+            self._take_batch(endpoint, request, form, terms)
             return
         try:
             try:
@@ -156,8 +161,10 @@ class RowsRest:
                 endpoint.deployment.refused(error)
                 raise
             try:
-                arrived_s = request.arrived_s
-                answer = endpoint.deployment.infer(rows.tensors, arrived_s, arrived_s + timeout_s)
+                deployment = endpoint.deployment
+                answer = deployment.infer(
+                    terms.inference(deployment, rows.tensors, request.arrived_s, self._request_timeout_s)
+                )
             except InvalidInput:
                 endpoint.decoder.explain(request.body)
                 raise
@@ -192,7 +199,7 @@ class RowsRest:
         except Exception as error:
             self._responder.respond_error(request, error)
 
-    def _take_batch(self, endpoint: _Endpoint, request: HttpRequest, form: Form, timeout_s: float) -> None:
+    def _take_batch(self, endpoint: _Endpoint, request: HttpRequest, form: Form, terms: Terms) -> None:
         deployment = endpoint.deployment
         signature = deployment.signature
         fixed = signature.rows_fixed
@@ -217,7 +224,9 @@ class RowsRest:
             source=source,
             sink=sink,
             head=ResponseHead.build(200, sink.content_type, endpoint.headers),
-            timeout_s=timeout_s,
+            timeout_s=min(terms.timeout_s or self._request_timeout_s, self._request_timeout_s),
+            criticality=terms.criticality if CRITICALITY in request.headers else BATCH_CRITICALITY,
+            caller=terms.caller,
             on_begun=partial(self._responder.count, 200),
         )
         self._responder.respond_later(request, self._run_batch(plan, request))

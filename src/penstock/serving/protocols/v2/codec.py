@@ -11,7 +11,6 @@ from penstock.core.errors import SHOWN_LENGTH_MAX, InvalidInput, shown
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Array, DataType, Tensors
 from penstock.serving.batching.outputs import BatchRows
-from penstock.serving.batching.queue import DEFAULT_PRIORITY
 from penstock.serving.protocols.v2.data import (
     bf16_to_binary,
     from_binary,
@@ -59,13 +58,16 @@ class WantedOutput(NamedTuple):
 
 
 class V2Request(NamedTuple):
-    """A decoded inference request. `wanted` are the outputs to give, and whether each goes in binary."""
+    """A decoded inference request. `wanted` are the outputs to give, and whether each goes in binary.
+
+    `priority` is from 1, the highest, to 4; None where none is given.
+    """
 
     id: str | None
     tensors: Tensors
     wanted: Sequence[tuple[WantedOutput, bool]]
     timeout_s: float | None
-    priority: int = DEFAULT_PRIORITY
+    priority: int | None = None
 
 
 class V2Codec:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.core.errors import InvalidInput, shown
-from penstock.serving.batching.queue import DEFAULT_PRIORITY
 
 __all__ = [
     "NotOffered",
@@ -41,8 +40,10 @@ def timeout_s(parameters: Parameters) -> float | None:
     return timeout_us / 1e6 if 0 < timeout_us < TIMEOUT_US_MAX else None
 
 
-def priority_of(parameters: Parameters) -> int:
-    """V2's `priority`: 1 is the highest, 0 the default, and what is lower than the lowest is the lowest."""
+def priority_of(parameters: Parameters) -> int | None:
+    """V2's `priority`: 1 is the highest, and what is lower than the lowest is the lowest; None for 0, V2's
+    default, and for none.
+    """
     priority = parameters.get("priority", 0)
     if isinstance(priority, bool) or not isinstance(priority, int) or priority < 0:
         raise InvalidInput(
@@ -50,7 +51,7 @@ def priority_of(parameters: Parameters) -> int:
             where="priority",
             hint="1 is the highest, 0 the default",
         )
-    return min(priority, PRIORITY_LOWEST) or DEFAULT_PRIORITY
+    return min(priority, PRIORITY_LOWEST) or None
 
 
 def flag(parameters: Parameters, name: str, *, default: bool) -> bool:

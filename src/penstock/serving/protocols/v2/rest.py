@@ -11,7 +11,7 @@ from penstock.serving.instance import Instance
 from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.http.messages import HttpRequest, ResponseHead
 from penstock.serving.protocols.http.responder import JSON, Responder, no_such_path, require_method
-from penstock.serving.protocols.http.timeouts import header_timeout_s
+from penstock.serving.protocols.terms import read_terms
 from penstock.serving.protocols.v2.codec import V2Codec, V2Request
 from penstock.serving.protocols.v2.descriptions import model_configuration, model_statistics
 from penstock.serving.protocols.v2.messages import ModelMetadata, ServerMetadata
@@ -58,6 +58,11 @@ class V2Rest:
         # By the targets of what is served only, so no more of them than there are versions, twice.
         self._targets: dict[bytes, _Endpoint] = {}
         plane.on_changed(self._routes_changed)
+
+    def target(self, target: bytes) -> Deployment | None:
+        """What inferences at a target that is known already go to."""
+        endpoint = self._targets.get(target)
+        return None if endpoint is None else endpoint.deployment
 
     def infer(self, request: HttpRequest) -> bool:
         """Takes on an inference whose target is known already; False for every other request."""
@@ -150,15 +155,14 @@ class V2Rest:
         try:
             json_bytes = headers.get(b"inference-header-content-length")
             inference = endpoint.codec.decode(request.body, None if json_bytes is None else _count(json_bytes))
-            timeout_s = header_timeout_s(headers, self._request_timeout_s)
+            terms = request.terms or read_terms(headers, request.connection.peer)
         except PenstockError as error:
             endpoint.deployment.refused(error)
             raise
-        if inference.timeout_s is not None:
-            timeout_s = min(timeout_s, inference.timeout_s)
-        arrived_s = request.arrived_s
-        answer = endpoint.deployment.infer(
-            inference.tensors, arrived_s, arrived_s + timeout_s, inference.priority
+        terms.narrow(inference.timeout_s, inference.priority)
+        deployment = endpoint.deployment
+        answer = deployment.infer(
+            terms.inference(deployment, inference.tensors, request.arrived_s, self._request_timeout_s)
         )
         request.on_abandoned = answer.abandon
         answer.future.add_done_callback(partial(self._inferred, endpoint, request, inference))

@@ -99,6 +99,8 @@ class Sink:
         self.answer = asyncio.get_running_loop().create_future()
         self.room = 10**9
 
+    peer = b"127.0.0.1"
+
     def send_answer(self, request, head, body):
         self.answer.set_result(Answer(head, body))
 

@@ -31,6 +31,10 @@ class Transport:
         self.written = b""
         self.closed = self.aborted = self.reading_paused = self.eof = False
 
+    def get_extra_info(self, name):
+        assert name == "peername"
+        return ("127.0.0.1", 1)
+
     def write(self, data):
         assert not self.closed, "written to after it was closed"
         self.written += data
@@ -62,6 +66,9 @@ class Handler:
 
     def __init__(self):
         self.requests = []
+
+    def meet(self, method, target, headers, arrived_s, sink):
+        return None
 
     def wants_stream(self, method, target, headers):
         return target.startswith(b"/stream")

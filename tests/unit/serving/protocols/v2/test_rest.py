@@ -192,7 +192,7 @@ def test_priorities(priority, class_):
         (deployment,) = rig.plane.deployments()
         asked = []
         infer = deployment.infer
-        deployment.infer = lambda *values: (asked.append(values[3]), infer(*values))[1]
+        deployment.infer = lambda *values: (asked.append(values[0].criticality), infer(*values))[1]
         parameters = {} if priority is None else {"priority": priority}
         assert (await rig.ask(INFER, message(parameters=parameters))).status == 200
         assert asked == [class_]

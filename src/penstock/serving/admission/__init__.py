@@ -1,0 +1,1 @@
+"""Which requests are taken on under pressure: decided early, cheaply, and by what they are worth."""

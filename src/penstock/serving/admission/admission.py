@@ -1,0 +1,132 @@
+"""Whether a version takes a request on: decided from what is known before its inputs are."""
+
+import enum
+from typing import Protocol
+
+import msgspec
+
+from penstock.serving.admission.lag import LoopLag
+from penstock.serving.admission.shedder import Shedder, ShedderStatistics, rank_of
+
+__all__ = ["Admission", "AdmissionStatistics", "Backlog", "ShedReason"]
+
+
+class ShedReason(enum.Enum):
+    """Why a request is not taken on; what `x-shed-reason` says."""
+
+    QUEUE_FULL = "queue_full"
+    TOO_LATE = "too_late"
+    OVERLOAD = "overload"
+    LOOP_LAG = "loop_lag"
+    EXPIRED = "expired"
+
+
+class Backlog(Protocol):
+    """What waits before a runtime."""
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more can be held."""
+        ...
+
+    def answer_in_s(self, criticality: int, now_s: float) -> float:
+        """How long a request of that class that comes now takes to be answered, in seconds, as predicted."""
+        ...
+
+    def wait_in_s(self, now_s: float) -> float:
+        """How long the runtime is busy with what waits and runs now, in seconds, as predicted."""
+        ...
+
+    def oldest_s(self, now_s: float) -> float:
+        """How long what waits longest has waited, in seconds, about; 0 when nothing waits."""
+        ...
+
+    def batch_s(self) -> float:
+        """The time of a full batch, in seconds."""
+        ...
+
+
+class AdmissionStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """How many were admitted, how many refused by reason, and the shedder's state."""
+
+    admitted: int
+    refused: dict[str, int]
+    shedder: ShedderStatistics
+
+
+LAG_S_MAX = 0.25
+"""With the loop so far behind, nothing that is asked now is answered in time."""
+
+
+class Admission:
+    """One for each version. O(1) for each request; `tick` is called every `TICK_S`."""
+
+    def __init__(self, backlog: Backlog, lag: LoopLag, *, objective_s: float, enabled: bool = True) -> None:
+        self._backlog = backlog
+        self._lag = lag
+        self._enabled = enabled
+        self.shedder = Shedder(objective_s)
+        self._admitted = 0
+        self._refused = dict.fromkeys(ShedReason, 0)
+
+    @property
+    def ratio(self) -> float:
+        """The share of requests that is shed, from 0 to 0.95."""
+        return self.shedder.ratio
+
+    def refusal(
+        self, now_s: float, due_s: float, *, criticality: int, caller: bytes, retry: bool = False
+    ) -> ShedReason | None:
+        """Why a request that is due by `due_s` is not taken on; None: it is.
+
+        A retry counts a class less while there is shedding: what was refused must not come back as a flood.
+        """
+        reason = self._reason(now_s, due_s, criticality, caller, retry) if self._enabled else None
+        if reason is None:
+            self._admitted += 1
+        else:
+            self._refused[reason] += 1
+        return reason
+
+    def tick(self, now_s: float) -> None:
+        """Adjusts what is shed."""
+        backlog = self._backlog
+        self.shedder.tick(
+            now_s,
+            oldest_s=backlog.oldest_s(now_s),
+            service_s=backlog.batch_s(),
+            lag_s=self._lag.lag_s(now_s),
+        )
+
+    def statistics(self) -> AdmissionStatistics:
+        return AdmissionStatistics(
+            admitted=self._admitted,
+            refused={reason.value: count for reason, count in self._refused.items() if count},
+            shedder=self.shedder.statistics(),
+        )
+
+    def _reason(
+        self, now_s: float, due_s: float, criticality: int, caller: bytes, retry: bool
+    ) -> ShedReason | None:
+        if due_s <= now_s:
+            return ShedReason.EXPIRED
+        backlog = self._backlog
+        if backlog.full:
+            return ShedReason.QUEUE_FULL
+        lag_s = self._lag.lag_s(now_s)
+        if lag_s > LAG_S_MAX:
+            return ShedReason.LOOP_LAG
+        shedder = self.shedder
+        if shedder.ratio:
+            if retry:
+                criticality = min(4, criticality + 1)
+            rank = rank_of(criticality, caller, now_s)
+            shedder.seen(rank)
+            # Never while the runtime would run dry: an idle runtime helps nobody, whoever asks.
+            if backlog.wait_in_s(now_s) > shedder.target_s and shedder.sheds(rank):
+                return ShedReason.OVERLOAD
+        elif backlog.wait_in_s(now_s) > shedder.target_s:
+            shedder.seen(rank_of(criticality, caller, now_s))
+        if now_s + lag_s + backlog.answer_in_s(criticality, now_s) > due_s:
+            return ShedReason.TOO_LATE
+        return None

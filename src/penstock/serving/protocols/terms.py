@@ -1,0 +1,92 @@
+"""What a request's headers, or a call's metadata, say of it beside its inputs: the same names in both."""
+
+import contextlib
+from collections.abc import Mapping
+
+from penstock.core.errors import InvalidInput, shown
+from penstock.core.tensors import Array
+from penstock.serving.deployment import Deployment
+from penstock.serving.inference import DEFAULT_CRITICALITY, Criticality, Inference
+
+__all__ = ["NAMES", "Terms", "parse_timeout_s", "read_terms"]
+
+TIMEOUTS = (b"x-request-timeout-ms", b"x-envoy-expected-rq-timeout-ms")
+CRITICALITY = b"x-criticality"
+RETRY = b"x-retry-attempt"
+CALLERS = (b"x-api-key", b"authorization")
+NAMES = frozenset(name.decode() for name in (*TIMEOUTS, CRITICALITY, RETRY, *CALLERS))
+
+
+class Terms:
+    """`timeout_s` is the time that the caller gives, None for none. `caller` is its key, else its address.
+
+    `retry`: it has asked before. `admitted`: it was decided already that the request is taken on.
+    """
+
+    __slots__ = ("admitted", "caller", "criticality", "retry", "timeout_s")
+
+    def __init__(self, caller: bytes = b"") -> None:
+        self.timeout_s: float | None = None
+        self.criticality: int = DEFAULT_CRITICALITY
+        self.caller = caller
+        self.retry = False
+        self.admitted = False
+
+    def narrow(self, timeout_s: float | None, criticality: int | None) -> None:
+        """What the request itself says counts as well: the shorter time, and its own criticality."""
+        if timeout_s is not None and (self.timeout_s is None or timeout_s < self.timeout_s):
+            self.timeout_s = timeout_s
+            self.admitted = False
+        if criticality is not None and criticality != self.criticality:
+            self.criticality = criticality
+            self.admitted = False
+
+    def inference(
+        self, deployment: Deployment, tensors: Mapping[str, Array], arrived_s: float, longest_s: float
+    ) -> Inference:
+        """The request as the data plane knows it; nobody waits longer than `longest_s`."""
+        timeout_s = self.timeout_s
+        return Inference(
+            tensors,
+            arrived_s,
+            arrived_s + (longest_s if timeout_s is None or timeout_s > longest_s else timeout_s),
+            deployment.due_s(arrived_s, timeout_s),
+            self.criticality,
+            self.caller,
+            admitted=self.admitted,
+        )
+
+
+def read_terms(headers: Mapping[bytes, bytes], peer: bytes) -> Terms:
+    """The terms in `headers`, whose names are in lower case; `peer` is the caller's address.
+
+    Raises `InvalidInput` for a time that is no number above 0, and for a criticality that is none.
+    """
+    terms = Terms(peer)
+    for name in TIMEOUTS:
+        asked_ms = headers.get(name)
+        if asked_ms is not None:
+            timeout_s = parse_timeout_s(asked_ms.decode("latin-1"), name.decode())
+            if terms.timeout_s is None or timeout_s < terms.timeout_s:
+                terms.timeout_s = timeout_s
+    criticality = headers.get(CRITICALITY)
+    if criticality is not None:
+        terms.criticality = Criticality.parse(criticality.decode("latin-1"))
+    attempt = headers.get(RETRY)
+    if attempt is not None and attempt != b"0":
+        terms.retry = True
+    for name in CALLERS:
+        if name in headers:
+            terms.caller = headers[name]
+            break
+    return terms
+
+
+def parse_timeout_s(text: str, name: str = "x-request-timeout-ms") -> float:
+    """What a header says in milliseconds, in seconds. Raises `InvalidInput`."""
+    timeout_ms = float("nan")
+    with contextlib.suppress(ValueError):
+        timeout_ms = float(text)
+    if not timeout_ms > 0:
+        raise InvalidInput(f"{name} is {shown(text)}, not a number of milliseconds above 0", where=name)
+    return timeout_ms / 1000.0
