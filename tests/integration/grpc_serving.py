@@ -15,7 +15,7 @@ from penstock.core.errors import Forbidden, ModelFailed
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
 from penstock.observe.metrics import MetricSet
-from penstock.serving.batching.dispatcher import BatchingConfig
+from penstock.serving.batching.batcher import BatchingConfig
 from penstock.serving.deployment import ServedModel
 from penstock.serving.instance import ModelState, RepositoryEntry
 from penstock.serving.plane import DataPlane

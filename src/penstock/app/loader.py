@@ -16,7 +16,7 @@ from penstock.models.runtimes.onnx import OnnxRuntime
 from penstock.models.runtimes.process import ProcessRuntime, WorkerCommand, WorkerGroup
 from penstock.models.runtimes.runtime import Runtime
 from penstock.models.version import ModelVersion, RuntimeKind, SourceFormat
-from penstock.serving.batching.dispatcher import BatchingConfig
+from penstock.serving.batching.batcher import BatchingConfig
 from penstock.serving.deployment import ServedModel
 
 __all__ = ["Loader", "open_registry"]

@@ -11,7 +11,8 @@ from penstock.models.runtimes.runtime import Runtime
 from penstock.observe.metrics import LATENCY_BUCKETS_S, ROWS_BUCKETS, Counter, MetricSet
 from penstock.serving.admission.admission import Admission, AdmissionStatistics, ShedReason
 from penstock.serving.admission.lag import LoopLag
-from penstock.serving.batching.dispatcher import BatchingConfig, Dispatcher, DispatcherStatistics
+from penstock.serving.batching.batcher import BatchingConfig, DispatcherStatistics
+from penstock.serving.batching.dispatcher import Dispatcher
 from penstock.serving.batching.observer import BatchRun
 from penstock.serving.batching.pending import PendingAnswer
 from penstock.serving.inference import Criticality, Inference
@@ -63,10 +64,14 @@ class Deployment:
         self._conform = self.signature.conform
         self._measures = _Measures(metrics, clock, model=served.model, version=served.version)
         self._dispatcher = Dispatcher(served.runtime, served.batching, clock, self._measures)
-        self._admission = Admission(self._dispatcher, lag, objective_s=self._objective_s, enabled=sheds)
+        self._admission = Admission(self._dispatcher.batcher, lag, objective_s=self._objective_s, enabled=sheds)
         self._measures.on_taken = self._admission.shedder.dequeued
         for name, meaning, read in (
-            ("penstock_queue_rows", "Rows that wait for a runtime.", lambda: self._dispatcher.rows_waiting),
+            (
+                "penstock_queue_rows",
+                "Rows that wait for a runtime.",
+                lambda: self._dispatcher.batcher.queue.rows,
+            ),
             ("penstock_shed_ratio", "The share of requests that is shed.", lambda: self._admission.ratio),
         ):
             metrics.gauge(name, meaning, read, model=served.model, version=served.version)

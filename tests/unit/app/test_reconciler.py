@@ -15,7 +15,7 @@ from penstock.core.errors import ModelFailed, NotFound, PenstockError, Refused, 
 from penstock.core.settings import RuntimeSettings, Settings
 from penstock.core.signature import Signature
 from penstock.observe.metrics import MetricSet
-from penstock.serving.batching.dispatcher import BatchingConfig
+from penstock.serving.batching.batcher import BatchingConfig
 from penstock.serving.deployment import ServedModel
 from penstock.serving.plane import DataPlane
 from penstock.supervision.messages import Pinned, Wanted

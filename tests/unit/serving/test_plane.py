@@ -13,7 +13,7 @@ from penstock.core.errors import NotFound, Refused
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
 from penstock.observe.metrics import MetricSet
-from penstock.serving.batching.dispatcher import BatchingConfig
+from penstock.serving.batching.batcher import BatchingConfig
 from penstock.serving.deployment import Deployment, ServedModel
 from penstock.serving.inference import Inference
 from penstock.serving.plane import DataPlane

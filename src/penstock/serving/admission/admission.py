@@ -117,16 +117,18 @@ class Admission:
         if lag_s > LAG_S_MAX:
             return ShedReason.LOOP_LAG
         shedder = self.shedder
+        wait_s = backlog.wait_in_s(now_s)
         if shedder.ratio:
             if retry:
                 criticality = min(4, criticality + 1)
             rank = rank_of(criticality, caller, now_s)
             shedder.seen(rank)
             # Never while the runtime would run dry: an idle runtime helps nobody, whoever asks.
-            if backlog.wait_in_s(now_s) > shedder.target_s and shedder.sheds(rank):
+            if wait_s > shedder.target_s and shedder.sheds(rank):
                 return ShedReason.OVERLOAD
-        elif backlog.wait_in_s(now_s) > shedder.target_s:
+        elif wait_s > shedder.target_s:
             shedder.seen(rank_of(criticality, caller, now_s))
-        if now_s + lag_s + backlog.answer_in_s(criticality, now_s) > due_s:
+        # An idle runtime takes anybody: only running shows that a prediction is wrong.
+        if wait_s > 0.0 and now_s + lag_s + backlog.answer_in_s(criticality, now_s) > due_s:
             return ShedReason.TOO_LATE
         return None

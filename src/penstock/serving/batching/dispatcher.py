@@ -7,54 +7,23 @@ runtime runs in a thread of its own, one batch at a time; its results come back 
 import asyncio
 import contextlib
 
-import msgspec
-
 from penstock.core.clock import Clock
 from penstock.core.errors import DeadlineExceeded, PenstockError, Refused
 from penstock.core.tensors import Tensors, row_count, tensors_bytes
 from penstock.models.runtimes.runtime import Runtime
-from penstock.serving.batching.batch_limit import OVERHEAD_S, BatchLimit, BatchLimitStatistics
+from penstock.serving.batching.batcher import Batcher, BatchingConfig, DispatcherStatistics
 from penstock.serving.batching.observer import BatchRun, DispatchObserver
 from penstock.serving.batching.outputs import BatchOutputs, BatchRows
 from penstock.serving.batching.pending import PendingAnswer, PendingRequest
-from penstock.serving.batching.queue import BatchQueue, QueueStatistics, ShapeKey
+from penstock.serving.batching.queue import ShapeKey
 from penstock.serving.batching.runner import BatchRunner, FinishedBatch
-from penstock.serving.batching.service_model import ServiceModel, ServiceStatistics
-from penstock.serving.batching.wait_policy import WaitPolicy
 from penstock.serving.inference import DEFAULT_CRITICALITY
 
-__all__ = [
-    "BatchingConfig",
-    "Dispatcher",
-    "DispatcherStatistics",
-]
+__all__ = ["Dispatcher"]
 
 DEADLINE_CHECK_S = 0.02
 DEADLINE_CHECK_S_PER_REQUEST = 2e-6
 """Deadlines are checked at most so often, more seldom the more requests there are to look at."""
-
-
-class BatchingConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`objective_s` is the latency objective that batches are sized for.
-
-    `run_timeout_s` is how long one run may take before a runtime that can be stopped is. It is not a
-    caller's deadline: one impatient caller must not cost the others their runtime.
-    """
-
-    objective_s: float
-    run_timeout_s: float = 60.0
-    rows_max: int
-    queue_rows_max: int
-    queue_bytes_max: int
-
-
-class DispatcherStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of the parts, and whether a batch is running."""
-
-    queue: QueueStatistics
-    service: ServiceStatistics
-    limit: BatchLimitStatistics
-    running: bool
 
 
 class Dispatcher:
@@ -70,20 +39,10 @@ class Dispatcher:
         self._clock = clock
         self._observer = observer
         self._loop = asyncio.get_running_loop()
-        self._queue: BatchQueue[PendingRequest] = BatchQueue(
-            rows_max=config.queue_rows_max, bytes_max=config.queue_bytes_max
-        )
-        self._service = ServiceModel()
         rows_max = 1 if runtime.signature.rows_fixed is not None else config.rows_max
-        self._limit = BatchLimit(objective_s=config.objective_s, rows_max=rows_max, service=self._service)
-        self._waiting = WaitPolicy(self._service)
+        self.batcher: Batcher[PendingRequest] = Batcher(config, rows_max=rows_max)
+        """What waits and runs."""
         self._shapes_vary = any(spec.row_shape is None for spec in runtime.signature.inputs)
-        self._running: list[PendingRequest] = []
-        self._ends_s = 0.0
-        """When the running batch ends, as predicted."""
-        self._batch_rows = self._limit.rows()
-        self._held_s = 0.0
-        """How long the next batch was held back deliberately."""
         self._wakeup: asyncio.Handle | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._deadline_timer_s = float("inf")
@@ -123,49 +82,10 @@ class Dispatcher:
             future,
         )
         self._offer(request)
-        return PendingAnswer(request, self._queue)
-
-    @property
-    def rows_waiting(self) -> int:
-        return self._queue.rows
-
-    @property
-    def full(self) -> bool:
-        """Whether nothing more can be held."""
-        return self._queue.full
-
-    def answer_in_s(self, criticality: int, now_s: float) -> float:
-        """How long a request of that class that comes now takes to be answered, in seconds, as predicted."""
-        service, batch_rows = self._service, self._batch_rows
-        runs, rows = divmod(self._queue.rows_ahead(criticality), batch_rows)
-        return self._busy_s(now_s) + runs * self._mean_s(batch_rows) + OVERHEAD_S + service.predict_s(rows + 1)
-
-    def wait_in_s(self, now_s: float) -> float:
-        """How long the runtime is busy with what waits and runs now, in seconds, as predicted."""
-        return self._busy_s(now_s) + self._queue.rows / self._batch_rows * self._mean_s(self._batch_rows)
-
-    def oldest_s(self, now_s: float) -> float:
-        """How long what waits longest has waited, in seconds, about; 0 when nothing waits."""
-        return max(0.0, now_s - self._queue.oldest_arrival_s())
-
-    def batch_s(self) -> float:
-        """The time of a full batch, in seconds."""
-        return self._service.predict_s(self._batch_rows)
-
-    def _mean_s(self, rows: int) -> float:
-        return self._service.per_row_s * rows + self._service.fixed_s + OVERHEAD_S
-
-    def _busy_s(self, now_s: float) -> float:
-        """For how long the running batch goes on: one that is over its time, for as long again."""
-        return abs(self._ends_s - now_s) if self._running else 0.0
+        return PendingAnswer(request, self.batcher.queue)
 
     def statistics(self) -> DispatcherStatistics:
-        return DispatcherStatistics(
-            queue=self._queue.statistics(),
-            service=self._service.statistics(),
-            limit=self._limit.statistics(),
-            running=bool(self._running),
-        )
+        return self.batcher.statistics()
 
     def revive(self) -> None:
         """Has a runtime that is down started anew, in its thread; nothing where it is up, or its turn to start
@@ -185,42 +105,31 @@ class Dispatcher:
     def _offer(self, request: PendingRequest) -> None:
         if self._closing:
             raise Refused("this version is being unloaded", reason="draining")
-        if not self._queue.offer(request):
+        if not self.batcher.offer(request):
             raise Refused(
-                f"{self._queue.rows} rows are waiting for this model already",
+                f"{self.batcher.queue.rows} rows are waiting for this model already",
                 reason="queue_full",
                 hint="try again later, or send fewer rows at once",
             )
-        self._waiting.arrived(request.arrived_s)
         self._watch_deadline(request.deadline_s)
         self._idle.clear()
-        if not self._running and self._wakeup is None:
+        if not self.batcher.running and self._wakeup is None:
             # Not at once: the requests that the loop is about to bring in this turn come along.
             self._wakeup = self._loop.call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
         """Starts the next batch, if the runtime is idle and waiting for more does not pay."""
         self._wakeup = None
-        if self._running:
+        if self.batcher.running:
             return
-        now_s = self._clock.monotonic()
-        first = self._queue.first()
-        if first is not None and not self._closing:
-            wait_s = self._waiting.wait_s(rows=self._queue.rows, waited_s=now_s - first.arrived_s)
-            if wait_s > 0:
-                self._held_s += wait_s
-                self._wakeup = self._loop.call_later(wait_s, self._dispatch)
-                return
-        self._batch_rows = self._limit.rows()
-        batch, expired = self._queue.take(now_s, self._batch_rows, self._service.predict_s(1))
-        self._expire(expired)
-        if batch:
-            self._running = batch
-            self._ends_s = now_s + self._mean_s(sum([request.rows for request in batch]))
-            newest_s = max([request.arrived_s for request in batch])
-            self._observer.taken(max(0.0, now_s - newest_s - self._held_s))
-            self._held_s = 0.0
-            self._runner.put(batch)
+        turn = self.batcher.turn(self._clock.monotonic(), at_once=self._closing)
+        if turn.wait_s > 0:
+            self._wakeup = self._loop.call_later(turn.wait_s, self._dispatch)
+            return
+        self._expire(turn.expired)
+        if turn.batch:
+            self._observer.taken(turn.sojourn_s)
+            self._runner.put(turn.batch)
         else:
             self._idle.set()
 
@@ -239,11 +148,11 @@ class Dispatcher:
         self._deadline_timer = None
         self._deadline_timer_s = float("inf")
         now_s = self._clock.monotonic()
-        self._expire(self._queue.take_expired(now_s))
-        self._expire([request for request in self._running if request.deadline_s <= now_s])
-        pending = [request.deadline_s for request in self._running if not request.future.done()]
-        soonest_s = now_s + DEADLINE_CHECK_S + DEADLINE_CHECK_S_PER_REQUEST * len(self._queue)
-        self._watch_deadline(max(soonest_s, min([*pending, self._queue.first_deadline_s()])))
+        self._expire(self.batcher.queue.take_expired(now_s))
+        self._expire([request for request in self.batcher.running if request.deadline_s <= now_s])
+        pending = [request.deadline_s for request in self.batcher.running if not request.future.done()]
+        soonest_s = now_s + DEADLINE_CHECK_S + DEADLINE_CHECK_S_PER_REQUEST * len(self.batcher.queue)
+        self._watch_deadline(max(soonest_s, min([*pending, self.batcher.queue.first_deadline_s()])))
 
     def _expire(self, requests: list[PendingRequest]) -> None:
         for request in requests:
@@ -256,16 +165,14 @@ class Dispatcher:
 
     def _finished(self, batch: FinishedBatch) -> None:
         """Hands each caller its rows. In the event loop."""
-        self._running = []
         first_s = batch.requests[0].arrived_s
         seconds = batch.ended_s - batch.started_s
         waited_s = sum([batch.started_s - request.arrived_s for request in batch.requests])
         self._observer.batch(
             BatchRun(len(batch.requests), batch.rows, batch.started_s - first_s, waited_s, seconds)
         )
+        self.batcher.ran(batch.rows, seconds if batch.outputs is not None else None)
         if batch.outputs is not None:
-            self._service.observe(batch.rows, seconds)
-            self._limit.observe(seconds)
             outputs = BatchOutputs(batch.outputs)
             start = 0
             for request in batch.requests:

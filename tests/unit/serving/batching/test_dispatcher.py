@@ -16,7 +16,8 @@ from penstock.core.clock import ManualClock
 from penstock.core.errors import DeadlineExceeded, InvalidInput, ModelFailed, NotFound, PenstockError, Refused
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
-from penstock.serving.batching.dispatcher import BatchingConfig, Dispatcher
+from penstock.serving.batching.batcher import BatchingConfig
+from penstock.serving.batching.dispatcher import Dispatcher
 from penstock.serving.batching.observer import BatchRun
 from penstock.serving.batching.outputs import BatchRows
 

@@ -13,7 +13,7 @@ from penstock.core.clock import SystemClock
 from penstock.core.errors import ConfigurationError, Forbidden, NotFound
 from penstock.core.signature import Signature
 from penstock.observe.metrics import MetricSet
-from penstock.serving.batching.dispatcher import BatchingConfig
+from penstock.serving.batching.batcher import BatchingConfig
 from penstock.serving.deployment import ServedModel
 from penstock.serving.instance import ModelState, RepositoryEntry
 from penstock.serving.plane import DataPlane

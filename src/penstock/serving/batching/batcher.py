@@ -1,0 +1,141 @@
+"""What waits and what runs, of one version: decides who goes into the next batch, and when it starts.
+
+Plain decisions with time passed in: the dispatcher brings them to the event loop, a simulation to virtual time.
+"""
+
+from typing import Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from penstock.serving.batching.batch_limit import OVERHEAD_S, BatchLimit, BatchLimitStatistics
+from penstock.serving.batching.queue import BatchQueue, QueuedRequest, QueueStatistics
+from penstock.serving.batching.service_model import ServiceModel, ServiceStatistics
+from penstock.serving.batching.wait_policy import WaitPolicy
+
+__all__ = ["Batcher", "BatchingConfig", "DispatcherStatistics", "Turn"]
+
+
+class BatchingConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`objective_s` is the latency objective that batches are sized for.
+
+    `run_timeout_s` is how long one run may take before a runtime that can be stopped is. It is not a
+    caller's deadline: one impatient caller must not cost the others their runtime.
+    """
+
+    objective_s: float
+    run_timeout_s: float = 60.0
+    rows_max: int
+    queue_rows_max: int
+    queue_bytes_max: int
+
+
+class DispatcherStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of the parts, and whether a batch is running."""
+
+    queue: QueueStatistics
+    service: ServiceStatistics
+    limit: BatchLimitStatistics
+    running: bool
+
+
+R = TypeVar("R", bound=QueuedRequest)
+
+
+class Turn(NamedTuple, Generic[R]):
+    """What is to happen now: `batch` runs, `expired` will not, or (`wait_s` above 0) ask again after that.
+
+    `sojourn_s` is how long the newest of the batch had waited, deliberate waiting not counted.
+    """
+
+    batch: list[R]
+    expired: list[R]
+    wait_s: float = 0.0
+    sojourn_s: float = 0.0
+
+
+class Batcher(Generic[R]):
+    """Times are monotonic seconds. One batch runs at a time."""
+
+    def __init__(self, config: BatchingConfig, *, rows_max: int) -> None:
+        self.queue: BatchQueue[R] = BatchQueue(rows_max=config.queue_rows_max, bytes_max=config.queue_bytes_max)
+        self.running: list[R] = []
+        self._service = ServiceModel()
+        self._limit = BatchLimit(objective_s=config.objective_s, rows_max=rows_max, service=self._service)
+        self._waiting = WaitPolicy(self._service)
+        self._batch_rows = self._limit.rows()
+        self._ends_s = 0.0
+        """When the running batch ends, as predicted."""
+        self._held_s = 0.0
+        """How long the next batch was held back deliberately."""
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more can be held."""
+        return self.queue.full
+
+    def offer(self, request: R) -> bool:
+        """Takes the request on; False where the queue cannot hold it."""
+        if not self.queue.offer(request):
+            return False
+        self._waiting.arrived(request.arrived_s)
+        return True
+
+    def turn(self, now_s: float, *, at_once: bool = False) -> Turn[R]:
+        """The next batch, which runs from now on; `at_once`: without waiting for more. Nothing runs already."""
+        assert not self.running, "one batch runs at a time"
+        first = self.queue.first()
+        if first is not None and not at_once:
+            wait_s = self._waiting.wait_s(rows=self.queue.rows, waited_s=now_s - first.arrived_s)
+            if wait_s > 0:
+                self._held_s += wait_s
+                return Turn([], [], wait_s)
+        self._batch_rows = self._limit.rows()
+        batch, expired = self.queue.take(now_s, self._batch_rows, self._service.predict_s(1))
+        if not batch:
+            return Turn(batch, expired)
+        self.running = batch
+        self._ends_s = now_s + self._mean_s(sum([request.rows for request in batch]))
+        newest_s = max([request.arrived_s for request in batch])
+        sojourn_s = max(0.0, now_s - newest_s - self._held_s)
+        self._held_s = 0.0
+        return Turn(batch, expired, 0.0, sojourn_s)
+
+    def ran(self, rows: int, seconds: float | None) -> None:
+        """The running batch ended; `seconds` is what it took, None where that says nothing of the model."""
+        self.running = []
+        if seconds is not None:
+            self._service.observe(rows, seconds)
+            self._limit.observe(seconds)
+
+    def answer_in_s(self, criticality: int, now_s: float) -> float:
+        """How long a request of that class that comes now takes to be answered, in seconds, as predicted."""
+        runs, rows = divmod(self.queue.rows_ahead(criticality), self._batch_rows)
+        ahead_s = self._busy_s(now_s) + runs * self._mean_s(self._batch_rows)
+        return ahead_s + OVERHEAD_S + self._service.predict_s(rows + 1)
+
+    def wait_in_s(self, now_s: float) -> float:
+        """How long the runtime is busy with what waits and runs now, in seconds, as predicted."""
+        return self._busy_s(now_s) + self.queue.rows / self._batch_rows * self._mean_s(self._batch_rows)
+
+    def oldest_s(self, now_s: float) -> float:
+        """How long what waits longest has waited, in seconds, about; 0 when nothing waits."""
+        return max(0.0, now_s - self.queue.oldest_arrival_s())
+
+    def batch_s(self) -> float:
+        """The time of a full batch, in seconds."""
+        return self._service.predict_s(self._batch_rows)
+
+    def statistics(self) -> DispatcherStatistics:
+        return DispatcherStatistics(
+            queue=self.queue.statistics(),
+            service=self._service.statistics(),
+            limit=self._limit.statistics(),
+            running=bool(self.running),
+        )
+
+    def _mean_s(self, rows: int) -> float:
+        return self._service.per_row_s * rows + self._service.fixed_s + OVERHEAD_S
+
+    def _busy_s(self, now_s: float) -> float:
+        """For how long the running batch goes on: one that is over its time, for as long again."""
+        return abs(self._ends_s - now_s) if self.running else 0.0
