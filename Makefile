@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo proto test explore clients client-environments check format lint types layers bench-% clean
+.PHONY: help demo proto test surges explore clients client-environments check format lint types layers bench-% clean
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -14,6 +14,9 @@ demo: .venv/.demo  ## Train on real flights, push, serve, replay April (ONCE=1: 
 
 test: .venv/.dev  ## All tests.
 	$(BIN)/python -m pytest $(TESTS)
+
+surges: .venv/.dev  ## Thousands of surges in virtual time (long).
+	SURGES=$(or $(SURGES),200) $(BIN)/python -m pytest tests/simulation
 
 explore: .venv/.dev  ## Hypothesis looks for new counterexamples (long).
 	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest $(or $(TESTS),tests/unit tests/property)

@@ -228,7 +228,7 @@ def test_a_stream_has_many_requests_in_flight_and_a_bound(served: Serving, opene
 
     def taken() -> int:
         queue = served.do(deployment.dispatcher_statistics).queue.rows
-        return int(queue) + len(served.do(lambda: deployment._dispatcher._running))
+        return int(queue) + len(served.do(lambda: deployment._dispatcher.batcher.running))
 
     wait_until(lambda: taken() == STREAM_REQUESTS_MAX)
     time.sleep(0.1)  # no more is taken on, however long one waits

@@ -1,5 +1,6 @@
 """From a declaration to a model that can be served: the version found, checked, loaded and tried out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from penstock.app.declarations import App, CallableDeclaration, Declaration, ModelDeclaration
@@ -7,7 +8,7 @@ from penstock.app.loading import file_version
 from penstock.core.clock import Clock
 from penstock.core.errors import NotFound
 from penstock.core.settings import Settings
-from penstock.core.tensors import Tensors
+from penstock.core.tensors import Tensors, row_count, slice_rows
 from penstock.models.golden import Golden, check_golden
 from penstock.models.registry.artifacts import FolderArtifactStore
 from penstock.models.registry.registry import Registry
@@ -20,6 +21,8 @@ from penstock.serving.batching.batcher import BatchingConfig
 from penstock.serving.deployment import ServedModel
 
 __all__ = ["Loader", "open_registry"]
+
+RUNS_TIMED = 2
 
 _PLATFORMS = {
     SourceFormat.PICKLE: "sklearn",
@@ -94,11 +97,13 @@ class Loader:
         runtime = self._open_runtime(version)
         try:
             example = self._try_out(version, runtime)
+            timings = self._time(runtime, example) if example is not None else ()
         except BaseException:
             runtime.close()
             raise
         platform = "onnxruntime" if version.runtime is RuntimeKind.ONNX else _PLATFORMS[version.format]
-        return self._served(declared, str(version.number), platform, runtime, example)
+        served = self._served(declared, str(version.number), platform, runtime)
+        return replace(served, example=example, timings=timings)
 
     def _open_runtime(self, version: ModelVersion) -> Runtime:
         path = self.registry.fetch(version)
@@ -116,6 +121,18 @@ class Loader:
         golden = Golden.decode(self.registry.fetch(version, "golden").read_bytes())
         check_golden(runtime, golden, model=version.model, timeout_s=self._settings.runtime.run_timeout_s)
         return golden.inputs
+
+    def _time(self, runtime: Runtime, example: Tensors) -> tuple[tuple[int, float], ...]:
+        """How long runs of some sizes take: a server whose first second is a surge has to know."""
+        timings = []
+        whole = row_count(example)
+        for rows in (whole,) if runtime.signature.rows_fixed is not None else sorted({1, whole}):
+            tensors = slice_rows(example, 0, rows)
+            for _ in range(RUNS_TIMED):
+                begun_s = self._clock.monotonic()
+                runtime.run(tensors, self._settings.runtime.run_timeout_s)
+                timings.append((rows, self._clock.monotonic() - begun_s))
+        return tuple(timings)
 
     def load_callable(self, declared: CallableDeclaration) -> ServedModel:
         """The callable in a process of its own. Raises `ModelFailed` where it does not load."""
@@ -139,7 +156,6 @@ class Loader:
         version: str,
         platform: str,
         runtime: Runtime,
-        example: Tensors | None = None,
     ) -> ServedModel:
         settings = self._settings.batching
         return ServedModel(
@@ -147,7 +163,6 @@ class Loader:
             version=version,
             platform=platform,
             runtime=runtime,
-            example=example,
             batching=BatchingConfig(
                 objective_s=declared.objective.latency_ms / 1000,
                 run_timeout_s=self._settings.runtime.run_timeout_s,

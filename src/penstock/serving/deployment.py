@@ -25,7 +25,8 @@ __all__ = ["Deployment", "ServedModel", "shed"]
 class ServedModel:
     """What is to be served: a version under its model's name, with its runtime loaded and warm.
 
-    `example` holds real inputs, a row or more, where the version has some.
+    `example` holds real inputs, a row or more, where the version has some; `timings` are runs of it, by their
+    rows, in seconds.
     """
 
     model: str
@@ -34,6 +35,7 @@ class ServedModel:
     runtime: Runtime
     batching: BatchingConfig
     example: Tensors | None = None
+    timings: tuple[tuple[int, float], ...] = ()
 
 
 _SHED: dict[ShedReason, str] = {
@@ -64,6 +66,8 @@ class Deployment:
         self._conform = self.signature.conform
         self._measures = _Measures(metrics, clock, model=served.model, version=served.version)
         self._dispatcher = Dispatcher(served.runtime, served.batching, clock, self._measures)
+        for rows, seconds in served.timings:
+            self._dispatcher.batcher.ran(rows, seconds)
         self._admission = Admission(self._dispatcher.batcher, lag, objective_s=self._objective_s, enabled=sheds)
         self._measures.on_taken = self._admission.shedder.dequeued
         for name, meaning, read in (

@@ -28,6 +28,7 @@ class Pulse:
         if self._next is not None:
             self._next.cancel()
             self._next = None
+            self._plane.lag.rest()
 
     def _beat(self) -> None:
         now_s = self._monotonic()

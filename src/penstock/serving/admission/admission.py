@@ -33,8 +33,8 @@ class Backlog(Protocol):
         """How long a request of that class that comes now takes to be answered, in seconds, as predicted."""
         ...
 
-    def wait_in_s(self, now_s: float) -> float:
-        """How long the runtime is busy with what waits and runs now, in seconds, as predicted."""
+    def wait_in_s(self, criticality: int, now_s: float) -> float:
+        """How long of that it waits for others, in seconds, as predicted; 0: nothing runs."""
         ...
 
     def oldest_s(self, now_s: float) -> float:
@@ -58,6 +58,14 @@ LAG_S_MAX = 0.25
 """With the loop so far behind, nothing that is asked now is answered in time."""
 
 
+MARGIN = 1.4
+"""What a predicted time is taken times, as runs take longer at times. Not for the most important class: there a
+refusal is no better than an answer that is late.
+"""
+SPARE_SHARE = 0.4
+"""Of the objective: nobody is shed who waits less than this, whatever the controller says."""
+
+
 class Admission:
     """One for each version. O(1) for each request; `tick` is called every `TICK_S`."""
 
@@ -65,6 +73,7 @@ class Admission:
         self._backlog = backlog
         self._lag = lag
         self._enabled = enabled
+        self._spare_s = SPARE_SHARE * objective_s
         self.shedder = Shedder(objective_s)
         self._admitted = 0
         self._refused = dict.fromkeys(ShedReason, 0)
@@ -117,18 +126,20 @@ class Admission:
         if lag_s > LAG_S_MAX:
             return ShedReason.LOOP_LAG
         shedder = self.shedder
-        wait_s = backlog.wait_in_s(now_s)
+        wait_s = backlog.wait_in_s(criticality, now_s)
         if shedder.ratio:
             if retry:
                 criticality = min(4, criticality + 1)
             rank = rank_of(criticality, caller, now_s)
             shedder.seen(rank)
-            # Never while the runtime would run dry: an idle runtime helps nobody, whoever asks.
-            if wait_s > shedder.target_s and shedder.sheds(rank):
+            # Never who would hardly wait: an idle runtime helps nobody, and those who are less important wait
+            # behind, so that they take nothing from who is more.
+            if wait_s > self._spare_s and shedder.sheds(rank):
                 return ShedReason.OVERLOAD
-        elif wait_s > shedder.target_s:
+        elif wait_s > self._spare_s:
             shedder.seen(rank_of(criticality, caller, now_s))
         # An idle runtime takes anybody: only running shows that a prediction is wrong.
-        if wait_s > 0.0 and now_s + lag_s + backlog.answer_in_s(criticality, now_s) > due_s:
+        margin = MARGIN if criticality > 1 else 1.0
+        if wait_s > 0.0 and now_s + lag_s + margin * backlog.answer_in_s(criticality, now_s) > due_s:
             return ShedReason.TOO_LATE
         return None

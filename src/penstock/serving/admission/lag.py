@@ -7,10 +7,10 @@ BEAT_S = 0.02
 
 
 class LoopLag:
-    """Told of a beat that should come every `BEAT_S`. Times are monotonic seconds."""
+    """Told of a beat that should come every `BEAT_S`, from the first one on. Times are monotonic seconds."""
 
-    def __init__(self, now_s: float) -> None:
-        self._due_s = now_s + BEAT_S
+    def __init__(self) -> None:
+        self._due_s = float("inf")
         self._last_s = 0.0
 
     def beat(self, now_s: float) -> float:
@@ -18,6 +18,11 @@ class LoopLag:
         self._last_s = max(0.0, now_s - self._due_s)
         self._due_s = now_s + BEAT_S
         return self._last_s
+
+    def rest(self) -> None:
+        """No beat is to be expected any more."""
+        self._due_s = float("inf")
+        self._last_s = 0.0
 
     def lag_s(self, now_s: float) -> float:
         """How late the last beat was, or the next one is already."""

@@ -8,8 +8,10 @@ from penstock.serving.batching.service_model import ServiceModel
 
 __all__ = ["BatchLimit", "BatchLimitStatistics"]
 
-OBJECTIVE_SHARE = 0.5
-"""The share of the latency objective that one run may take; the rest is for waiting and the network."""
+OBJECTIVE_SHARE = 1 / 3
+"""The share of the latency objective that one run may take: who comes at its begin waits for it, then runs as
+long, and the rest is for what was not foreseen.
+"""
 OVERHEAD_S = 0.0002
 """What a run costs beside the model: the way to its thread and back."""
 OVERHEAD_SHARE = 0.05
@@ -28,8 +30,8 @@ class BatchLimitStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchLimit:
-    """B* = the least n for which fixed costs are 5 % of S(n), at most the largest with S(n) ≤ half the
-    objective, at most the cap.
+    """B* = the least n for which fixed costs are 5 % of S(n), at most the largest with S(n) ≤ a
+    third of the objective, at most the cap.
 
     The cap catches what the service model does not see: a batch that runs longer than the whole objective cuts
     it to 0.9 times, any other adds a row (additive increase, multiplicative decrease). Time spent waiting does
@@ -62,12 +64,12 @@ class BatchLimit:
     def _worthwhile(self) -> float:
         """The least n with fixed ≤ 5 % of fixed + a·n; infinite while rows are not known to cost anything.
 
-        Where all batches had one size, twice that: only another size shows what of it was fixed.
+        Where all batches had one size, another is tried, which shows what of it was fixed: half of that.
         """
         per_row_s = self._service.per_row_s
         if per_row_s <= 0:
             return math.inf
         if self._service.one_size is not None:
-            return 2.0 * self._service.one_size
+            return self._service.one_size // 2 if self._service.one_size > 1 else 2
         fixed_s = self._service.fixed_s + OVERHEAD_S
         return math.ceil(fixed_s * (1 - OVERHEAD_SHARE) / OVERHEAD_SHARE / per_row_s)

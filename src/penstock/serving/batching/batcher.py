@@ -109,17 +109,24 @@ class Batcher(Generic[R]):
 
     def answer_in_s(self, criticality: int, now_s: float) -> float:
         """How long a request of that class that comes now takes to be answered, in seconds, as predicted."""
-        runs, rows = divmod(self.queue.rows_ahead(criticality), self._batch_rows)
-        ahead_s = self._busy_s(now_s) + runs * self._mean_s(self._batch_rows)
-        return ahead_s + OVERHEAD_S + self._service.predict_s(rows + 1)
+        ahead_s = self.wait_in_s(criticality, now_s)
+        rows = self.queue.rows_ahead(criticality) % self._batch_rows
+        # Who comes until its batch is formed comes along, and makes it longer.
+        rows_then = min(self._batch_rows, rows + 1 + self._waiting.coming(ahead_s))
+        return ahead_s + OVERHEAD_S + self._service.predict_s(rows_then)
 
-    def wait_in_s(self, now_s: float) -> float:
-        """How long the runtime is busy with what waits and runs now, in seconds, as predicted."""
-        return self._busy_s(now_s) + self.queue.rows / self._batch_rows * self._mean_s(self._batch_rows)
+    def wait_in_s(self, criticality: int, now_s: float) -> float:
+        """How long until its batch begins, in seconds, as predicted: for the running one, and full ones."""
+        runs = self.queue.rows_ahead(criticality) // self._batch_rows
+        return self._busy_s(now_s) + (runs * self._mean_s(self._batch_rows) if runs else 0.0)
 
     def oldest_s(self, now_s: float) -> float:
         """How long what waits longest has waited, in seconds, about; 0 when nothing waits."""
         return max(0.0, now_s - self.queue.oldest_arrival_s())
+
+    def alone_s(self) -> float:
+        """The time of a row by itself, in seconds."""
+        return self._service.predict_s(1)
 
     def batch_s(self) -> float:
         """The time of a full batch, in seconds."""

@@ -16,6 +16,7 @@ __all__ = ["WaitPolicy"]
 
 GAP_WEIGHT = 0.1
 """The weight of the newest gap in the moving average."""
+COMING_MAX = 1 << 30
 WAIT_S_MIN = 0.0005
 """Shorter waits than a timer can keep are not worth one."""
 
@@ -34,6 +35,10 @@ class WaitPolicy:
             known = self._gap_s != float("inf")
             self._gap_s = self._gap_s + GAP_WEIGHT * (gap_s - self._gap_s) if known else gap_s
         self._last_arrival_s = now_s
+
+    def coming(self, seconds: float) -> int:
+        """How many requests are expected to come within a time."""
+        return int(seconds / self._gap_s) if self._gap_s > 0 else COMING_MAX
 
     def wait_s(self, *, rows: int, waited_s: float) -> float:
         """How long to wait, in seconds, with `rows` waiting since `waited_s`; 0: run now."""

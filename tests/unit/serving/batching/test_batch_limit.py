@@ -13,10 +13,10 @@ def learned(fixed_s: float, per_row_s: float) -> ServiceModel:
     return service
 
 
-def test_half_the_objective_bounds_a_run() -> None:
-    limit = BatchLimit(objective_s=0.1, rows_max=1000, service=learned(0.01, 0.001))
+def test_a_third_of_the_objective_bounds_a_run() -> None:
+    limit = BatchLimit(objective_s=0.15, rows_max=1000, service=learned(0.01, 0.001))
     assert limit.rows() in (39, 40)  # 10 ms + n · 1 ms ≤ 50 ms
-    assert BatchLimit(objective_s=0.1, rows_max=7, service=learned(0.01, 0.001)).rows() == 7
+    assert BatchLimit(objective_s=0.15, rows_max=7, service=learned(0.01, 0.001)).rows() == 7
 
 
 def test_at_least_one_row() -> None:

@@ -1,0 +1,118 @@
+from dataclasses import dataclass
+
+import pytest
+
+from penstock.serving.admission.admission import LAG_S_MAX, MARGIN, Admission, ShedReason
+from penstock.serving.admission.lag import BEAT_S, LoopLag
+from penstock.serving.admission.shedder import TICK_S
+
+
+@dataclass
+class Waiting:
+    """A backlog that says what it is told to."""
+
+    full: bool = False
+    wait_s: float = 0.05
+    wait_first_s: float | None = None
+    """For the most important class."""
+    answer_s: float = 0.01
+
+    def answer_in_s(self, criticality: int, now_s: float) -> float:
+        return self.answer_s
+
+    def wait_in_s(self, criticality: int, now_s: float) -> float:
+        return self.wait_first_s if criticality == 1 and self.wait_first_s is not None else self.wait_s
+
+    def oldest_s(self, now_s: float) -> float:
+        return self.wait_s
+
+    def batch_s(self) -> float:
+        return 0.005
+
+
+def asked(admission: Admission, now_s: float = 0.0, due_s: float = 0.1, **said: object) -> ShedReason | None:
+    known: dict[str, object] = {"criticality": 2, "caller": b"one"} | said
+    return admission.refusal(now_s, due_s, **known)  # type: ignore[arg-type]
+
+
+def admission(backlog: Waiting, *, enabled: bool = True) -> Admission:
+    return Admission(backlog, LoopLag(), objective_s=0.1, enabled=enabled)
+
+
+def shedding(backlog: Waiting) -> Admission:
+    made = admission(backlog)
+    for number in range(40):
+        for criticality in (1, 2, 3, 4):
+            asked(made, number * TICK_S, number * TICK_S + 1, criticality=criticality)
+        made.tick(number * TICK_S)
+    assert made.ratio == 0.95
+    return made
+
+
+def test_who_can_be_answered_in_time_is_taken_on() -> None:
+    made = admission(Waiting(answer_s=0.1 / MARGIN - 1e-6))
+    assert asked(made) is None
+    assert made.statistics().admitted == 1
+
+
+def test_who_cannot_is_not() -> None:
+    made = admission(Waiting(answer_s=0.1 / MARGIN + 1e-6))
+    assert asked(made) is ShedReason.TOO_LATE
+    assert asked(made, criticality=1) is None  # for whom a refusal is no better than a late answer
+    assert made.statistics().refused == {"too_late": 1}
+
+
+def test_an_idle_runtime_takes_anybody_so_that_a_wrong_prediction_is_found_out() -> None:
+    assert asked(admission(Waiting(wait_s=0.0, answer_s=99.0))) is None
+
+
+@pytest.mark.parametrize("due_s", [0.0, -5.0, float("-inf")])
+def test_a_deadline_that_has_passed(due_s: float) -> None:
+    assert asked(admission(Waiting()), due_s=due_s) is ShedReason.EXPIRED
+
+
+def test_a_full_queue_takes_nobody() -> None:
+    assert asked(admission(Waiting(full=True)), criticality=1) is ShedReason.QUEUE_FULL
+
+
+def test_switched_off_it_takes_everybody() -> None:
+    assert asked(admission(Waiting(full=True), enabled=False), due_s=-1.0) is None
+
+
+def test_the_least_important_go_first_and_who_hardly_waits_never() -> None:
+    made = shedding(Waiting(wait_first_s=0.001))
+    assert asked(made, 4.0, 5.0, criticality=4) is ShedReason.OVERLOAD
+    assert asked(made, 4.0, 5.0, criticality=1) is None
+
+
+def test_a_retry_counts_a_class_less_while_there_is_shedding() -> None:
+    made = admission(Waiting())
+    for number in range(2):
+        for criticality in (3, 4):
+            asked(made, number * TICK_S, number * TICK_S + 1, criticality=criticality)
+        made.tick(number * TICK_S)
+    assert 0 < made.ratio <= 0.5
+    assert asked(made, 1.0, 2.0, criticality=3) is None
+    assert asked(made, 1.0, 2.0, criticality=3, retry=True) is ShedReason.OVERLOAD
+
+
+def test_nobody_is_shed_while_the_runtime_would_run_dry() -> None:
+    backlog = Waiting()
+    made = shedding(backlog)
+    backlog.wait_s = 0.001
+    assert asked(made, 4.0, 5.0, criticality=4) is None
+
+
+def test_a_loop_that_is_far_behind_takes_nobody() -> None:
+    lag = LoopLag()
+    made = Admission(Waiting(), lag, objective_s=0.1)
+    assert asked(made, 100.0, 200.0) is None  # nothing beats, so nothing is late
+    lag.beat(0.0)
+    assert lag.lag_s(BEAT_S + LAG_S_MAX + 0.01) > LAG_S_MAX
+    assert asked(made, BEAT_S + LAG_S_MAX + 0.01, 10.0) is ShedReason.LOOP_LAG
+    lag.beat(0.3)
+    assert asked(made, 0.3, 10.0) is ShedReason.LOOP_LAG  # the turn that just ended was that long
+    lag.beat(0.3 + BEAT_S)
+    assert asked(made, 0.3 + BEAT_S, 10.0) is None
+    lag.rest()
+    assert lag.lag_s(1e9) == 0.0

@@ -1,0 +1,73 @@
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from penstock.core.errors import InvalidInput
+from penstock.serving.inference import Criticality
+from penstock.serving.protocols.terms import read_terms
+
+
+def test_none() -> None:
+    terms = read_terms({}, b"10.0.0.1")
+    assert (terms.timeout_s, terms.criticality, terms.caller, terms.retry) == (None, 2, b"10.0.0.1", False)
+
+
+def test_the_shortest_time_counts() -> None:
+    headers = {b"x-request-timeout-ms": b"500", b"x-envoy-expected-rq-timeout-ms": b"250"}
+    assert read_terms(headers, b"").timeout_s == 0.25
+
+
+@pytest.mark.parametrize("value", [b"0", b"-1", b"nan", b"-inf", b"soon", b"", b"1 2", b"\xff"])
+@pytest.mark.parametrize("name", [b"x-request-timeout-ms", b"x-envoy-expected-rq-timeout-ms"])
+def test_what_is_no_time(name: bytes, value: bytes) -> None:
+    with pytest.raises(InvalidInput, match=name.decode()):
+        read_terms({name: value}, b"")
+
+
+@pytest.mark.parametrize("value", [b"1e300", b"inf", b"99999999999999"])
+def test_years_are_a_time_too(value: bytes) -> None:
+    assert (read_terms({b"x-request-timeout-ms": value}, b"").timeout_s or 0) > 1e9
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        (b"CRITICAL_PLUS", 1),
+        (b"critical", 2),
+        (b" Sheddable_Plus ", 3),
+        (b"SHEDDABLE", 4),
+        (b"1", 1),
+        (b"4", 4),
+    ],
+)
+def test_criticalities(value: bytes, meant: int) -> None:
+    assert read_terms({b"x-criticality": value}, b"").criticality == meant
+
+
+@given(st.binary(max_size=40))
+def test_any_other_criticality_is_refused_with_the_names(value: bytes) -> None:
+    text = value.decode("latin-1")
+    names = {each.name for each in Criticality} | {"1", "2", "3", "4"}
+    assume(text.strip().upper() not in names)
+    with pytest.raises(InvalidInput) as refused:
+        read_terms({b"x-criticality": value}, b"")
+    assert "CRITICAL_PLUS" in (refused.value.hint or "")
+
+
+def test_the_caller_is_its_key_where_it_has_one() -> None:
+    assert read_terms({b"x-api-key": b"k", b"authorization": b"Bearer t"}, b"address").caller == b"k"
+    assert read_terms({b"authorization": b"Bearer t"}, b"address").caller == b"Bearer t"
+
+
+@pytest.mark.parametrize(("value", "retry"), [(b"0", False), (b"1", True), (b"7", True)])
+def test_retries(value: bytes, retry: bool) -> None:
+    assert read_terms({b"x-retry-attempt": value}, b"").retry is retry
+
+
+def test_what_the_body_says_counts_as_well_and_is_decided_anew() -> None:
+    terms = read_terms({b"x-request-timeout-ms": b"500"}, b"")
+    terms.admitted = True
+    terms.narrow(9.0, None)
+    assert (terms.timeout_s, terms.admitted) == (0.5, True)
+    terms.narrow(0.1, 4)
+    assert (terms.timeout_s, terms.criticality, terms.admitted) == (0.1, 4, False)
