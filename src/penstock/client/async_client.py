@@ -63,7 +63,7 @@ class AsyncClient:
             hedge=hedge,
             connection=connection or ConnectionSettings(),
             clock=self._clock,
-            random=unit_random,
+            draw=unit_random,
         )
         self._headers = "" if api_key is None else f"x-api-key: {_checked_key(api_key)}\r\n"
         self._metadata: dict[tuple[str, str | None], ModelMetadata] = {}

@@ -54,12 +54,12 @@ class Call:
         endpoints: Endpoints,
         *,
         deadline_s: float,
-        random: Callable[[], float],
+        draw: Callable[[], float],
     ) -> None:
         self._policy = policy
         self._budget = budget
         self._endpoints = endpoints
-        self._random = random
+        self._draw = draw
         self._avoid: set[Endpoint] = set()
         self._unreachable: set[Endpoint] = set()
         self._held: dict[Endpoint, float] = {}
@@ -144,7 +144,7 @@ class Call:
         wait_s = max(0.0, min(self._held.get(each, now_s) for each in up) - now_s)
         if at_once and not wait_s:
             return 0.0
-        return self._policy.pause_s(self.retries + 1, self._random(), wait_s)
+        return self._policy.pause_s(self.retries + 1, self._draw(), wait_s)
 
     def _error(self, failure: Failure, *, hint: str | None = None) -> CallFailed:
         told = "; ".join(f"{url}: {why}" for url, why in self._failures.items())

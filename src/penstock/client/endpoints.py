@@ -75,19 +75,19 @@ class Endpoint:
 
 
 class Endpoints:
-    """The servers of one client. `random` draws evenly from 0 to below 1; times are monotonic seconds.
+    """The servers of one client. `draw` draws evenly from 0 to below 1; times are monotonic seconds.
 
     Raises `InvalidInput` for no URL, too many, one that comes twice, and one that is no http(s)://host.
     """
 
-    def __init__(self, urls: Sequence[str], random: Callable[[], float]) -> None:
+    def __init__(self, urls: Sequence[str], draw: Callable[[], float]) -> None:
         cleaned = [_clean(url) for url in urls]
         if not cleaned or len(cleaned) > ENDPOINTS_MAX or len(set(cleaned)) != len(cleaned):
             raise InvalidInput(
                 f"a client takes 1 to {ENDPOINTS_MAX} different base URLs, got {shown(cleaned)}", where="urls"
             )
         self._all = [Endpoint(url) for url in cleaned]
-        self._random = random
+        self._draw = draw
 
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(self._all)
@@ -148,17 +148,17 @@ class Endpoints:
 
     def _of_two(self, wanted: Sequence[Endpoint]) -> Endpoint:
         count = len(wanted)
-        first = int(self._random() * count)
+        first = int(self._draw() * count)
         if count == 1:
             return wanted[0]
-        second = int(self._random() * (count - 1))
+        second = int(self._draw() * (count - 1))
         second += second >= first
         return min(wanted[first], wanted[second], key=lambda each: each.outstanding)
 
     def _schedule(self, endpoint: Endpoint, now_s: float) -> None:
         """Between half the pause and the whole of it: many clients of one server do not ask together."""
         pause_s = min(PROBE_LONGEST_S, PROBE_FIRST_S * 2.0 ** min(endpoint.probes_failed, 32))
-        endpoint.probe_s = now_s + pause_s * (0.5 + 0.5 * self._random())
+        endpoint.probe_s = now_s + pause_s * (0.5 + 0.5 * self._draw())
 
 
 def _clean(url: str) -> str:

@@ -43,15 +43,15 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
                 hint="0 ≤ first_s ≤ longest_s",
             )
 
-    def pause_s(self, retry: int, random: float, retry_after_s: float | None = None) -> float:
+    def pause_s(self, retry: int, drawn: float, retry_after_s: float | None = None) -> float:
         """The pause, in seconds, before retry number `retry` (1, 2, …).
 
-        `random` is drawn evenly from 0 to 1. What the server asked for is waited in full, and the jitter comes
+        `drawn` is drawn evenly from 0 to 1. What the server asked for is waited in full, and the jitter comes
         on top: clients that were refused together do not come back together.
         """
         assert retry >= 1, "the first attempt is no retry"
         bound_s = min(self.longest_s, self.first_s * 2.0 ** min(retry - 1, DOUBLINGS_MAX))
-        return (retry_after_s or 0.0) + random * bound_s
+        return (retry_after_s or 0.0) + drawn * bound_s
 
 
 def parse_retry_after_s(text: str | None, now: datetime) -> float | None:

@@ -66,13 +66,13 @@ class Sender:
         hedge: HedgePolicy | None,
         connection: ConnectionSettings,
         clock: Clock,
-        random: Callable[[], float],
+        draw: Callable[[], float],
     ) -> None:
         self._endpoints = endpoints
         self._retry = retry
         self._hedge = hedge
         self._clock = clock
-        self._random = random
+        self._draw = draw
         self._budget = RetryBudget(
             share=retry.budget_share,
             floor_per_s=retry.budget_floor_per_s,
@@ -87,7 +87,7 @@ class Sender:
     async def request(self, message: Message, deadline_s: float) -> Sent:
         """The answer with status 200. Raises a `CallFailed`; `deadline_s` is in monotonic seconds."""
         began_s = self._clock.monotonic()
-        call = Call(self._retry, self._budget, self._endpoints, deadline_s=deadline_s, random=self._random)
+        call = Call(self._retry, self._budget, self._endpoints, deadline_s=deadline_s, draw=self._draw)
         endpoint = call.begin(began_s)
         self._calls += 1
         try:
