@@ -137,9 +137,8 @@ class AsyncClient:
 
     async def aclose(self) -> None:
         """Ends its connections; calls under way fail."""
-        if not self._closed:
-            self._closed = True
-            await self._sender.close()
+        self._closed = True
+        await self._sender.close()
 
     async def _ask_known(
         self,

@@ -124,7 +124,7 @@ class Call:
     def timed_out(self, url: str, timeout_s: float, *, status: int | None = None) -> CallTimedOut:
         """The error of a call whose deadline has passed, here or (504) at the server."""
         told = "".join(f"; {where}: {why}" for where, why in self._failures.items())
-        by = "in time" if status is not None else f"within {timeout_s:.3g} s"
+        by = "in time" if status is not None else f"within {max(0.0, round(timeout_s, 2)):g} s"
         return CallTimedOut(
             f"{url} did not answer {by}{told}",
             status=status,

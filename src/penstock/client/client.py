@@ -69,6 +69,8 @@ class _Background:
             _, late = await asyncio.wait(others, timeout=1.0)
             for task in late:
                 task.cancel()
+            # For connections that were just being made.
+            await self.client.aclose()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

@@ -34,8 +34,10 @@ class HttpResponse(NamedTuple):
 class Connection(asyncio.Protocol):
     """Sends a request and gathers its answer. Whoever gives up on an answer has to `abort` the connection."""
 
-    def __init__(self, *, body_bytes_max: int) -> None:
+    def __init__(self, *, body_bytes_max: int, open_ones: "set[Connection]") -> None:
+        """It is in `open_ones` for as long as it is open."""
         self._body_bytes_max = body_bytes_max
+        self._open_ones = open_ones
         self._parser: Any = None
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[HttpResponse] | None = None
@@ -85,6 +87,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._open_ones.add(self)
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None:
@@ -100,6 +103,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
+        self._open_ones.discard(self)
         if self._answer is None:
             return
         if exc is None and self._until_close and self._status:

@@ -14,6 +14,8 @@ from penstock.core.errors import InvalidInput
 
 __all__ = ["ConnectionPool", "ConnectionSettings", "NotConnected"]
 
+CLOSING_TURNS_MAX = 100
+
 
 class ConnectionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How servers are connected to.
@@ -50,7 +52,8 @@ class ConnectionPool:
         self._settings = settings
         self._monotonic = monotonic
         self._idle: deque[Connection] = deque()
-        self._busy: set[Connection] = set()
+        self._open: set[Connection] = set()
+        self._closed = False
         self._room = asyncio.Semaphore(settings.connections_max)
         self.path = parts.path
         self.authority = parts.netloc
@@ -60,25 +63,31 @@ class ConnectionPool:
 
         A cancelled request ends its connection. Raises `NotConnected`, `BrokenOff` and `GarbledHttp`.
         """
+        if self._closed:
+            raise NotConnected("the client was closed")
         async with self._room:
             connection = self._warm() or await self._connect()
-            self._busy.add(connection)
             try:
                 response = await connection.send(compose())
             except (asyncio.CancelledError, BrokenOff, GarbledHttp):
                 connection.abort()
                 raise
-            finally:
-                self._busy.discard(connection)
             if connection.reusable:
                 connection.idle_since_s = self._monotonic()
                 self._idle.append(connection)
             return response
 
-    def close(self) -> None:
-        for connection in (*self._idle, *self._busy):
-            connection.fail(BrokenOff("the client was closed"))
+    async def close(self) -> None:
+        """Ends all connections; requests under way fail."""
+        self._closed = True
         self._idle.clear()
+        for _ in range(CLOSING_TURNS_MAX):
+            for connection in self._open:
+                connection.fail(BrokenOff("the client was closed"))
+            # A transport that was ended says so in a later turn of the loop, which must not be closed before.
+            await asyncio.sleep(0)
+            if not self._open:
+                break
 
     def drop_idle(self) -> None:
         """After a failure: what was opened to a process that is gone is of no use."""
@@ -103,12 +112,17 @@ class ConnectionPool:
         try:
             async with asyncio.timeout(self._settings.connect_timeout_s):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(body_bytes_max=limit), self._host, self._port, ssl=tls
+                    lambda: Connection(body_bytes_max=limit, open_ones=self._open),
+                    self._host,
+                    self._port,
+                    ssl=tls,
                 )
         except TimeoutError:
             raise NotConnected(f"no connection within {self._settings.connect_timeout_s:g} s") from None
         except OSError as error:
             raise NotConnected(_told(error)) from None
+        if self._closed:
+            connection.abort()
         return connection
 
 

@@ -88,8 +88,11 @@ class Sender:
         """The answer with status 200. Raises a `CallFailed`; `deadline_s` is in monotonic seconds."""
         began_s = self._clock.monotonic()
         call = Call(self._retry, self._budget, self._endpoints, deadline_s=deadline_s, draw=self._draw)
-        endpoint = call.begin(began_s)
         self._calls += 1
+        if began_s >= deadline_s:
+            self._failed += 1
+            raise call.timed_out(call.asked.url, 0.0)
+        endpoint = call.begin(began_s)
         try:
             async with asyncio.timeout(deadline_s - began_s) as limit:
                 return await self._until_answered(call, endpoint, message)
@@ -134,9 +137,7 @@ class Sender:
             await asyncio.gather(self._watch, return_exceptions=True)
             self._watch = None
         for pool in self._pools.values():
-            pool.close()
-        # Transports that were closed say so to the loop in its next turn.
-        await asyncio.sleep(0)
+            await pool.close()
 
     async def _until_answered(self, call: Call, endpoint: Endpoint, message: Message) -> Sent:
         hedged = self._hedge is not None and message.hedged and len(self._endpoints) > 1

@@ -38,7 +38,7 @@ def exchange(pieces: list[bytes], *, lost: bool = False, body_bytes_max: int = 1
     """What becomes of a request that is answered with these pieces, and the connection."""
 
     async def run() -> tuple[Any, Connection]:
-        connection = Connection(body_bytes_max=body_bytes_max)
+        connection = Connection(body_bytes_max=body_bytes_max, open_ones=set())
         connection.connection_made(Wire())  # type: ignore[arg-type]
         answer = connection.send(b"GET")
         for piece in pieces:
