@@ -97,6 +97,8 @@ class Endpoints:
 
     def pick(self, avoid: Collection[Endpoint] = ()) -> Endpoint:
         """One to ask: one that is up and not to avoid, else one that is up, else any that is not to avoid."""
+        if len(self._all) == 1:
+            return self._all[0]
         for wanted in (
             [each for each in self._all if each.up and each not in avoid],
             [each for each in self._all if each.up],
@@ -148,9 +150,9 @@ class Endpoints:
 
     def _of_two(self, wanted: Sequence[Endpoint]) -> Endpoint:
         count = len(wanted)
-        first = int(self._draw() * count)
         if count == 1:
             return wanted[0]
+        first = int(self._draw() * count)
         second = int(self._draw() * (count - 1))
         second += second >= first
         return min(wanted[first], wanted[second], key=lambda each: each.outstanding)

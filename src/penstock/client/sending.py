@@ -213,7 +213,7 @@ class Sender:
             ) from None
         finally:
             endpoint.ended()
-        if response.status == 200:
+        if response.status == 200 and self._hedge is not None:
             self._latency.add(self._clock.monotonic() - began_s)
         return self._judge(call, endpoint, response)
 
