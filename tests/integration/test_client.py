@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from command_line import CommandLine
 from fake_v2_server import eventually
-from running_server import RunningServer, columns, running
+from running_server import BODY_BYTES_MAX, RunningServer, columns, running
 from sample_models import SampleModel
 
 import penstock as ps
@@ -70,6 +70,13 @@ def test_mistakes_are_told(asking: ps.Client) -> None:
     assert raised.value.status == 404
     with pytest.raises(CallRejected, match="unknown output"):
         asking.infer("double", {"x": [1]}, outputs=["z"])
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(asking: ps.Client) -> None:
+    for _ in range(5):
+        with pytest.raises(CallRejected) as raised:
+            asking.infer("double", {"x": np.zeros(4 * BODY_BYTES_MAX, np.float32)})
+        assert raised.value.status == 413
 
 
 def test_the_server_gives_up_with_the_caller(asking: ps.Client) -> None:

@@ -221,6 +221,37 @@ def test_one_that_stops_serving_is_left_and_taken_back_when_it_is_ready() -> Non
             eventually(lambda: infer(client) == 2.0 and len(stopping.asked) > asked)
 
 
+def test_a_server_that_sheds_is_not_left() -> None:
+    with faking(lambda _: refusal(503, x_shed_reason="priority")) as server:
+        with ps.Client(server.url, timeout_s=10, retry=RetryPolicy(attempts_max=1)) as client:
+            for _ in range(10):
+                with pytest.raises(CallRefused) as raised:
+                    infer(client)
+                assert raised.value.reason == "priority"
+            (endpoint,) = client.statistics().endpoints
+        assert (endpoint.up, endpoint.ejections) == (True, 0)
+
+
+def test_a_server_that_hangs_is_left() -> None:
+    hanging = Reply(b"", wait_s=20)
+    with faking() as good, faking(lambda _: hanging) as bad:
+        bad.ready = False
+        with ps.Client([good.url, bad.url]) as client:
+            client.metadata("double")
+
+            def left() -> bool:
+                try:
+                    infer(client, timeout_s=0.1)
+                except CallTimedOut:
+                    return False
+                return not client.statistics().endpoints[1].up
+
+            eventually(left)
+            asked = len(bad.asked)
+            assert {infer(client) for _ in range(20)} == {2.0}
+            assert len(bad.asked) == asked
+
+
 def test_a_model_whose_inputs_changed_is_asked_by_its_new_ones() -> None:
     with faking() as server, ps.Client(server.url) as client:
         assert infer(client) == 2.0

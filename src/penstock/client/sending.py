@@ -18,6 +18,8 @@ from penstock.core.clock import Clock
 __all__ = ["ClientStatistics", "Message", "Sender", "Sent"]
 
 PROBE_TIMEOUT_S = 1.0
+TIMER_EARLY_S = 0.005
+"""Event loops count in milliseconds, and may be early by as much."""
 READY_PATH = "/v2/health/ready"
 ERROR_SHOWN_MAX = 500
 NOT_SERVING = frozenset({"", "draining"})
@@ -198,6 +200,11 @@ class Sender:
         began_s = self._clock.monotonic()
         try:
             response = await self._pools[endpoint].request(lambda: self._compose(call, endpoint, message))
+        except asyncio.CancelledError:
+            # A server that hangs is as good as gone; one that was only slow says so at its next probe.
+            if self._clock.monotonic() >= call.deadline_s - TIMER_EARLY_S:
+                self._note_failure(endpoint, "no answer before the call's deadline")
+            raise
         except NotConnected as error:
             return self._broken(Kind.UNREACHABLE, endpoint, error)
         except BrokenOff as error:

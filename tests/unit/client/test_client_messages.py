@@ -60,6 +60,13 @@ def test_bf16_is_rounded_as_the_server_rounds(values: list[float]) -> None:
     assert body[json_bytes:] == bf16_to_binary(array)
 
 
+def test_bf16_rounds_ties_to_even() -> None:
+    """By hand: the lower halves are exactly half of the last place that stays."""
+    bits = np.array([0x3F808000, 0x3F818000, 0x3F808001, 0x3F807FFF], np.uint32)
+    body, json_bytes = encode_request([TensorSpec.parse("x", "BF16[-1]")], {"x": bits.view(np.float32)})
+    assert np.frombuffer(body[json_bytes:], "<u2").tolist() == [0x3F80, 0x3F82, 0x3F81, 0x3F80]
+
+
 def test_a_request_by_hand() -> None:
     specs = [TensorSpec.parse("b", "FP32[-1]"), TensorSpec.parse("a", "BYTES[-1]")]
     body, json_bytes = encode_request(specs, {"a": ["x"], "b": [1]}, outputs=["y"], id="7")
