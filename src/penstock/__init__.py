@@ -1,10 +1,34 @@
 """Penstock serves and streams machine-learning models that keep their promises under any load."""
 
+from typing import TYPE_CHECKING
+
 from penstock.app.declarations import App, Objective
 from penstock.core.errors import InvalidInput, PenstockError
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Tensors
 
+if TYPE_CHECKING:
+    from penstock.client import AsyncClient, Client
+
 __version__ = "0.1.0"
 
-__all__ = ["App", "InvalidInput", "Objective", "PenstockError", "Signature", "TensorSpec", "Tensors"]
+__all__ = [
+    "App",
+    "AsyncClient",
+    "Client",
+    "InvalidInput",
+    "Objective",
+    "PenstockError",
+    "Signature",
+    "TensorSpec",
+    "Tensors",
+]
+
+
+def __getattr__(name: str) -> object:
+    # Models' processes import penstock in each start, and need no asyncio, which the clients bring.
+    if name in ("AsyncClient", "Client"):
+        from penstock import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module 'penstock' has no attribute {name!r}")

@@ -84,7 +84,7 @@ def test_example(taxis: ClientServer, tmp_path: Path, example: Example) -> None:
         assert re.fullmatch(wanted, done.stdout.strip(), flags=re.DOTALL), done.stdout
 
 
-@pytest.mark.parametrize("page", ["triton.md", "kserve.md", "mlflow.md", "http.md"])
+@pytest.mark.parametrize("page", ["penstock.md", "triton.md", "kserve.md", "mlflow.md", "http.md"])
 def test_every_page_has_an_example(page: str) -> None:
     assert any(example.page == page and example.printed for example in EXAMPLES)
 

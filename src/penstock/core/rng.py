@@ -2,9 +2,16 @@
 
 import secrets
 
-__all__ = ["unique_token"]
+__all__ = ["unique_token", "unit_random"]
+
+_system = secrets.SystemRandom()
 
 
 def unique_token(length_bytes: int = 16) -> str:
     """A hexadecimal name that no other process makes: for temporary files and request ids."""
     return secrets.token_hex(length_bytes)
+
+
+def unit_random() -> float:
+    """Drawn evenly from 0 to below 1, by nobody foreseen: for jitter and for choices between equals."""
+    return _system.random()

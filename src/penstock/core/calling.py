@@ -1,0 +1,88 @@
+"""What a call inherits from the one that it is made for: its deadline and its criticality.
+
+Whoever handles a request sets them; a client that is used underneath reads them and passes them on, so that
+nobody works for an answer that is not waited for any more. Source: gRPC's deadline propagation, and the
+chapter on cascading failures in "Site Reliability Engineering" (Google, 2016).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from penstock.core.clock import SystemClock
+from penstock.core.errors import InvalidInput, shown
+
+__all__ = [
+    "CRITICALITIES",
+    "criticality",
+    "criticality_number",
+    "deadline",
+    "inherited_criticality",
+    "inherited_deadline_s",
+    "until",
+]
+
+CRITICALITIES = {"CRITICAL_PLUS": 1, "CRITICAL": 2, "SHEDDABLE_PLUS": 3, "SHEDDABLE": 4}
+_clock = SystemClock()
+_deadline_s: ContextVar[float | None] = ContextVar("penstock_deadline_s", default=None)
+_criticality: ContextVar[int | None] = ContextVar("penstock_criticality", default=None)
+
+
+def inherited_deadline_s() -> float | None:
+    """In monotonic seconds, None where there is none."""
+    return _deadline_s.get()
+
+
+def inherited_criticality() -> int | None:
+    """1 (the most important) to 4, None where nobody said."""
+    return _criticality.get()
+
+
+@contextmanager
+def deadline(timeout_s: float) -> Iterator[None]:
+    """All calls inside it, together, may take so many seconds. Never longer than an outer one allows.
+
+    Raises `InvalidInput` for what is no number above 0.
+    """
+    if not timeout_s > 0:
+        raise InvalidInput(
+            f"a deadline of {shown(timeout_s)} seconds", where="timeout_s", hint="give a number above 0"
+        )
+    with until(_clock.monotonic() + timeout_s):
+        yield
+
+
+@contextmanager
+def until(deadline_s: float) -> Iterator[None]:
+    """The same with the deadline itself, in monotonic seconds."""
+    outer_s = _deadline_s.get()
+    token = _deadline_s.set(deadline_s if outer_s is None else min(outer_s, deadline_s))
+    try:
+        yield
+    finally:
+        _deadline_s.reset(token)
+
+
+@contextmanager
+def criticality(level: str | int) -> Iterator[None]:
+    """All calls inside it carry this criticality unless they name one: a name of `CRITICALITIES`, or 1 to 4.
+
+    Raises `InvalidInput` for anything else.
+    """
+    token = _criticality.set(criticality_number(level))
+    try:
+        yield
+    finally:
+        _criticality.reset(token)
+
+
+def criticality_number(level: str | int) -> int:
+    """1 to 4 for a criticality as people write it. Raises `InvalidInput`."""
+    number = CRITICALITIES.get(level.upper()) if isinstance(level, str) else level
+    if number is None or isinstance(number, bool) or number not in CRITICALITIES.values():
+        raise InvalidInput(
+            f"{shown(level)} is no criticality",
+            where="criticality",
+            hint=f"known are {', '.join(CRITICALITIES)}, or 1 (the most important) to 4",
+        )
+    return number
