@@ -15,10 +15,6 @@ from penstock.supervision.messages import FromWorker, Report, ToWorker
 __all__ = ["WorkerProcess"]
 
 LAST_WORDS_S = 0.5
-# glibc raises its threshold for mappings of their own to the largest block ever freed, up to 32 MiB: one large
-# body, and from then on such bodies share the heap with what lives long, which keeps it from shrinking. Fixed
-# thresholds hold resident memory to what is in use. What the environment says already stands.
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20), "MALLOC_TRIM_THRESHOLD_": str(8 << 20)}
 
 _decoder: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
 
@@ -53,7 +49,6 @@ class WorkerProcess:
                 *(str(descriptor) for descriptor in passed),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=passed,
-                env=ALLOCATOR | os.environ,
             )
         except BaseException:
             os.close(lifeline)
