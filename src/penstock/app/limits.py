@@ -92,7 +92,8 @@ class LimitsFollower:
 
     async def _follow(self) -> None:
         try:
-            rules = (*self._declared, *await asyncio.to_thread(self._read))
+            stored = await asyncio.to_thread(self._read)
+            rules = tuple({rule.scope: rule for rule in (*self._declared, *stored)}.values())
         except PenstockError as error:
             if str(error) != self._said:
                 self._said = str(error)
