@@ -27,8 +27,8 @@ class DataPlane:
         self._metrics = metrics
         self._clock = clock
         self._sheds = sheds
-        self.lag = LoopLag()
         self.limits = limits
+        self.lag = LoopLag()
         """How far the event loop is behind."""
         self._deployments: dict[str, dict[str, Deployment]] = {}
         self._defaults: dict[str, Deployment] = {}
