@@ -6,6 +6,7 @@ from penstock.app.declarations import App, Objective
 from penstock.core.errors import InvalidInput, PenstockError
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Tensors
+from penstock.serving.admission.rates.rule import RateLimit
 
 if TYPE_CHECKING:
     from penstock.client import AsyncClient, Client
@@ -19,6 +20,7 @@ __all__ = [
     "InvalidInput",
     "Objective",
     "PenstockError",
+    "RateLimit",
     "Signature",
     "TensorSpec",
     "Tensors",

@@ -5,9 +5,12 @@ from typing import TypeVar
 
 import msgspec
 
-from penstock.core.errors import ConfigurationError, shown
+from penstock.core.errors import ConfigurationError, InvalidInput, shown
+from penstock.core.rng import secret_bytes
 from penstock.core.signature import Signature
 from penstock.models.naming import CHAMPION, NUMBER_MAX, check_alias, check_model_name
+from penstock.serving.admission.rates.rule import RateLimit, RateRule, check_tenant_name
+from penstock.serving.admission.rates.tenants import ApiKeys
 
 __all__ = ["App", "CallableDeclaration", "Declaration", "ModelDeclaration", "Objective"]
 
@@ -55,6 +58,9 @@ class App:
     def __init__(self, name: str) -> None:
         self.name = name
         self._declared: dict[str, Declaration] = {}
+        self._limits: dict[tuple[str | None, str | None], RateRule] = {}
+        self.keys = ApiKeys(secret_bytes())
+        """The tenants' API keys, as digests."""
 
     @property
     def declarations(self) -> tuple[Declaration, ...]:
@@ -117,6 +123,45 @@ class App:
             return target
 
         return declare
+
+    @property
+    def limits(self) -> tuple[RateRule, ...]:
+        return tuple(self._limits.values())
+
+    def tenant(self, name: str, *, keys: Sequence[str]) -> None:
+        """Names who sends one of these API keys, in `x-api-key` or as the bearer in `authorization`.
+
+        Keep the keys out of the file: `keys=[os.environ["ACME_KEY"]]`. Of a key only a keyed digest is kept.
+        Raises `InvalidInput` for keys that cannot be any, are too short, or are another tenant's.
+        """
+        check_tenant_name(name)
+        if isinstance(keys, str) or not keys:
+            raise InvalidInput(
+                f"tenant {name!r}: keys is not a list of keys", where="keys", hint="write keys=[KEY]"
+            )
+        for key in keys:
+            self.keys.add(name, key)
+
+    def limit(self, limit: RateLimit, *, model: str | None = None, tenant: str | None = None) -> None:
+        """Limits how often a tenant may ask a model; None stands for any; each has a bucket.
+
+        The most specific limit holds: the tenant's for the model, the tenant's for any model, any tenant's for
+        the model, the default. `penstock limits set` changes them while the server runs. Raises
+        `ConfigurationError` for a limit that is declared twice.
+        """
+        if not isinstance(limit, RateLimit):
+            raise ConfigurationError(
+                f"app {self.name!r}: {shown(limit)} is not a RateLimit",
+                hint="write app.limit(penstock.RateLimit(per_second=100), model='late')",
+            )
+        if model is not None:
+            check_model_name(model)
+        if tenant is not None:
+            check_tenant_name(tenant)
+        rule = RateRule(limit=limit, model=model, tenant=tenant)
+        if rule.scope in self._limits:
+            raise ConfigurationError(f"app {self.name!r} declares two limits: {rule.describe()}, and another")
+        self._limits[rule.scope] = rule
 
     def _declare(self, declared: Declaration) -> None:
         check_model_name(declared.name)

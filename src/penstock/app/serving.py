@@ -5,6 +5,7 @@ import socket
 import sys
 from collections.abc import Callable
 
+from penstock.app.limits import shared_buckets
 from penstock.core.clock import Clock
 from penstock.core.settings import Settings
 from penstock.serving.listening import listen, reserve_port
@@ -35,7 +36,10 @@ async def serve(
             grpc = held.enter_context(reserve_port(server.host, server.grpc_port))
             grpc_port = _port(grpc)
         config = SupervisorConfig(
-            app=app, command=(sys.executable, "-m", "penstock.app.worker"), version=version
+            app=app,
+            command=(sys.executable, "-m", "penstock.app.worker"),
+            version=version,
+            inherited=(held.enter_context(shared_buckets()),),
         )
         supervisor = Supervisor(config, read_settings, listener, grpc_port, clock=clock, report=report)
         await supervisor.run()

@@ -16,6 +16,7 @@ import uvloop
 
 import penstock
 from penstock.app.instance import SupervisedInstance
+from penstock.app.limits import LimitsFollower, make_limits, open_buckets
 from penstock.app.loader import Loader
 from penstock.app.loading import load_app
 from penstock.app.logs import configure_logs
@@ -25,6 +26,7 @@ from penstock.core.errors import ConfigurationError, ModelFailed, PenstockError
 from penstock.core.memory import resident_bytes
 from penstock.observe.metrics import MetricSet
 from penstock.observe.process import add_process_metrics
+from penstock.serving.admission.rates.buckets import BucketTable
 from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.grpc.server import GrpcConfig, GrpcServer
 from penstock.serving.protocols.http.application import HttpApplication, HttpConfig
@@ -67,7 +69,12 @@ class _Worker:
     """Serves an app's models on a socket that it shares, until it is told to drain or its supervisor ends."""
 
     def __init__(
-        self, start: Start, listener: socket.socket, channel: Channel[FromWorker, ToWorker], clock: Clock
+        self,
+        start: Start,
+        listener: socket.socket,
+        buckets: BucketTable,
+        channel: Channel[FromWorker, ToWorker],
+        clock: Clock,
     ) -> None:
         app, file = load_app(start.app)
         if not app.declarations and not start.settings.server.model_control:
@@ -80,7 +87,9 @@ class _Worker:
         self._channel = channel
         self._metrics = MetricSet()
         add_process_metrics(self._metrics)
-        self._plane = DataPlane(self._metrics, clock, sheds=self._settings.admission.enabled)
+        limits = make_limits(app, self._settings, self._metrics, clock, buckets)
+        self._limits = LimitsFollower(app, self._settings, limits)
+        self._plane = DataPlane(self._metrics, clock, sheds=self._settings.admission.enabled, limits=limits)
         self._pulse = Pulse(self._plane, clock)
         self._loader = Loader(app, file, self._settings, clock)
         self._reconciler = Reconciler(app, self._loader, self._plane, self._settings, clock)
@@ -134,10 +143,14 @@ class _Worker:
                 return
             await loading
             self._keep(self._report_for_ever())
-            following = asyncio.ensure_future(self._reconciler.run(self._settings.registry.poll_s))
+            following = (
+                asyncio.ensure_future(self._reconciler.run(self._settings.registry.poll_s)),
+                asyncio.ensure_future(self._limits.run(self._settings.registry.poll_s)),
+            )
             await drain.wait()
-            following.cancel()
-            await asyncio.wait((following,))
+            for each in following:
+                each.cancel()
+            await asyncio.wait(following)
         finally:
             loading.cancel()
             with contextlib.suppress(asyncio.CancelledError, PenstockError):
@@ -170,6 +183,7 @@ class _Worker:
 
     async def _load(self) -> None:
         """Everything that is wanted, then accepts."""
+        await self._limits.start()
         await self._reconciler.start(self._start.wanted, self._start.standing)
         if self._grpc is not None:
             self._grpc.bind()
@@ -262,6 +276,7 @@ class _Worker:
             task.cancel()
         self._loader.cancel()
         self._loader.close()
+        self._limits.close()
         self._channel.send(self._report())
         await self._channel.flush()
 
@@ -271,7 +286,9 @@ class _Worker:
         task.add_done_callback(self._background.discard)
 
 
-async def _serve(channel_descriptor: int, listener: socket.socket, drain: asyncio.Event) -> int:
+async def _serve(
+    channel_descriptor: int, listener: socket.socket, buckets: BucketTable, drain: asyncio.Event
+) -> int:
     """The life of the worker; its exit status."""
     connected = socket.socket(fileno=channel_descriptor)
     channel: Channel[FromWorker, ToWorker] = await Channel.open(connected, _decoder)
@@ -280,7 +297,7 @@ async def _serve(channel_descriptor: int, listener: socket.socket, drain: asynci
         return 1
     configure_logs(start.settings, f"worker {start.number}")
     try:
-        worker = _Worker(start, listener, channel, SystemClock())
+        worker = _Worker(start, listener, buckets, channel, SystemClock())
         hearing = asyncio.ensure_future(_hear(worker, channel, drain))
         await worker.run(drain)
         hearing.cancel()
@@ -314,18 +331,19 @@ def _end_with_supervisor(lifeline: int) -> None:
 def main() -> None:
     # gRPC's own core logs what clients send as it is, control characters included.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    channel, lifeline, listening = (int(descriptor) for descriptor in sys.argv[1:4])
+    channel, lifeline, listening, shared = (int(descriptor) for descriptor in sys.argv[1:5])
     # A terminal's Ctrl-C and a service manager's SIGTERM reach every process; the supervisor alone decides.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_supervisor, args=(lifeline,), daemon=True).start()
-    for descriptor in (channel, lifeline, listening):
+    for descriptor in (channel, lifeline, listening, shared):
         os.set_inheritable(descriptor, False)  # a model's own processes are no workers
     listener = socket.socket(fileno=listening)
     listener.setblocking(False)
+    buckets = open_buckets(shared)
 
     async def life() -> int:
-        return await _serve(channel, listener, asyncio.Event())
+        return await _serve(channel, listener, buckets, asyncio.Event())
 
     status = uvloop.run(life())
     # Not by sys.exit: a runtime's thread that hangs in a run must not keep the process.

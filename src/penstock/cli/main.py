@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import penstock
-from penstock.cli import config, model
+from penstock.cli import config, limits, model
 from penstock.cli.output import print_error, print_text
 from penstock.cli.predict import predict
 from penstock.cli.run import run
@@ -25,6 +25,7 @@ app.command()(run)
 app.command()(predict)
 app.command()(status)
 app.add_typer(model.app, name="model")
+app.add_typer(limits.app, name="limits")
 app.add_typer(config.app, name="config")
 
 

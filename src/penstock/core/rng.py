@@ -2,9 +2,14 @@
 
 import secrets
 
-__all__ = ["unique_token", "unit_random"]
+__all__ = ["secret_bytes", "unique_token", "unit_random"]
 
 _system = secrets.SystemRandom()
+
+
+def secret_bytes(length_bytes: int = 32) -> bytes:
+    """A key that nobody can guess."""
+    return secrets.token_bytes(length_bytes)
 
 
 def unique_token(length_bytes: int = 16) -> str:

@@ -19,6 +19,7 @@ from penstock.core.errors import ConfigurationError
 __all__ = [
     "AdmissionSettings",
     "BatchingSettings",
+    "LimitsSettings",
     "LoadedSettings",
     "RegistrySettings",
     "RuntimeSettings",
@@ -96,6 +97,16 @@ class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
     taken on, and under overload nearly all of it is answered too late."""
 
 
+class LimitsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom rate limits take a request to be from."""
+
+    trusted_proxies: str = ""
+    """Addresses and networks, with commas between them, whose `x-forwarded-for` is believed."""
+    trust_keys: bool = False
+    """Whether an API key that the app does not know is a tenant of its own. Only where something in front of
+    the server checks keys: anybody can make some up."""
+
+
 class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What executes versions."""
 
@@ -131,6 +142,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerSettings = msgspec.field(default_factory=ServerSettings)
     batching: BatchingSettings = msgspec.field(default_factory=BatchingSettings)
     admission: AdmissionSettings = msgspec.field(default_factory=AdmissionSettings)
+    limits: LimitsSettings = msgspec.field(default_factory=LimitsSettings)
     runtime: RuntimeSettings = msgspec.field(default_factory=RuntimeSettings)
     registry: RegistrySettings = msgspec.field(default_factory=RegistrySettings)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from penstock.core.clock import Clock
-from penstock.core.errors import DeadlineExceeded, PenstockError, Refused
+from penstock.core.errors import DeadlineExceeded, PenstockError, QuotaExceeded, Refused
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
 from penstock.models.runtimes.runtime import Runtime
@@ -151,6 +151,10 @@ class Deployment:
         """Counts a request for this version that could not be read as inputs, and so never came to `infer`."""
         self._measures.failed(error, 0.0)
 
+    def over_quota(self) -> None:
+        """Counts a request that a rate limit refused."""
+        self._measures.outcome(QuotaExceeded.__name__)
+
     def check(self) -> None:
         """Sees to a runtime that has died while nobody asked it. Does not block."""
         self._dispatcher.revive()
@@ -266,6 +270,10 @@ class _Measures:
 
     def failed(self, error: Exception, seconds: float) -> None:
         self._fail(type(error).__name__, seconds)
+
+    def outcome(self, outcome: str) -> None:
+        """A request ended so before anything was done for it."""
+        self._fail(outcome, 0.0)
 
     def _fail(self, outcome: str, seconds: float) -> None:
         counter = self._failures.get(outcome)

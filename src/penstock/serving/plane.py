@@ -7,6 +7,7 @@ from penstock.core.clock import Clock
 from penstock.core.errors import NotFound, shown
 from penstock.observe.metrics import MetricSet
 from penstock.serving.admission.lag import LoopLag
+from penstock.serving.admission.rate_limits import RateLimits
 from penstock.serving.deployment import Deployment, ServedModel
 from penstock.serving.statistics import DeploymentStatistics, merge_statistics
 
@@ -17,12 +18,16 @@ class DataPlane:
     """The versions that are served, and which of them answers for its model. In the event loop alone.
 
     `sheds`: whether requests that cannot be answered in time are refused at once.
+    `limits`: who may ask how often.
     """
 
-    def __init__(self, metrics: MetricSet, clock: Clock, *, sheds: bool = True) -> None:
+    def __init__(
+        self, metrics: MetricSet, clock: Clock, *, sheds: bool = True, limits: RateLimits | None = None
+    ) -> None:
         self._metrics = metrics
         self._clock = clock
         self._sheds = sheds
+        self.limits = limits
         self.lag = LoopLag()
         """How far the event loop is behind."""
         self._deployments: dict[str, dict[str, Deployment]] = {}

@@ -53,6 +53,7 @@ class SupervisorConfig(msgspec.Struct, frozen=True, kw_only=True):
     app: str
     command: Sequence[str]
     version: str
+    inherited: tuple[int, ...] = ()
 
 
 class Supervisor:
@@ -144,7 +145,9 @@ class Supervisor:
             await self._do(self._pool.exited(spawn.life, "was not started any more", self._clock.monotonic()))
             return
         try:
-            process = await WorkerProcess.start(self._config.command, (self._listener.fileno(),))
+            process = await WorkerProcess.start(
+                self._config.command, (self._listener.fileno(), *self._config.inherited)
+            )
         except OSError as error:
             cause = f"cannot be started: {error.strerror}"
             await self._do(self._pool.exited(spawn.life, cause, self._clock.monotonic()))

@@ -60,6 +60,11 @@ class Database:
         event.listen(engine, "begin", _begin)
         return cls(engine)
 
+    @staticmethod
+    def exists(url: str) -> bool:
+        """Whether there is a database at `url`. Raises `ConfigurationError` for a URL that cannot be used."""
+        return _sqlite_path(url).exists()
+
     def close(self) -> None:
         """Closes all connections."""
         self._engine.dispose()

@@ -11,7 +11,7 @@ from penstock.models.registry.tables import METADATA, REVISIONS_TABLE
 
 __all__ = ["bring_to_head"]
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """All revisions, oldest first, as `migrations/` has them. Known without Alembic, whose import costs more time
 and memory than a start that has nothing to migrate should pay."""
 

@@ -4,6 +4,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     ForeignKeyConstraint,
     Integer,
@@ -14,7 +15,7 @@ from sqlalchemy import (
     Text,
 )
 
-__all__ = ["ALIASES", "ARTIFACTS", "METADATA", "MODELS", "REVISIONS_TABLE", "VERSIONS"]
+__all__ = ["ALIASES", "ARTIFACTS", "METADATA", "MODELS", "RATE_LIMITS", "REVISIONS_TABLE", "VERSIONS"]
 
 REVISIONS_TABLE = "registry_revisions"
 """Where Alembic notes the registry's revision: a name of its own, since other parts of the control database
@@ -77,4 +78,17 @@ ALIASES = Table(
     ForeignKeyConstraint(
         ["model", "number"], ["versions.model", "versions.number"], name="aliases_version_fkey"
     ),
+)
+
+# Not of the registry, and of no part that is there yet: what one person changes while servers run is in one
+# database, under one chain of revisions. An empty text stands for any tenant, or any model.
+RATE_LIMITS = Table(
+    "rate_limits",
+    METADATA,
+    Column("tenant", String(128), nullable=False),
+    Column("model", String(128), nullable=False),
+    Column("per_second", Float, nullable=False),
+    Column("burst", Float, nullable=False),
+    Column("unit", String(16), nullable=False),
+    PrimaryKeyConstraint("tenant", "model", name="rate_limits_pkey"),
 )

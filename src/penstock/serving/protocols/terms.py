@@ -3,8 +3,9 @@
 import contextlib
 from collections.abc import Mapping
 
-from penstock.core.errors import InvalidInput, shown
+from penstock.core.errors import InvalidInput, PenstockError, shown
 from penstock.core.tensors import Array
+from penstock.serving.admission.rate_limits import RateLimits
 from penstock.serving.deployment import Deployment
 from penstock.serving.inference import DEFAULT_CRITICALITY, Criticality, Inference
 
@@ -14,16 +15,18 @@ TIMEOUTS = (b"x-request-timeout-ms", b"x-envoy-expected-rq-timeout-ms")
 CRITICALITY = b"x-criticality"
 RETRY = b"x-retry-attempt"
 CALLERS = (b"x-api-key", b"authorization")
-NAMES = frozenset(name.decode() for name in (*TIMEOUTS, CRITICALITY, RETRY, *CALLERS))
+FORWARDED_FOR = b"x-forwarded-for"
+NAMES = frozenset(name.decode() for name in (*TIMEOUTS, CRITICALITY, RETRY, *CALLERS, FORWARDED_FOR))
 
 
 class Terms:
     """`timeout_s` is the time that the caller gives, None for none. `caller` is its key, else its address.
 
     `retry`: it has asked before. `admitted`: it was decided already that the request is taken on.
+    `tenant` is who asks, where there are rate limits; `metered`: they were charged with the request already.
     """
 
-    __slots__ = ("admitted", "caller", "criticality", "retry", "timeout_s")
+    __slots__ = ("admitted", "caller", "criticality", "limits", "metered", "retry", "tenant", "timeout_s")
 
     def __init__(self, caller: bytes = b"") -> None:
         self.timeout_s: float | None = None
@@ -31,6 +34,9 @@ class Terms:
         self.caller = caller
         self.retry = False
         self.admitted = False
+        self.limits: RateLimits | None = None
+        self.tenant: str | None = None
+        self.metered = False
 
     def narrow(self, timeout_s: float | None, criticality: int | None) -> None:
         """What the request itself says counts as well: the shorter time, and its own criticality."""
@@ -44,7 +50,12 @@ class Terms:
     def inference(
         self, deployment: Deployment, tensors: Mapping[str, Array], arrived_s: float, longest_s: float
     ) -> Inference:
-        """The request as the data plane knows it; nobody waits longer than `longest_s`."""
+        """The request as the data plane knows it; nobody waits longer than `longest_s`.
+
+        Charges its tenant with it. Raises `QuotaExceeded`, and `TooLarge` for more rows than ever pass at once.
+        """
+        if self.tenant is not None:
+            self.charge(deployment, _rows(tensors))
         timeout_s = self.timeout_s
         return Inference(
             tensors,
@@ -56,9 +67,26 @@ class Terms:
             admitted=self.admitted,
         )
 
+    def charge(self, deployment: Deployment, rows: int) -> None:
+        """Charges the tenant with `rows` for a model, and with the request if it was not yet.
 
-def read_terms(headers: Mapping[bytes, bytes], peer: bytes) -> Terms:
+        Raises `QuotaExceeded`, and `TooLarge` for more rows than ever pass at once.
+        """
+        limits, tenant = self.limits, self.tenant
+        if limits is None or tenant is None:
+            return
+        try:
+            limits.charge(tenant, deployment.model, rows, limits.clock.monotonic(), counted=self.metered)
+        except PenstockError as error:
+            deployment.refused(error)
+            raise
+        self.metered = True
+
+
+def read_terms(headers: Mapping[bytes, bytes], peer: bytes, limits: RateLimits | None = None) -> Terms:
     """The terms in `headers`, whose names are in lower case; `peer` is the caller's address.
+
+    Where there are `limits`, they tell who it is.
 
     Raises `InvalidInput` for a time that is no number above 0, and for a criticality that is none.
     """
@@ -79,6 +107,9 @@ def read_terms(headers: Mapping[bytes, bytes], peer: bytes) -> Terms:
         if name in headers:
             terms.caller = headers[name]
             break
+    if limits is not None:
+        terms.limits = limits
+        terms.tenant = limits.identify(headers, peer)
     return terms
 
 
@@ -90,3 +121,8 @@ def parse_timeout_s(text: str, name: str = "x-request-timeout-ms") -> float:
     if not timeout_ms > 0:
         raise InvalidInput(f"{name} is {shown(text)}, not a number of milliseconds above 0", where=name)
     return timeout_ms / 1000.0
+
+
+def _rows(tensors: Mapping[str, Array]) -> int:
+    """The rows of inputs that nobody has held against a signature yet; one at least."""
+    return max((array.shape[0] if array.ndim else 1 for array in tensors.values()), default=1) or 1

@@ -11,6 +11,7 @@ from penstock.core.errors import (
     InvalidInput,
     NotFound,
     PenstockError,
+    QuotaExceeded,
     Refused,
     TooLarge,
     Unsupported,
@@ -52,6 +53,7 @@ _STATUS: tuple[tuple[type[PenstockError], Status], ...] = (
     (NotFound, Status.NOT_FOUND),
     (Forbidden, Status.PERMISSION_DENIED),
     (Conflict, Status.ABORTED),
+    (QuotaExceeded, Status.RESOURCE_EXHAUSTED),
     (Refused, Status.UNAVAILABLE),
     (DeadlineExceeded, Status.DEADLINE_EXCEEDED),
 )

@@ -91,10 +91,9 @@ class Inference:
         await self._gathering.turn()
         return await self.take_on(message, tensors, arrived_s, terms).encoded()
 
-    @staticmethod
-    def terms(context: Any, said: Mapping[bytes, bytes]) -> Terms:
+    def terms(self, context: Any, said: Mapping[bytes, bytes]) -> Terms:
         """The terms of a call's requests. Raises `InvalidInput` for metadata that make none."""
-        terms = read_terms(said, _peer(context))
+        terms = read_terms(said, _peer(context), self._plane.limits)
         terms.narrow(context.time_remaining(), None)
         return terms
 

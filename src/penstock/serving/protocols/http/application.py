@@ -42,6 +42,7 @@ class HttpApplication:
     """
 
     def __init__(self, plane: DataPlane, instance: Instance, metrics: MetricSet, config: HttpConfig) -> None:
+        self._plane = plane
         self._instance = instance
         self._cors = CrossOrigins.parse(config.cors_origins)
         threads = ThreadPoolExecutor(COMPRESSION_THREADS, thread_name_prefix="compression")
@@ -78,9 +79,15 @@ class HttpApplication:
         if deployment is None or method != b"POST" or b"origin" in headers:
             return None
         try:
-            terms = read_terms(headers, sink.peer)
+            terms = read_terms(headers, sink.peer, limits := self._plane.limits)
         except InvalidInput:
             return None  # found again, and answered, with the body
+        if limits is not None and terms.tenant is not None:
+            wait_s = limits.admit(terms.tenant, deployment.model, limits.clock.monotonic())
+            if wait_s:
+                deployment.over_quota()
+                return self._responder.over_quota(limits.refusal(wait_s))
+            terms.metered = True
         reason = deployment.refusal(
             arrived_s, terms.timeout_s, terms.criticality, terms.caller, retry=terms.retry
         )

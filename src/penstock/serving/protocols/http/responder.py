@@ -47,6 +47,7 @@ Headers = tuple[tuple[str, str], ...]
 
 JSON = "application/json"
 RETRY_AFTER_S = (1, 2, 3)
+KEPT_ANSWERS_MAX = 64
 COMPRESSED_INLINE_BYTES_MAX = 16 * 1024
 """Compressed in the event loop: gzip takes up to 0.2 ms for as much."""
 
@@ -86,6 +87,8 @@ class Responder:
         """The size from which `deliver` compresses."""
         self._answered: dict[int, Counter] = {}
         self._shed: dict[ShedReason, Iterator[Refusal]] = {}
+        self._over_quota: dict[int, Refusal] = {}
+        """By the seconds after which to come back."""
         self._jitter = itertools.cycle(range(len(RETRY_AFTER_S)))
         self._tasks: set[asyncio.Task[None]] = set()
         self.answered_200 = self.counter(200)
@@ -176,6 +179,18 @@ class Responder:
             answers = self._shed[reason] = itertools.cycle(_refusals(shed(reason)))
         self.count(504 if reason is ShedReason.EXPIRED else 503)
         return next(answers)
+
+    def over_quota(self, error: QuotaExceeded) -> Refusal:
+        """The answer to what a rate limit refuses, counted."""
+        self.count(429)
+        retry_after_s = self._retry_after_s(error)
+        answer = self._over_quota.get(retry_after_s)
+        if answer is None:
+            head = ResponseHead.build(429, JSON, _refused_headers(error, retry_after_s))
+            answer = Refusal(head, _encode({"error": _text(error)}))
+            if len(self._over_quota) < KEPT_ANSWERS_MAX:
+                self._over_quota[retry_after_s] = answer
+        return answer
 
     def refusal(self, status: int, message: str) -> bytes:
         """The body of an answer to what could not be received as a request."""

@@ -17,12 +17,14 @@ from penstock.serving.inference import Criticality, Inference
 from penstock.serving.protocols.http.compression import body_reader
 from penstock.serving.protocols.http.messages import HttpRequest
 from penstock.serving.protocols.rows.chunks import Chunk, Sink, Source
+from penstock.serving.protocols.terms import Terms
 
 __all__ = ["BATCH_CRITICALITY", "Batch", "BatchPlan"]
 
 BATCH_CRITICALITY = Criticality.SHEDDABLE_PLUS
 """Of a batch that does not say: interactive requests go first."""
 CHUNKS_WAITING_MAX = 2
+PAUSE_S_MAX = 1.0
 """Between reader and writer; each of the two holds one more."""
 
 
@@ -38,7 +40,7 @@ class BatchPlan:
     head: bytes
     timeout_s: float
     criticality: int
-    caller: bytes
+    terms: Terms
     on_begun: Callable[[], object]
 
 
@@ -113,6 +115,7 @@ class Batch:
         """Takes its place in the queue, and waits for one while there is none."""
         tensors = chunk.tensors()
         deployment = self._plan.deployment
+        await self._pay(chunk.rows)
         while True:
             now_s = self._clock.monotonic()
             try:
@@ -122,7 +125,7 @@ class Batch:
                         now_s,
                         now_s + self._plan.timeout_s,
                         criticality=self._plan.criticality,
-                        caller=self._plan.caller,
+                        caller=self._plan.terms.caller,
                     )
                 )
             except Refused as error:
@@ -136,6 +139,26 @@ class Batch:
                 continue
             self._pending.add(answer)
             return answer
+
+    async def _pay(self, rows: int) -> None:
+        """Charges its tenant with rows: as fast as the rate limit lets it go, no faster."""
+        deployment, terms = self._plan.deployment, self._plan.terms
+        if terms.limits is None or terms.tenant is None:
+            return
+        most = terms.limits.burst_rows(terms.tenant, deployment.model)
+        while rows > 0:
+            piece = rows if rows <= most else max(1, int(most))
+            wait_s = terms.limits.take(
+                terms.tenant, deployment.model, piece, self._clock.monotonic(), counted=terms.metered
+            )
+            if wait_s == float("inf"):
+                most = terms.limits.burst_rows(terms.tenant, deployment.model)  # it was lowered a moment ago
+            elif wait_s:
+                # Not past what a change of the limit would find asleep.
+                await asyncio.sleep(min(wait_s, PAUSE_S_MAX))
+            else:
+                terms.metered = True
+                rows -= piece
 
     async def _write(self) -> None:
         sink = self._plan.sink

@@ -150,7 +150,7 @@ class RowsRest:
 
     def _take(self, endpoint: _Endpoint, request: HttpRequest) -> None:
         form = request_form(request.headers)
-        terms = request.terms or read_terms(request.headers, request.connection.peer)
+        terms = request.terms or read_terms(request.headers, request.connection.peer, self._plane.limits)
         if form is not Form.JSON:
             self._take_batch(endpoint, request, form, terms)
             return
@@ -226,7 +226,7 @@ class RowsRest:
             head=ResponseHead.build(200, sink.content_type, endpoint.headers),
             timeout_s=min(terms.timeout_s or self._request_timeout_s, self._request_timeout_s),
             criticality=terms.criticality if CRITICALITY in request.headers else BATCH_CRITICALITY,
-            caller=terms.caller,
+            terms=terms,
             on_begun=partial(self._responder.count, 200),
         )
         self._responder.respond_later(request, self._run_batch(plan, request))

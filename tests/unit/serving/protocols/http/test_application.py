@@ -13,6 +13,9 @@ from penstock.core.clock import SystemClock
 from penstock.core.errors import ConfigurationError, Forbidden, NotFound
 from penstock.core.signature import Signature
 from penstock.observe.metrics import MetricSet
+from penstock.serving.admission.rate_limits import RateLimits
+from penstock.serving.admission.rates.rule import RateLimit, RateRule
+from penstock.serving.admission.rates.tenants import ApiKeys, Tenants
 from penstock.serving.batching.batcher import BatchingConfig
 from penstock.serving.deployment import ServedModel
 from penstock.serving.instance import ModelState, RepositoryEntry
@@ -20,8 +23,9 @@ from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.http import bodies
 from penstock.serving.protocols.http.application import HttpApplication, HttpConfig
 from penstock.serving.protocols.http.compression import zstd
-from penstock.serving.protocols.http.messages import BrokenBody, HttpHungUp, HttpRequest, ResponseHead
+from penstock.serving.protocols.http.messages import BrokenBody, HttpHungUp, HttpRequest, Refusal, ResponseHead
 from penstock.serving.protocols.http.responder import Responder
+from penstock.serving.protocols.terms import Terms
 
 BODY_BYTES_MAX = 1_000_000
 INFER = "/v2/models/double/infer"
@@ -451,3 +455,54 @@ def test_without_the_setting_nothing_is_said():
 def test_an_origin_that_is_none(setting):
     with pytest.raises(ConfigurationError, match="cors_origins"):
         ask("/v2", config={"cors_origins": setting})
+
+
+# Rate limits
+
+
+def limited(unit="requests", burst=2.0):
+    rig = Rig()
+    rig.plane.limits = RateLimits(Tenants(ApiKeys(b"s" * 32)), MetricSet(), rig.plane.clock)
+    rig.plane.limits.set_rules([RateRule(limit=RateLimit(per_second=0.01, burst=burst, unit=unit))])
+    return rig
+
+
+def meet(rig, sink):
+    return rig.application.meet(b"POST", INFER.encode(), {}, rig.plane.clock.monotonic(), sink)
+
+
+def test_over_the_limit_it_is_refused_from_its_head_and_charged_once():
+    async def life():
+        rig = limited()
+        assert (await rig.ask(INFER, message())).status == 200  # from here on the target is known
+        terms = meet(rig, Sink())
+        assert isinstance(terms, Terms)
+        assert terms.metered
+        request = HttpRequest(Sink(), b"POST", INFER.encode(), {}, message(), 0.0, True, True)
+        request.arrived_s = rig.plane.clock.monotonic()
+        request.terms = terms
+        rig.application.handle(request)
+        assert (await request.connection.answer).status == 200
+        verdict = meet(rig, Sink())
+        assert isinstance(verdict, Refusal)
+        refused(Answer(verdict.head, verdict.body), 429, "rate limit", "try again")
+        assert b"x-shed-reason: quota" in verdict.head
+        (statistics,) = rig.plane.statistics()
+        assert statistics.failure.count == 1
+        await rig.plane.close()
+
+    asyncio.run(life())
+
+
+def test_a_limit_of_rows_is_charged_with_the_body():
+    async def life():
+        rig = limited("rows", 10.0)
+        assert (await rig.ask(INFER, message(8))).status == 200
+        assert isinstance(meet(rig, Sink()), Terms)
+        refused(await rig.ask(INFER, message(8)), 429, "rate limit")
+        refused(await rig.ask(INFER, message(11)), 413, "11 rows", "10 pass at once")
+        assert (await rig.ask(INFER, message(2))).status == 200
+        assert isinstance(meet(rig, Sink()), Refusal)
+        await rig.plane.close()
+
+    asyncio.run(life())
