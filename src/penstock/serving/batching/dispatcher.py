@@ -155,8 +155,15 @@ class Dispatcher:
         self._watch_deadline(max(soonest_s, min([*pending, self.batcher.queue.first_deadline_s()])))
 
     def _expire(self, requests: list[PendingRequest]) -> None:
+        now_s = self._clock.monotonic()
         for request in requests:
-            self._fail(request, DeadlineExceeded("the deadline passed before the model answered"))
+            if request.deadline_s <= now_s or request.due_s >= request.deadline_s:
+                self._fail(request, DeadlineExceeded("the deadline passed before the model answered"))
+            else:
+                self._fail(
+                    request,
+                    Refused("it could not be answered in time", reason="too_late", hint="try again later"),
+                )
 
     def _ran(self, batch: FinishedBatch) -> None:
         """In the runner's thread. A loop that has closed wants no results."""

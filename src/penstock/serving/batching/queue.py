@@ -1,5 +1,6 @@
 """The queue before a runtime: bounded in rows and bytes, by criticality, then by when answers are due."""
 
+from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import Generic, Protocol, TypeVar
@@ -64,7 +65,7 @@ class _Lane(Generic[R]):
 
     def __init__(self) -> None:
         self.due: list[Entry[R]] = []
-        self.overdue: list[Entry[R]] = []
+        self.overdue: deque[Entry[R]] = deque()
 
     def __bool__(self) -> bool:
         return bool(self.due or self.overdue)
@@ -81,6 +82,14 @@ class _Lane(Generic[R]):
         due = self.due
         while due and due[0][0] <= now_s + service_s and due[0][2].deadline_s > now_s + service_s:
             self.overdue.append(heappop(due))
+
+    def given_up(self, now_s: float) -> R | None:
+        """What has waited twice as long as it should have at most, and still stands behind others."""
+        if self.overdue:
+            request = self.overdue[0][2]
+            if now_s >= 2 * request.due_s - request.arrived_s:
+                return self.overdue.popleft()[2]
+        return None
 
     def turn(self) -> tuple[bool, float]:
         return not self.due, self.next().due_s
@@ -157,7 +166,7 @@ class BatchQueue(Generic[R]):
         """The next batch, of at most `rows_limit` rows or a single request, and the requests found expired.
 
         A request with less than `service_s` left could only be answered late: it counts as expired too,
-        unless there is nobody else to run. Abandoned requests are dropped in silence. Both lists may be empty.
+        unless there is nobody else to run; so does what is long overdue while others can be in time. Abandoned requests are dropped in silence. Both lists may be empty.
         """
         batch: list[R] = []
         late: list[R] = []
@@ -180,6 +189,8 @@ class BatchQueue(Generic[R]):
             # The service time may be wrong, and only running shows it.
             batch.append(late.pop())
         expired += late
+        if self._requests:
+            self._give_up(now_s, expired)
         self._expired += len(expired)
         self._share_out(batch, before)
         return batch, expired
@@ -271,6 +282,16 @@ class BatchQueue(Generic[R]):
                 rows += request.rows
         return rows
 
+    def _give_up(self, now_s: float, expired: list[R]) -> None:
+        """What is overdue yields to others; while there always are others, it would wait for ever."""
+        for key, lane in list(self._lanes.items()):
+            while lane.due and (request := lane.given_up(now_s)) is not None:
+                self._forget(request)
+                if not request.abandoned:
+                    expired.append(request)
+            if not lane:
+                del self._lanes[key]
+
     def _share_out(self, batch: list[R], before: list[int]) -> None:
         """Each class that waited earns its share of the rows taken; what it got is taken off."""
         if not any(before[2:]):
@@ -296,7 +317,7 @@ class BatchQueue(Generic[R]):
                 self._forget(request)
             lane.due = [entry for entry in lane.due if wanted(entry[2])]
             heapify(lane.due)
-            lane.overdue = [entry for entry in lane.overdue if wanted(entry[2])]
+            lane.overdue = deque(entry for entry in lane.overdue if wanted(entry[2]))
             if not lane:
                 del self._lanes[key]
         return dropped

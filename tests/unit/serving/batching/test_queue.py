@@ -225,3 +225,13 @@ def test_somebody_always_runs_so_that_a_wrong_service_time_is_found_out():
     batch, expired = queue.take(0.5, 10, service_s=9.0)
     assert [request.name for request in batch] == ["second"]
     assert [request.name for request in expired] == ["first"]
+
+
+def test_what_is_long_overdue_is_given_up_while_others_can_be_in_time() -> None:
+    queue = filled(Waiting("a", arrived_s=0.0, due_s=1.0), Waiting("b", arrived_s=1.0, due_s=1.9))
+    for name in "cd":
+        assert queue.offer(Waiting(name, arrived_s=1.5, due_s=9.0))
+    batch, expired = queue.take(2.0, 1)
+    assert (names(batch), names(expired)) == ("c", "a")
+    assert [names(queue.take(2.1, 1)[0]) for _ in range(3)] == ["d", "b", ""]
+    assert (len(queue), queue.rows, queue.statistics().expired) == (0, 0, 1)
