@@ -10,15 +10,16 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.harness.claims import print_tables, ratios, summary
 from benchmarks.harness.cores import Unpinnable, pinned
 from benchmarks.harness.environments import EnvironmentFailed
+from benchmarks.harness.figure import FigureFailed, Result
 from benchmarks.harness.load import LoadFailed
 from benchmarks.harness.processes import ServiceFailed
 from benchmarks.harness.report import machine, write_json
 from benchmarks.protocols import codecs, grpc_peer, kills, rolling, rows, soak, swaps
-from benchmarks.protocols.figure import Bench, FigureFailed, Result
+from benchmarks.protocols.figure import Bench
 from benchmarks.protocols.prepare import prepare
-from benchmarks.protocols.report import print_tables, ratios, summary
 
 FOLDER = Path(__file__).parents[2] / ".bench"
 ROOM_COLUMNS = 120
