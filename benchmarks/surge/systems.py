@@ -1,0 +1,105 @@
+"""Penstock and its peers, each started with one model, on the cores that a figure gives it."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.harness.cores import wait_until_quiet
+from benchmarks.harness.load import Target
+from benchmarks.harness.processes import Service, free_ports
+from benchmarks.protocols.bodies import write_target
+from benchmarks.serving.client import Asker, check_answers, first_good_answer
+from benchmarks.serving.dialects import V2Json
+from benchmarks.serving.model import load_rows
+from benchmarks.serving.systems import PEER_SYSTEMS, Kind, Launch, Setting, System
+from benchmarks.surge.bench import Bench
+
+__all__ = ["LIMIT_CONCURRENCY", "Running", "peer", "penstock", "running"]
+
+HERE = Path(__file__).parent
+LIMIT_CONCURRENCY = 64
+LIMITED = "fastapi_limited"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A server that has answered every row rightly."""
+
+    service: Service
+    target: Target
+
+
+def penstock(*, app: str = "app.py", settings: Sequence[str] = (), name: str = "penstock") -> System:
+    """The subject, with an app file of this folder and settings as `key=value`."""
+
+    def launch(at: Setting) -> Launch:
+        command = [at.tool("penstock"), "run", str(HERE / app), "--port", str(at.port)]
+        for setting in settings:
+            command += ["--set", setting]
+        return Launch(command=command, folder=HERE, environment={"PENSTOCK_HOME": str(at.home)})
+
+    return System(
+        name=name,
+        title="Penstock",
+        kind=Kind.SUBJECT,
+        environment=None,
+        packages=("penstock", "httptools", "uvloop", "onnxruntime", "numpy"),
+        path="/v2/models/late/infer",
+        dialect=V2Json(),
+        launch=launch,
+    )
+
+
+def peer(name: str) -> System:
+    """A peer of `benchmarks.serving`, or the one that only differs by uvicorn's limit of concurrency."""
+    if name != LIMITED:
+        return next(system for system in PEER_SYSTEMS if system.name == name)
+    plain = peer("fastapi_onnx")
+    return dataclasses.replace(
+        plain,
+        name=LIMITED,
+        title=f"FastAPI --limit-concurrency {LIMIT_CONCURRENCY}",
+        launch=_with_options(plain.launch, "--limit-concurrency", str(LIMIT_CONCURRENCY)),
+    )
+
+
+def _with_options(launch: Callable[[Setting], Launch], *options: str) -> Callable[[Setting], Launch]:
+    def longer(at: Setting) -> Launch:
+        plain = launch(at)
+        return dataclasses.replace(plain, command=[*plain.command, *options])
+
+    return longer
+
+
+@contextmanager
+def running(bench: Bench, system: System, model: str, cores: frozenset[int]) -> Iterator[Running]:
+    """The server with that model on those cores. Raises `ServiceFailed`, also where it answers wrongly."""
+    files = bench.models[model].files
+    rows = load_rows(files)
+    (port,) = free_ports(1)
+    python = bench.environments.python(system.environment)
+    launch = system.launch(Setting(port=port, python=python, model=files, home=bench.home(model)))
+    shared = {
+        "BENCH_MODEL_NATIVE": str(files.native),
+        "BENCH_MODEL_ONNX": str(files.onnx),
+        "OMP_NUM_THREADS": "1",
+    }
+    wait_until_quiet()
+    with Service(
+        launch.command,
+        cores=bench.wide if system.starts_wide else cores,
+        log=bench.folder / "log" / f"surge-{system.name}-{model}.log",
+        folder=launch.folder,
+        environment=shared | dict(launch.environment),
+    ) as service:
+        asker = Asker(port, system.path, system.dialect)
+        first_good_answer(service, asker, rows, wait_s_max=system.start_s_max)
+        if system.starts_wide and len(cores) == 1:
+            service.pin(next(iter(cores)))
+        check_answers(service, asker, rows)
+        service.check_loopback()
+        folder = bench.folder / "surge" / "bodies" / f"{system.name}-{model}"
+        target = write_target(folder, port, system.path, (system.dialect.encode(row) for row in rows.features))
+        yield Running(service=service, target=target)
