@@ -10,7 +10,7 @@ from benchmarks.harness.load import LoadGenerator
 from benchmarks.surge.generator import OpenLoad
 from benchmarks.surge.models import CostlyModel
 
-__all__ = ["FULL", "QUICK", "Bench", "Plan"]
+__all__ = ["EVERY_MODEL", "FULL", "QUICK", "Bench", "Plan"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,19 @@ from benchmarks.harness.compiler import BuildFailed, compiled
 from benchmarks.harness.cores import pinned
 from benchmarks.harness.load import LoadFailed, Target
 
-__all__ = ["CLASSES", "TOTAL", "Clients", "OpenLoad", "Phase", "Seen", "SeenClass", "SeenPhase", "parse"]
+__all__ = [
+    "CLASSES",
+    "TOTAL",
+    "Class",
+    "Clients",
+    "OpenLoad",
+    "Phase",
+    "Seen",
+    "SeenClass",
+    "SeenPhase",
+    "Window",
+    "parse",
+]
 
 SOURCE = Path(__file__).parent.parent / "load" / "openload.c"
 GRACE_S = 60.0  # opening the connections, and waiting for the last answers
@@ -35,6 +47,8 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class Class:
+    """Requests of one kind: `weight` is their part of all, `header` what tells them (empty: nothing)."""
+
     name: str
     weight: float
     header: str = ""

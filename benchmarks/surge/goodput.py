@@ -4,14 +4,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.harness.figure import Claim, Result
-from benchmarks.surge.bench import Bench
+from benchmarks.surge.bench import EVERY_MODEL, Bench
 from benchmarks.surge.generator import Clients
 from benchmarks.surge.judge import Capacity
 from benchmarks.surge.models import FOREST
 from benchmarks.surge.systems import penstock, running
 from benchmarks.surge.trial import Surge, Trial
 
-__all__ = ["measure"]
+__all__ = ["Measured", "measure", "result"]
 
 SLOW = ("3ms", "10ms", FOREST)
 UNTIMED_MODEL = "3ms"
@@ -28,7 +28,11 @@ class Measured:
 
 
 def measure(bench: Bench) -> Result:
-    measured = [_measure(bench, model) for model in bench.plan.models]
+    return result(bench, [_measure(bench, model) for model in bench.plan.models])
+
+
+def result(bench: Bench, measured: Sequence[Measured]) -> Result:
+    """The claims: each over the models that were measured, and for the worst of them."""
     every = [(each.model, surge) for each in measured for surge in each.surges.values()]
     return Result(
         name="goodput",
@@ -36,7 +40,7 @@ def measure(bench: Bench) -> Result:
             Claim(name="goodput_10x", value=_least(measured, 10, SLOW), at_least=0.97),
             Claim(name="goodput_10x_1ms", value=_least(measured, 10, ("1ms",)), at_least=0.93),
             Claim(name="goodput_10x_0.3ms", value=_least(measured, 10, ("0.3ms",)), at_least=0.70),
-            Claim(name="goodput_2x", value=_least(measured, 2, bench.plan.models), at_least=0.98),
+            Claim(name="goodput_2x", value=_least(measured, 2, EVERY_MODEL), at_least=0.98),
             Claim(name="critical_plus_5x", value=_least_top(measured, 5), at_least=0.999),
             Claim(name="admitted_p99_ms", value=_most(s.phase.total.p99_ms for _, s in every), at_most=100),
             Claim(name="recovery_s", value=_most(s.recovery_s for _, s in every), at_most=1.0),

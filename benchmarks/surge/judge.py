@@ -9,7 +9,7 @@ __all__ = ["Capacity", "best_level", "bound", "recovered_s", "refusal_cost_us"]
 
 NORMAL_SHARE = 0.99
 NORMAL_WINDOWS = 5
-REFUSED_SHARE_MIN = 0.999
+REFUSED_SHARE_MIN = 0.99
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +65,12 @@ def bound(times: float, *, refusal_us: float, answer_us: float) -> float:
     return max(0.0, 1 - (times - 1) * refusal_us / answer_us)
 
 
-def refusal_cost_us(phase: SeenPhase, cpu_s: float) -> float | None:
-    """Processor time of a refusal, from a phase in which all was refused; None where it was not."""
+def refusal_cost_us(phase: SeenPhase, cpu_s: float, *, answer_us: float) -> float | None:
+    """Processor time of a refusal, from a phase in which nearly all was refused; None where it was not.
+
+    A server lets a request through now and then, to see how fast it is: those count with what an answer costs.
+    """
     refused = phase.total.refused
     if not refused or refused < REFUSED_SHARE_MIN * phase.total.attempts:
         return None
-    return cpu_s / refused * 1e6
+    return max(0.0, cpu_s * 1e6 - phase.total.answered * answer_us) / refused

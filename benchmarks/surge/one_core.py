@@ -77,12 +77,11 @@ def _refusals(bench: Bench) -> Refusals:
     ]
     with running(bench, penstock(), REFUSED_MODEL, bench.one) as server:
         trial = Trial(bench, server)
-        trial.run([Phase(name="learn", seconds=SETTLE_S, in_flight=4)])  # it has to know what the model costs
+        capacity = trial.capacity()  # the server then knows what the model costs, too
         seen, usage = trial.run(phases, clients)
     refused = seen.phase("refused")
-    return Refusals(
-        phase=refused, cost_us=refusal_cost_us(refused, usage.cpu_s(refused.start_s, refused.end_s))
-    )
+    cpu_s = usage.cpu_s(refused.start_s, refused.end_s)
+    return Refusals(phase=refused, cost_us=refusal_cost_us(refused, cpu_s, answer_us=capacity.answer_us))
 
 
 def _measure(bench: Bench, model: str) -> tuple[Capacity, Surge]:

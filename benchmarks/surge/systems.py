@@ -1,7 +1,9 @@
 """Penstock and its peers, each started with one model, on the cores that a figure gives it."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +12,9 @@ from benchmarks.harness.cores import wait_until_quiet
 from benchmarks.harness.load import Target
 from benchmarks.harness.processes import Service, free_ports
 from benchmarks.protocols.bodies import write_target
-from benchmarks.serving.client import Asker, check_answers, first_good_answer
-from benchmarks.serving.dialects import V2Json
-from benchmarks.serving.model import load_rows
+from benchmarks.serving.client import Asker, NotAnswered, first_good_answer
+from benchmarks.serving.dialects import V2Json, WrongAnswer
+from benchmarks.serving.model import Rows, load_rows
 from benchmarks.serving.systems import PEER_SYSTEMS, Kind, Launch, Setting, System
 from benchmarks.surge.bench import Bench
 
@@ -21,6 +23,9 @@ __all__ = ["LIMIT_CONCURRENCY", "Running", "peer", "penstock", "running"]
 HERE = Path(__file__).parent
 LIMIT_CONCURRENCY = 64
 LIMITED = "fastapi_limited"
+CHECK_THREADS = 4
+CHECK_TRIES_MAX = 50
+CHECK_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +103,31 @@ def running(bench: Bench, system: System, model: str, cores: frozenset[int]) -> 
         first_good_answer(service, asker, rows, wait_s_max=system.start_s_max)
         if system.starts_wide and len(cores) == 1:
             service.pin(next(iter(cores)))
-        check_answers(service, asker, rows)
+        _check_answers(service, asker, rows)
         service.check_loopback()
         folder = bench.folder / "surge" / "bodies" / f"{system.name}-{model}"
         target = write_target(folder, port, system.path, (system.dialect.encode(row) for row in rows.features))
         yield Running(service=service, target=target)
+
+
+def _check_answers(service: Service, asker: Asker, rows: Rows) -> None:
+    """Every row, a few at a time. A server may refuse one now and then: it is asked again, and must answer as the
+    model does.
+    """
+
+    def check(row: Sequence[float], expected: float) -> None:
+        for left in range(CHECK_TRIES_MAX, -1, -1):
+            try:
+                asker.check(row, expected)
+            except NotAnswered:
+                if not left:
+                    raise
+                time.sleep(CHECK_PAUSE_S)
+            else:
+                return
+
+    with ThreadPoolExecutor(CHECK_THREADS) as pool:
+        try:
+            list(pool.map(check, rows.features, rows.probabilities))
+        except (NotAnswered, WrongAnswer) as error:
+            raise service.failed(f"{type(error).__name__} under concurrent requests: {error}") from error
