@@ -111,8 +111,8 @@ def running(bench: Bench, system: System, model: str, cores: frozenset[int]) -> 
 
 
 def _check_answers(service: Service, asker: Asker, rows: Rows) -> None:
-    """Every row, a few at a time. A server may refuse one now and then: it is asked again, and must answer as the
-    model does.
+    """Every row, a few at a time. A server may refuse one now and then: it is asked again, and must then answer
+    as the model does.
     """
 
     def check(row: Sequence[float], expected: float) -> None:
