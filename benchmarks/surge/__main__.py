@@ -13,7 +13,7 @@ from benchmarks.harness.figure import Result
 from benchmarks.harness.load import LoadFailed
 from benchmarks.harness.report import machine
 from benchmarks.surge import cache, crowd, fallback, goodput, one_core, overhead, peers
-from benchmarks.surge.bench import EVERY_MODEL, Bench
+from benchmarks.surge.bench import EVERY_MODEL, EVERY_PEER, Bench
 from benchmarks.surge.prepare import prepare
 
 FOLDER = Path(__file__).parents[2] / ".bench"
@@ -38,6 +38,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--model", action="append", choices=EVERY_MODEL, default=[], help="only this model (repeatable)"
     )
+    parser.add_argument(
+        "--peer", action="append", choices=EVERY_PEER, default=[], help="only this peer (repeatable)"
+    )
     parser.add_argument("--skip-peers", action="store_true", help="only Penstock")
     return parser.parse_args()
 
@@ -52,7 +55,7 @@ def main() -> int:
     if options.skip_peers:
         names = [name for name in names if name != "peers"]
     try:
-        bench = prepare(FOLDER, quick=options.quick, chosen=options.model, say=say)
+        bench = prepare(FOLDER, quick=options.quick, chosen=options.model, peers=options.peer, say=say)
         with pinned(bench.cores.load):
             results, failures = run_figures(FIGURES, names, bench, say)
     except (Unpinnable, LoadFailed) as error:

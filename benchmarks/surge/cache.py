@@ -11,13 +11,11 @@ from benchmarks.harness.report import median, ratio
 from benchmarks.serving.systems import System
 from benchmarks.surge.bench import Bench
 from benchmarks.surge.generator import Clients, Phase
-from benchmarks.surge.prepare import CHEAP
 from benchmarks.surge.systems import penstock, running
 from benchmarks.surge.trial import Trial
 
 __all__ = ["measure"]
 
-MODELS = ("0.3ms", CHEAP)
 CLAIMED = "0.3ms"
 IN_FLIGHT = 16
 SETTLE_S = 0.5
@@ -38,7 +36,7 @@ def measure(bench: Bench) -> Result:
             Pair(uncached_us=_answer_us(bench, plain, model), hit_us=_answer_us(bench, cached, model))
             for _ in range(bench.plan.pairs)
         ]
-        for model in MODELS
+        for model in bench.plan.cache_models
     }
     uncached = {model: median(pair.uncached_us for pair in each) for model, each in pairs.items()}
     hits = {model: median(pair.hit_us for pair in each) for model, each in pairs.items()}
@@ -48,7 +46,7 @@ def measure(bench: Bench) -> Result:
         facts={model: [vars(pair) for pair in each] for model, each in pairs.items()},
         lines=[
             (f"{model}: uncached answer, hit", f"{uncached[model]:,.1f} µs, {hits[model]:,.1f} µs")
-            for model in MODELS
+            for model in bench.plan.cache_models
         ],
     )
 

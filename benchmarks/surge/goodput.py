@@ -55,14 +55,14 @@ def result(bench: Bench, measured: Sequence[Measured]) -> Result:
 def _measure(bench: Bench, model: str) -> Measured:
     with running(bench, penstock(), model, bench.wide) as server:
         trial = Trial(bench, server)
-        capacity = trial.capacity()
+        capacity = bench.capacities[model] = trial.capacity()
         bench.say(f"{model}: capacity {capacity.rps:,.0f}/s with {capacity.in_flight} in flight")
         surges = {}
         for times in bench.plan.times:
             surges[times] = trial.surge(capacity, times)
             bench.say(f"{model}: {times:g}× {surges[times].ratio:.3f} of capacity")
         untimed = None
-        if model == UNTIMED_MODEL:
+        if bench.plan.untimed and model == UNTIMED_MODEL:
             untimed = trial.surge(capacity, max(bench.plan.times), clients=Clients(timeout_header_ms=None))
     return Measured(model=model, capacity=capacity, surges=surges, untimed=untimed)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks.surge.generator import Seen, SeenPhase, Window
 
-__all__ = ["Capacity", "best_level", "bound", "recovered_s", "refusal_cost_us"]
+__all__ = ["Capacity", "best_level", "bound", "good_share_from", "recovered_s", "refusal_cost_us"]
 
 NORMAL_SHARE = 0.99
 NORMAL_WINDOWS = 5
@@ -50,6 +50,13 @@ def recovered_s(seen: Seen, from_s: float) -> float | None:
         if all(_normal([window]) for window in soon) and _normal(rest):
             return place * seen.window_s
     return None
+
+
+def good_share_from(seen: Seen, from_s: float) -> float | None:
+    """Good of all that was due from then on, in whole windows; None where nothing was."""
+    windows = seen.windows[max(0, round((from_s - seen.start_s) / seen.window_s)) :]
+    attempts = sum(window.attempts for window in windows)
+    return sum(window.good for window in windows) / attempts if attempts else None
 
 
 def _normal(windows: Sequence[Window]) -> bool:

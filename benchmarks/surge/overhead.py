@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from benchmarks.harness.figure import Claim, FigureFailed, Result
 from benchmarks.harness.load import Load
 from benchmarks.harness.report import median, ratio
-from benchmarks.surge.bench import Bench
-from benchmarks.surge.prepare import CHEAP
+from benchmarks.surge.bench import CHEAP, Bench
 from benchmarks.surge.systems import penstock, running
 
 __all__ = ["measure"]

@@ -60,7 +60,7 @@ def _measure(bench: Bench, system: System, model: str) -> Measured:
     with running(bench, system, model, bench.wide) as server:
         trial = Trial(bench, server)
         capacity = trial.capacity()
-        surges = {times: trial.surge(capacity, times) for times in bench.plan.times}
+        surges = {times: trial.surge(capacity, times) for times in bench.plan.peer_times}
     shares = ", ".join(f"{times:g}× {surge.ratio:.3f}" for times, surge in surges.items())
     bench.say(f"{system.title}, {model}: {capacity.rps:,.0f}/s; {shares}")
     versions = bench.environments.versions(system.environment, system.packages)

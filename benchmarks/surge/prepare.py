@@ -1,5 +1,6 @@
 """Everything that figures need before the first of them: cores, generators, models, registries."""
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Collection
@@ -11,7 +12,7 @@ from benchmarks.harness.cores import Cores
 from benchmarks.harness.environments import Environments
 from benchmarks.harness.load import LoadGenerator
 from benchmarks.serving.model import ensure_model
-from benchmarks.surge.bench import FULL, QUICK, Bench
+from benchmarks.surge.bench import CHEAP, FULL, QUICK, Bench
 from benchmarks.surge.generator import OpenLoad
 from benchmarks.surge.models import Cost, CostlyModel, ensure_models
 from penstock.app.loader import open_registry
@@ -21,21 +22,22 @@ from penstock.models.push import prepare as candidate
 from penstock.models.registry import CHAMPION
 from penstock.models.version import RuntimeKind
 
-__all__ = ["CHEAP", "prepare"]
-
-CHEAP = "cheap"
-"""The model of `benchmarks.serving`, which costs some ten microseconds."""
+__all__ = ["prepare"]
 
 
-def prepare(folder: Path, *, quick: bool, chosen: Collection[str], say: Callable[[str], None]) -> Bench:
-    """A bench that keeps all it makes in `folder`. `chosen` are the models to measure (empty: the plan's).
+def prepare(
+    folder: Path, *, quick: bool, chosen: Collection[str], peers: Collection[str], say: Callable[[str], None]
+) -> Bench:
+    """A bench that keeps all it makes in `folder`. `chosen` are the models to measure, `peers` the peers (empty: the plan's).
 
     Raises `Unpinnable` with too few cores, `LoadFailed` without a C compiler.
     """
     plan = QUICK if quick else FULL
     if chosen:
-        every = {"models": tuple(chosen), "one_core_models": tuple(chosen), "peer_models": tuple(chosen)}
-        plan = type(plan)(**{**vars(plan), **every})
+        models = tuple(chosen)
+        plan = dataclasses.replace(plan, models=models, one_core_models=models, peer_models=models)
+    if peers:
+        plan = dataclasses.replace(plan, peers=tuple(peers))
     cores = Cores.available()
     models_folder = folder / "surge" / "models"
     wanted = tuple(dict.fromkeys((*plan.models, *plan.one_core_models, *plan.peer_models, "0.3ms", "3ms")))

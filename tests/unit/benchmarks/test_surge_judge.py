@@ -1,7 +1,7 @@
 """Capacity, recovery, the bound of one core and the cost of a refusal."""
 
 import pytest
-from benchmarks.surge.judge import best_level, bound, recovered_s, refusal_cost_us
+from benchmarks.surge.judge import best_level, bound, good_share_from, recovered_s, refusal_cost_us
 from hypothesis import given
 from hypothesis import strategies as st
 from surge_reports import WINDOW_S, seen, seen_class, seen_phase
@@ -67,3 +67,10 @@ def test_where_much_is_answered_there_is_no_cost_of_a_refusal():
     answered = seen_phase("refused", seen_class(arrivals=1000, good=11, statuses={200: 11, 503: 989}))
 
     assert refusal_cost_us(answered, 1.0, answer_us=10) is None
+
+
+def test_the_good_share_is_of_what_was_due_from_then_on():
+    run = seen([(10, 0), (10, 9), (30, 30)])
+
+    assert good_share_from(run, 100.1) == pytest.approx(39 / 40)
+    assert good_share_from(run, 100.3) is None
