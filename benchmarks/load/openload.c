@@ -9,7 +9,8 @@
  *   -b FILE  a POST body, repeatable: requests go round all of them (none: GET)
  *   -H 'K: V'  a further header, repeatable
  *   -p NAME:RATE:SECONDS  a phase, repeatable, one after the other; RATE in requests a second. cN for RATE is a
- *      closed loop of N requests in flight, which measures capacity with the same accounting
+ *      closed loop of N requests in flight, which measures capacity with the same accounting; after anything
+ *      but a 200 the place of that request stays empty for 20 ms, else a server that refuses would do only that
  *   -k NAME:WEIGHT:HEADER  a class of requests, repeatable; each request is of one by chance. HEADER may be empty
  *   -c N  connections, all opened before the first phase, each from a loopback address of its own where the
  *      target is loopback: to a server each is another client. They are used in turn. One that the server
@@ -68,6 +69,7 @@ enum {
   ANSWER_BYTES_MAX = 16 << 20,
   EVENTS_MAX = 64, /* a turn of the loop stays well under a millisecond, so sends are not late */
   CONNECTING_MAX = 64,
+  REFUSED_PAUSE_NS = 20 * 1000 * 1000,
   CONNECT_PAUSE_NS = 10 * 1000 * 1000,
   WARM_S_MAX = 30,
   RING = 1 << 20,
@@ -129,8 +131,10 @@ static Conn *conns;
 static Window *windows;
 static Attempt *waiting;    /* rings: head and tail only ever grow */
 static Watch *watched;
+static uint64_t *pauses;    /* a ring too: when a place of a closed loop may be filled again */
 static uint32_t *free_ring, *closed_stack;
 static uint64_t waiting_head, waiting_tail, watched_head, watched_tail, free_head, free_tail;
+static uint64_t pauses_head, pauses_tail;
 static int phase_count, class_count, body_count, attempts = 1, conn_count, closed_count, connecting, busy, opened;
 static int current; /* the phase */
 static uint64_t good_ns = 100 * MS, unsent_ns, give_up_ns = 1000 * MS, next_due_ns, connect_after_ns;
@@ -195,7 +199,10 @@ static void arrive(uint64_t due_ns) {
   due(due_ns, class, 0, body_count ? next_body++ % body_count : 0);
 }
 
+/* After anything but a 200. */
 static void try_again(const Attempt *a, uint64_t now) {
+  int closed = phases[a->phase].in_flight && pauses_tail - pauses_head < RING;
+  if (closed) pauses[pauses_tail++ % RING] = now + REFUSED_PAUSE_NS;
   if (a->attempt + 1 < attempts && current < phase_count && !stopping) due(now, a->class, a->attempt + 1, a->body);
 }
 
@@ -222,7 +229,9 @@ static void arrivals_until(uint64_t now) {
     if (++current < phase_count) begin_phase(p->end_ns);
   }
   if (current == phase_count) return;
-  for (int wanted = phases[current].in_flight; busy + (int)(waiting_tail - waiting_head) < wanted;) arrive(now);
+  while (pauses_head < pauses_tail && pauses[pauses_head % RING] <= now) pauses_head++;
+  int wanted = phases[current].in_flight - (int)(pauses_tail - pauses_head);
+  while (busy + (int)(waiting_tail - waiting_head) < wanted) arrive(now);
 }
 
 /* Connections. */
@@ -697,6 +706,7 @@ int main(int argc, char **argv) {
   closed_stack = zeroed(conn_count, sizeof *closed_stack);
   windows = zeroed(WINDOWS_MAX, sizeof *windows);
   waiting = zeroed(RING, sizeof *waiting);
+  pauses = zeroed(RING, sizeof *pauses);
   watched = zeroed(RING, sizeof *watched);
   for (int i = conn_count; i--;) closed_stack[closed_count++] = i;
   poller = epoll_create1(EPOLL_CLOEXEC);

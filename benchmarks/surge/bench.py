@@ -45,17 +45,25 @@ CHEAP = "cheap"
 """The model of `benchmarks.serving`, which costs some ten microseconds."""
 
 EVERY_MODEL = ("0.3ms", "1ms", "3ms", "10ms", "forest")
-EVERY_PEER = ("fastapi_onnx", "fastapi_limited", "litserve", "bentoml", "mlserver", "rayserve")
+EVERY_PEER = (
+    "fastapi_sklearn",
+    "fastapi_onnx",
+    "fastapi_limited",
+    "litserve",
+    "bentoml",
+    "mlserver",
+    "rayserve",
+)
 
 FULL = Plan(
     models=EVERY_MODEL,
     one_core_models=EVERY_MODEL,
-    peer_models=("3ms",),
+    peer_models=("3ms", "forest"),
     peers=EVERY_PEER,
     cache_models=("0.3ms", CHEAP),
     times=(1, 2, 5, 10),
     peer_times=(1, 2, 5, 10),
-    levels=(1, 2, 4, 8, 16, 32, 64),
+    levels=(1, 2, 4, 8, 16, 32, 64, 128),
     level_s=2.0,
     calm_s=1.5,
     surge_s=8.0,
@@ -75,7 +83,7 @@ QUICK = Plan(
     cache_models=("0.3ms",),
     times=(2, 5, 10),
     peer_times=(10,),
-    levels=(2, 8, 16),
+    levels=(2, 8, 16, 64),
     level_s=0.5,
     calm_s=0.4,
     surge_s=1.5,

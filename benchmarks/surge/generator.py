@@ -29,6 +29,7 @@ SOURCE = Path(__file__).parent.parent / "load" / "openload.c"
 GRACE_S = 60.0  # opening the connections, and waiting for the last answers
 TOTAL = "*"
 LAG_SHARE_MAX = 0.01
+NICENESS = -10
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from benchmarks.surge.bench import EVERY_MODEL, Bench
 from benchmarks.surge.generator import Clients
 from benchmarks.surge.judge import Capacity
 from benchmarks.surge.models import FOREST
-from benchmarks.surge.systems import penstock, running
+from benchmarks.surge.systems import running, subject
 from benchmarks.surge.trial import Surge, Trial
 
 __all__ = ["Measured", "measure", "result"]
@@ -53,7 +53,7 @@ def result(bench: Bench, measured: Sequence[Measured]) -> Result:
 
 
 def _measure(bench: Bench, model: str) -> Measured:
-    with running(bench, penstock(), model, bench.wide) as server:
+    with running(bench, subject(bench, model), model, bench.wide) as server:
         trial = Trial(bench, server)
         capacity = bench.capacities[model] = trial.capacity()
         bench.say(f"{model}: capacity {capacity.rps:,.0f}/s with {capacity.in_flight} in flight")

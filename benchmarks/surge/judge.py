@@ -5,7 +5,15 @@ from dataclasses import dataclass
 
 from benchmarks.surge.generator import Seen, SeenPhase, Window
 
-__all__ = ["Capacity", "best_level", "bound", "good_share_from", "recovered_s", "refusal_cost_us"]
+__all__ = [
+    "Capacity",
+    "best_level",
+    "bound",
+    "good_share_from",
+    "levels_worth_trying",
+    "recovered_s",
+    "refusal_cost_us",
+]
 
 NORMAL_SHARE = 0.99
 NORMAL_WINDOWS = 5
@@ -21,6 +29,11 @@ class Capacity:
     answer_us: float
     p50_ms: float
     p99_ms: float
+
+
+def levels_worth_trying(levels: Sequence[int], *, row_ms: float, good_ms: float) -> list[int]:
+    """Those at which the last of all in flight could still be answered in time, and the lowest in any case."""
+    return [level for level in levels if level == min(levels) or level * row_ms <= good_ms]
 
 
 def best_level(phases: Sequence[SeenPhase], cpu_s: Sequence[float]) -> Capacity | None:

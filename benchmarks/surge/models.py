@@ -60,6 +60,12 @@ class CostlyModel:
         """Of a batch of one."""
         return self.costs[0].run_ms
 
+    @property
+    def busy_row_ms(self) -> float:
+        """A row's part of what is run under load: of the largest batch, but a native model runs row by row."""
+        most = self.costs[0] if self.native else self.costs[-1]
+        return most.run_ms / most.rows
+
     def facts(self) -> dict[str, float]:
         return {f"run_ms_of_{cost.rows}": round(cost.run_ms, 3) for cost in self.costs}
 

@@ -11,7 +11,7 @@ from benchmarks.harness.figure import Claim, Result
 from benchmarks.surge.bench import Bench
 from benchmarks.surge.generator import Clients, Phase, SeenPhase
 from benchmarks.surge.judge import Capacity, bound, refusal_cost_us
-from benchmarks.surge.systems import penstock, running
+from benchmarks.surge.systems import penstock, running, subject
 from benchmarks.surge.trial import Surge, Trial
 
 __all__ = ["measure"]
@@ -85,7 +85,7 @@ def _refusals(bench: Bench) -> Refusals:
 
 
 def _measure(bench: Bench, model: str) -> tuple[Capacity, Surge]:
-    with running(bench, penstock(), model, bench.one) as server:
+    with running(bench, subject(bench, model), model, bench.one) as server:
         trial = Trial(bench, server)
         capacity = trial.capacity()
         surge = trial.surge(capacity, TIMES)

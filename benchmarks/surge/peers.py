@@ -14,6 +14,9 @@ from benchmarks.surge.trial import Surge, Trial
 
 __all__ = ["measure"]
 
+NATIVE = ("fastapi_sklearn",)
+"""Those that run the library's own model; all others run ONNX."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
@@ -32,6 +35,8 @@ def measure(bench: Bench) -> Result:
     remarks: list[str] = []
     for name in bench.plan.peers:
         for model in bench.plan.peer_models:
+            if (name in NATIVE) is not bench.models[model].native:
+                continue
             try:
                 measured.append(_measure(bench, peer(name), model))
             except (FigureFailed, ServiceFailed, LoadFailed, EnvironmentFailed) as error:

@@ -28,7 +28,9 @@ __all__ = ["prepare"]
 def prepare(
     folder: Path, *, quick: bool, chosen: Collection[str], peers: Collection[str], say: Callable[[str], None]
 ) -> Bench:
-    """A bench that keeps all it makes in `folder`. `chosen` are the models to measure, `peers` the peers (empty: the plan's).
+    """A bench that keeps all it makes in `folder`.
+
+    `chosen` are the models to measure, `peers` the peers (empty: the plan's).
 
     Raises `Unpinnable` with too few cores, `LoadFailed` without a C compiler.
     """

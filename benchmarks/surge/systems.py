@@ -18,7 +18,7 @@ from benchmarks.serving.model import Rows, load_rows
 from benchmarks.serving.systems import PEER_SYSTEMS, Kind, Launch, Setting, System
 from benchmarks.surge.bench import Bench
 
-__all__ = ["LIMIT_CONCURRENCY", "Running", "peer", "penstock", "running"]
+__all__ = ["LIMIT_CONCURRENCY", "Running", "peer", "penstock", "running", "subject"]
 
 HERE = Path(__file__).parent
 LIMIT_CONCURRENCY = 64
@@ -30,8 +30,9 @@ CHECK_PAUSE_S = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """A server that has answered every row rightly."""
+    """A server that has answered every row rightly, with a model whose rows cost `row_ms` under load."""
 
+    row_ms: float
     service: Service
     target: Target
 
@@ -55,6 +56,11 @@ def penstock(*, app: str = "app.py", settings: Sequence[str] = (), name: str = "
         dialect=V2Json(),
         launch=launch,
     )
+
+
+def subject(bench: Bench, model: str) -> System:
+    """The subject as it is meant to serve that model."""
+    return penstock(app="app_forest.py" if bench.models[model].native else "app.py")
 
 
 def peer(name: str) -> System:
@@ -107,7 +113,7 @@ def running(bench: Bench, system: System, model: str, cores: frozenset[int]) -> 
         service.check_loopback()
         folder = bench.folder / "surge" / "bodies" / f"{system.name}-{model}"
         target = write_target(folder, port, system.path, (system.dialect.encode(row) for row in rows.features))
-        yield Running(service=service, target=target)
+        yield Running(row_ms=bench.models[model].busy_row_ms, service=service, target=target)
 
 
 def _check_answers(service: Service, asker: Asker, rows: Rows) -> None:

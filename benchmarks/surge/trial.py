@@ -108,13 +108,14 @@ class Trial:
     def capacity(self) -> Capacity:
         """The best of the plan's levels of concurrency in a closed loop. Raises `FigureFailed` without any."""
         plan = self._bench.plan
-        phases = [Phase(name=f"level-{level}", seconds=plan.level_s, in_flight=level) for level in plan.levels]
-        warm = Phase(name="warm", seconds=SETTLE_S, in_flight=plan.levels[0])
+        tried = levels_worth_trying(plan.levels, row_ms=self._server.row_ms, good_ms=self.clients.good_ms)
+        phases = [Phase(name=f"level-{level}", seconds=plan.level_s, in_flight=level) for level in tried]
+        warm = Phase(name="warm", seconds=SETTLE_S, in_flight=tried[0])
         seen, usage = self.run([warm, *phases])
         levels = seen.phases[1:]
         best = best_level(levels, [usage.cpu_s(phase.start_s, phase.end_s) for phase in levels])
         if best is None:
-            raise FigureFailed(f"nothing was answered in time at any of {plan.levels} requests in flight")
+            raise FigureFailed(f"nothing was answered in time at any of {tried} requests in flight")
         return best
 
     def surge(self, capacity: Capacity, times: float, *, clients: Clients | None = None) -> Surge:

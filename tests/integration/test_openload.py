@@ -75,6 +75,8 @@ class Scripted:
                 writer.write(_answer(503, b"no", "connection: close"))
                 await writer.drain()
                 return False
+            case "/refusing":
+                writer.write(_answer(503, b"no"))
             case "/broken":
                 return False
             case "/silent":
@@ -248,6 +250,12 @@ def test_a_closed_loop_keeps_so_many_in_flight(generator, server):
 
     sent = seen.phases[0].total.sent
     assert 8 * 3 <= sent <= 8 * 7  # 150 ms each: six rounds
+
+
+def test_a_closed_loop_pauses_after_a_refusal(generator, server):
+    seen = drive(generator, server, "/refusing", Phase(name="level", seconds=0.5, in_flight=4))
+
+    assert 4 <= seen.phases[0].total.sent <= 4 * 26  # 20 ms each, at least
 
 
 def test_phases_and_windows_have_the_same_requests(generator, server):

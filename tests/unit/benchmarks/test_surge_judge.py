@@ -1,7 +1,14 @@
 """Capacity, recovery, the bound of one core and the cost of a refusal."""
 
 import pytest
-from benchmarks.surge.judge import best_level, bound, good_share_from, recovered_s, refusal_cost_us
+from benchmarks.surge.judge import (
+    best_level,
+    bound,
+    good_share_from,
+    levels_worth_trying,
+    recovered_s,
+    refusal_cost_us,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from surge_reports import WINDOW_S, seen, seen_class, seen_phase
@@ -74,3 +81,8 @@ def test_the_good_share_is_of_what_was_due_from_then_on():
 
     assert good_share_from(run, 100.1) == pytest.approx(39 / 40)
     assert good_share_from(run, 100.3) is None
+
+
+def test_levels_that_could_only_be_late_are_not_tried():
+    assert levels_worth_trying((1, 4, 16, 32), row_ms=6.25, good_ms=100) == [1, 4, 16]
+    assert levels_worth_trying((8, 16), row_ms=50, good_ms=100) == [8]
