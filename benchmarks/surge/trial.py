@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from benchmarks.harness.figure import FigureFailed
 from benchmarks.surge.bench import Bench
 from benchmarks.surge.generator import Clients, Phase, Seen, SeenPhase
-from benchmarks.surge.judge import Capacity, best_level, recovered_s
+from benchmarks.surge.judge import Capacity, best_level, levels_worth_trying, recovered_s
 from benchmarks.surge.systems import Running
 from benchmarks.surge.usage import Usage
 
