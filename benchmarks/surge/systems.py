@@ -13,12 +13,12 @@ from benchmarks.harness.load import Target
 from benchmarks.harness.processes import Service, free_ports
 from benchmarks.protocols.bodies import write_target
 from benchmarks.serving.client import Asker, NotAnswered, first_good_answer
-from benchmarks.serving.dialects import V2Json, WrongAnswer
+from benchmarks.serving.dialects import Answer, V2Json, WrongAnswer
 from benchmarks.serving.model import Rows, load_rows
 from benchmarks.serving.systems import PEER_SYSTEMS, Kind, Launch, Setting, System
 from benchmarks.surge.bench import Bench
 
-__all__ = ["LIMIT_CONCURRENCY", "Running", "peer", "penstock", "running", "subject"]
+__all__ = ["LIMIT_CONCURRENCY", "Running", "V2Rungs", "peer", "penstock", "running", "subject"]
 
 HERE = Path(__file__).parent
 LIMIT_CONCURRENCY = 64
@@ -37,6 +37,13 @@ class Running:
     target: Target
 
 
+class V2Rungs(V2Json):
+    """V2 JSON; an answer that another rung than the model gave is right, and holds no probability of the model."""
+
+    def decode(self, answer: Answer) -> float | None:  # type: ignore[override]
+        return None if answer.headers.get("x-penstock-rung") else super().decode(answer)
+
+
 def penstock(*, app: str = "app.py", settings: Sequence[str] = (), name: str = "penstock") -> System:
     """The subject, with an app file of this folder and settings as `key=value`."""
 
@@ -53,7 +60,7 @@ def penstock(*, app: str = "app.py", settings: Sequence[str] = (), name: str = "
         environment=None,
         packages=("penstock", "httptools", "uvloop", "onnxruntime", "numpy"),
         path="/v2/models/late/infer",
-        dialect=V2Json(),
+        dialect=V2Rungs(),
         launch=launch,
     )
 
