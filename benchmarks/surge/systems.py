@@ -38,7 +38,7 @@ class Running:
 
 
 class V2Rungs(V2Json):
-    """V2 JSON; an answer that another rung than the model gave is right, and holds none of its probabilities."""
+    """V2 JSON; what another rung than the model answered is right, and holds none of its probabilities."""
 
     def decode(self, answer: Answer) -> float | None:  # type: ignore[override]
         return None if answer.headers.get("x-penstock-rung") else super().decode(answer)
