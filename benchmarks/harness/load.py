@@ -1,7 +1,6 @@
 """The load generator, closed or open loop: built from its C source when first needed, run on its own core."""
 
 import json
-import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from benchmarks.harness.compiler import BuildFailed, compiled
 from benchmarks.harness.cores import pinned
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
 ]
 
 SOURCE = Path(__file__).parent.parent / "load" / "closedloop.c"
-BUILD_S_MAX = 60
 GRACE_S = 60  # connecting, and serving the idle connections at the end
 
 
@@ -195,25 +194,10 @@ class LoadGenerator:
     @classmethod
     def build(cls, folder: Path, *, core: int) -> "LoadGenerator":
         """Compile into `folder`, unless what stands there is newer than the source."""
-        binary = folder / "closedloop"
-        if binary.exists() and binary.stat().st_mtime > SOURCE.stat().st_mtime:
-            return cls(binary, core=core)
-        compiler = shutil.which("cc")
-        if compiler is None:
-            raise LoadFailed(
-                "no C compiler (cc) for the load generator\nhint: install one, e.g. the package gcc"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        built = subprocess.run(
-            [compiler, "-O2", "-o", str(binary), str(SOURCE)],
-            capture_output=True,
-            text=True,
-            timeout=BUILD_S_MAX,
-            check=False,
-        )
-        if built.returncode:
-            raise LoadFailed(f"{SOURCE} does not compile:\n{built.stderr}")
-        return cls(binary, core=core)
+        try:
+            return cls(compiled(SOURCE, folder), core=core)
+        except BuildFailed as error:
+            raise LoadFailed(str(error)) from error
 
     def run(
         self,

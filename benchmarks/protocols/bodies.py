@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.harness.figure import FigureFailed
 from benchmarks.harness.load import Target
-from benchmarks.protocols.figure import Bench, FigureFailed
+from benchmarks.harness.penstock import Asked, Server, ask
+from benchmarks.protocols.figure import Bench
 from benchmarks.protocols.registry import IMAGE_SHAPE
-from benchmarks.protocols.server import Asked, Server, ask
 from benchmarks.serving.dialects import HEAD_LENGTH, V2Binary, V2Json
 
 __all__ = [

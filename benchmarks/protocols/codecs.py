@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 
+from benchmarks.harness.figure import Claim, FigureFailed, Result
 from benchmarks.harness.load import Load, Target
+from benchmarks.harness.penstock import Server, ask
 from benchmarks.harness.report import median, ratio
 from benchmarks.protocols.bodies import (
     INFER_IMAGE,
@@ -13,8 +15,8 @@ from benchmarks.protocols.bodies import (
     images,
     late_target,
 )
-from benchmarks.protocols.figure import Bench, Claim, FigureFailed, Result
-from benchmarks.protocols.server import Server, Start, ask, serving
+from benchmarks.protocols.figure import Bench
+from benchmarks.protocols.server import Start, serving
 
 __all__ = ["measure"]
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness.cores import pinned
+from benchmarks.harness.figure import Claim, FigureFailed, Result
 from benchmarks.harness.processes import Service, free_ports
 from benchmarks.harness.report import median, ratio
-from benchmarks.protocols.figure import Bench, Claim, FigureFailed, Result
+from benchmarks.protocols.figure import Bench
 from benchmarks.protocols.server import Start, serving
 from benchmarks.protocols.v2_messages import INFER_METHOD, infer_request, output_floats
 from benchmarks.serving.systems import PEERS

@@ -16,13 +16,15 @@ from dataclasses import dataclass
 
 import psutil
 
+from benchmarks.harness.figure import Claim, Result
 from benchmarks.harness.load import Load, Pace
+from benchmarks.harness.penstock import Server
 from benchmarks.harness.report import median
 from benchmarks.protocols.bodies import check_late, late_target
-from benchmarks.protocols.figure import Bench, Claim, Result
+from benchmarks.protocols.figure import Bench
 from benchmarks.protocols.prober import Prober, Probes
 from benchmarks.protocols.record import Failure, Record, read_record, recovered_s
-from benchmarks.protocols.server import Server, Start, serving
+from benchmarks.protocols.server import Start, serving
 
 __all__ = ["Kill", "judge", "measure"]
 

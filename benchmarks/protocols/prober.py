@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Self
 
-from benchmarks.protocols.server import ask
+from benchmarks.harness.penstock import ask
 
 __all__ = ["Prober", "Probes"]
 

@@ -8,14 +8,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.harness.figure import Claim, FigureFailed, Result
 from benchmarks.harness.load import Load, Pace
+from benchmarks.harness.penstock import Server
 from benchmarks.harness.processes import free_ports
 from benchmarks.harness.report import median
 from benchmarks.protocols.bodies import late_target
-from benchmarks.protocols.figure import Bench, Claim, FigureFailed, Result
+from benchmarks.protocols.figure import Bench
 from benchmarks.protocols.haproxy import CONFIGURATION, NOTICE_S, Haproxy, haproxy
 from benchmarks.protocols.prober import Prober, Probes
-from benchmarks.protocols.server import Server, Start, serving
+from benchmarks.protocols.server import Start, serving
 
 __all__ = ["measure"]
 

@@ -2,11 +2,13 @@
 
 import json
 
+from benchmarks.harness.figure import Claim, FigureFailed, Result
 from benchmarks.harness.load import Load
+from benchmarks.harness.penstock import Server, ask
 from benchmarks.harness.report import median, ratio
 from benchmarks.protocols.bodies import check_late, invocations, late_target, rows_target
-from benchmarks.protocols.figure import Bench, Claim, FigureFailed, Result
-from benchmarks.protocols.server import Server, Start, ask, serving
+from benchmarks.protocols.figure import Bench
+from benchmarks.protocols.server import Start, serving
 
 __all__ = ["measure"]
 

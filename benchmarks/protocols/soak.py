@@ -11,12 +11,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.harness.figure import Claim, Result
 from benchmarks.harness.load import Load, Pace, RunningLoad, Target
+from benchmarks.harness.penstock import Server, ask
 from benchmarks.protocols.bodies import image_target, late_target, rows_target
-from benchmarks.protocols.figure import Bench, Claim, Result
+from benchmarks.protocols.figure import Bench
 from benchmarks.protocols.fuzz import HTTP_CASES, exchange
 from benchmarks.protocols.fuzz_grpc import WIRES
-from benchmarks.protocols.server import Server, Start, ask, serving
+from benchmarks.protocols.server import Start, serving
 from benchmarks.protocols.slope import Slope, floors, slope
 from benchmarks.protocols.soak_grpc import GrpcTraffic
 

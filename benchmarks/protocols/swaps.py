@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from benchmarks.harness.figure import Claim, FigureFailed, Result
 from benchmarks.harness.load import Load, Marks, Pace, Target
+from benchmarks.harness.penstock import Server, ask
 from benchmarks.harness.report import median, ratio
 from benchmarks.protocols.bodies import late_target
-from benchmarks.protocols.figure import Bench, Claim, FigureFailed, Result
+from benchmarks.protocols.figure import Bench
 from benchmarks.protocols.registry import VERSIONED, opened
-from benchmarks.protocols.server import Server, Start, ask, serving
+from benchmarks.protocols.server import Start, serving
 from benchmarks.protocols.version_checker import VersionChecker
 from penstock.models.registry import CHAMPION, Registry
 

@@ -1,7 +1,7 @@
 """A claim is met, short, or not judged."""
 
 import pytest
-from benchmarks.protocols.figure import Claim
+from benchmarks.harness.figure import Claim
 
 
 @pytest.mark.parametrize(

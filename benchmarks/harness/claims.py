@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.protocols.figure import Result
+from benchmarks.harness.figure import Result
 
 __all__ = ["print_tables", "ratios", "summary"]
 

@@ -2,8 +2,8 @@
 
 import io
 
-from benchmarks.protocols.figure import Claim, Result
-from benchmarks.protocols.report import print_tables, ratios, summary
+from benchmarks.harness.claims import print_tables, ratios, summary
+from benchmarks.harness.figure import Claim, Result
 from rich.console import Console
 
 RESULTS = [
