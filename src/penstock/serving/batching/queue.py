@@ -166,7 +166,8 @@ class BatchQueue(Generic[R]):
         """The next batch, of at most `rows_limit` rows or a single request, and the requests found expired.
 
         A request with less than `service_s` left could only be answered late: it counts as expired too,
-        unless there is nobody else to run; so does what is long overdue while others can be in time. Abandoned requests are dropped in silence. Both lists may be empty.
+        unless there is nobody else to run; so does what is long overdue while others can be in time. Abandoned
+        requests are dropped in silence. Both lists may be empty.
         """
         batch: list[R] = []
         late: list[R] = []
