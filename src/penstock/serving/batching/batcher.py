@@ -38,6 +38,9 @@ class DispatcherStatistics(msgspec.Struct, frozen=True, kw_only=True):
     running: bool
 
 
+LATE_MARGIN = 1.1
+"""What a run's predicted time is taken times before a request is put into it that might be late."""
+
 R = TypeVar("R", bound=QueuedRequest)
 
 
@@ -90,7 +93,11 @@ class Batcher(Generic[R]):
                 self._held_s += wait_s
                 return Turn([], [], wait_s)
         self._batch_rows = self._limit.rows()
-        batch, expired = self.queue.take(now_s, self._batch_rows, self._service.predict_s(1))
+        # All of a batch are answered together: who could not wait for a full one is not in time.
+        rows = max(1, min(self._batch_rows, self.queue.rows))
+        batch, expired = self.queue.take(
+            now_s, self._batch_rows, OVERHEAD_S + LATE_MARGIN * self._service.predict_s(rows)
+        )
         if not batch:
             return Turn(batch, expired)
         self.running = batch
