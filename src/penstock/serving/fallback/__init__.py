@@ -1,0 +1,1 @@
+"""What answers when the model cannot, and what decides that it cannot."""

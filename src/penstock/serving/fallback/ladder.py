@@ -1,0 +1,56 @@
+"""What falls to the next rung, how much time each rung has, and what is counted."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from penstock.core.errors import InvalidInput, NotFound, PenstockError, QuotaExceeded
+from penstock.serving.fallback.brown_out import BrownOutStatistics
+from penstock.serving.fallback.rungs import Backup, Heuristic, Rung
+
+__all__ = ["LadderStatistics", "RungStatistics", "falls", "slice_s"]
+
+BELOW_SHARE = 0.25
+"""Of what time is left, the share that a rung leaves to those below it where one of them has to compute."""
+BELOW_SHARE_AT_ONCE = 0.05
+"""Likewise where all below answer at once: it has to cover no more than a turn of a busy event loop."""
+BELOW_S_MIN = 0.005
+BELOW_S_MAX = 1.0
+
+
+class RungStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a rung answered, and how often it was asked and did not."""
+
+    rung: str
+    answered: int
+    passed: int
+
+
+class LadderStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """The rungs in their order, the model itself first; what none of them answered; the brown-out."""
+
+    rungs: tuple[RungStatistics, ...]
+    exhausted: int
+    brown_out: BrownOutStatistics
+
+
+def falls(error: BaseException) -> bool:
+    """Whether the next rung is to answer in place of this error.
+
+    What is wrong with the request is wrong on every rung, and a quota is not lifted by a cheaper answer.
+    """
+    return not isinstance(error, InvalidInput | NotFound | QuotaExceeded)
+
+
+def slice_s(remaining_s: float, below: Sequence[Rung]) -> float:
+    """How much of the time that is left a rung may take, in seconds, with these rungs below it.
+
+    A share is kept back rather than a fixed time, so that an objective of 10 ms and one of 10 s both work; it
+    shrinks geometrically from rung to rung. It is never less than a timer of the event loop can keep, nor more
+    than a second: what takes longer than that is no fallback.
+    """
+    if not below or remaining_s <= 0:
+        return max(0.0, remaining_s)
+    computes = any(isinstance(rung, Backup | Heuristic) for rung in below)
+    kept_s = remaining_s * (BELOW_SHARE if computes else BELOW_SHARE_AT_ONCE)
+    return remaining_s - min(max(kept_s, BELOW_S_MIN), BELOW_S_MAX, remaining_s / 2)
