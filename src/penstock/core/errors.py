@@ -116,7 +116,14 @@ class QuotaExceeded(Refused):
 
 
 class DeadlineExceeded(PenstockError):
-    """The request's deadline passed before its answer was ready."""
+    """The request's deadline passed before its answer was ready.
+
+    `overran`: not because it had to wait, but because the model took longer than a run of it should.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, overran: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.overran = overran
 
 
 class ModelFailed(PenstockError):

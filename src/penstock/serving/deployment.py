@@ -1,24 +1,35 @@
 """One version being served: its runtime behind its queue, and what is counted of it."""
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 from penstock.core.clock import Clock
 from penstock.core.errors import DeadlineExceeded, PenstockError, QuotaExceeded, Refused
+from penstock.core.rng import unit_random
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
 from penstock.models.runtimes.runtime import Runtime
 from penstock.observe.metrics import LATENCY_BUCKETS_S, ROWS_BUCKETS, Counter, MetricSet
-from penstock.serving.admission.admission import Admission, AdmissionStatistics, ShedReason
+from penstock.serving.admission.admission import LAG_S_MAX, Admission, AdmissionStatistics, ShedReason
 from penstock.serving.admission.lag import LoopLag
 from penstock.serving.batching.batcher import BatchingConfig, DispatcherStatistics
 from penstock.serving.batching.dispatcher import Dispatcher
 from penstock.serving.batching.observer import BatchRun
-from penstock.serving.batching.pending import PendingAnswer
+from penstock.serving.batching.outputs import BatchRows
+from penstock.serving.batching.pending import Answer, PendingAnswer
+from penstock.serving.fallback.breaker import BreakerConfig, BreakerStatistics, CircuitBreaker, Probe
+from penstock.serving.fallback.ladder import blames_model
+from penstock.serving.fallback.rungs import Rung
 from penstock.serving.inference import Criticality, Inference
+from penstock.serving.laddered import Ladder
 from penstock.serving.statistics import BatchSize, DeploymentStatistics, Durations
 
 __all__ = ["Deployment", "ServedModel", "shed"]
+
+RETRY_AFTER_S_MIN = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +47,10 @@ class ServedModel:
     batching: BatchingConfig
     example: Tensors | None = None
     timings: tuple[tuple[int, float], ...] = ()
+    fallback: tuple[Rung, ...] = ()
+    breaker: BreakerConfig | None = None
+    examine: Callable[[Runtime], None] | None = None
+    """Raises where the runtime does not give what is known to be right; None: nothing is known."""
 
 
 _SHED: dict[ShedReason, str] = {
@@ -62,6 +77,7 @@ class Deployment:
         self._runtime = served.runtime
         self._metrics = metrics
         self._clock = clock
+        self._lag = lag
         self._objective_s = served.batching.objective_s
         self._conform = self.signature.conform
         self._measures = _Measures(metrics, clock, model=served.model, version=served.version)
@@ -70,6 +86,13 @@ class Deployment:
             self._dispatcher.batcher.ran(rows, seconds)
         self._admission = Admission(self._dispatcher.batcher, lag, objective_s=self._objective_s, enabled=sheds)
         self._measures.on_taken = self._admission.shedder.dequeued
+        self._breaker = CircuitBreaker(served.breaker, unit_random) if served.breaker is not None else None
+        self._measures.breaker = self._breaker
+        self._examine = served.examine
+        self.ladder: Ladder | None = None
+        """What answers where this version does not, if its model has that."""
+        self.taken_out: str | None = None
+        """Why it answers nobody though its runtime could: it is known to answer wrongly."""
         for name, meaning, read in (
             (
                 "penstock_queue_rows",
@@ -83,7 +106,7 @@ class Deployment:
     @property
     def fault(self) -> str | None:
         """Why it cannot answer now; None: it can."""
-        return self._runtime.fault
+        return self._runtime.fault or self.taken_out
 
     @property
     def used_s(self) -> float:
@@ -119,12 +142,25 @@ class Deployment:
             self._measures.shed(reason, criticality)
         return reason
 
-    def infer(self, inference: Inference) -> PendingAnswer:
-        """What will hold the outputs for a request.
+    def refusal_of_all(self, criticality: int) -> ShedReason | None:
+        """Why not even the ladder takes a request on, counted: the loop on which all of it runs is far behind."""
+        if self._lag.lag_s(self._clock.monotonic()) <= LAG_S_MAX:
+            return None
+        self._measures.shed(ShedReason.LOOP_LAG, criticality)
+        return ShedReason.LOOP_LAG
+
+    def infer(self, inference: Inference) -> Answer:
+        """What will hold the outputs for a request, from this version or, where that is wanted, its ladder.
 
         Raises `InvalidInput` for inputs that do not fit the signature, `Refused` for what is shed, and what
         the dispatcher raises.
         """
+        if inference.falls_back and self.ladder is not None:
+            return self.ladder.infer(inference)
+        return self.ask(inference)
+
+    def ask(self, inference: Inference) -> PendingAnswer:
+        """What will hold this version's own outputs. Raises likewise."""
         deadline_s, due_s = inference.deadline_s, inference.due_s
         if due_s is None:
             due_s = deadline_s
@@ -133,13 +169,46 @@ class Deployment:
             due_s = self._clock.monotonic() + self._objective_s
         if not inference.admitted:
             self._admit(due_s, inference.criticality, inference.caller)
+        probe: Probe | None = None
         try:
-            return self._dispatcher.submit(
+            if self.taken_out is not None:
+                raise Refused(self.taken_out, reason="unhealthy", hint="another version may answer")
+            if self._breaker is not None and not self._breaker.closed:
+                probe = self._probe(self._breaker)
+            answer = self._dispatcher.submit(
                 self._conform(inference.tensors), inference.arrived_s, deadline_s, due_s, inference.criticality
             )
         except PenstockError as error:
+            if probe is not None:
+                probe.ignored(self._clock.monotonic())
             self.refused(error)
             raise
+        if probe is not None:
+            answer.future.add_done_callback(partial(self._probed, probe))
+        return answer
+
+    def _probe(self, breaker: CircuitBreaker) -> Probe:
+        now_s = self._clock.monotonic()
+        probe = breaker.probe(now_s)
+        if probe is None:
+            raise Refused(
+                f"version {self.version} of {self.model!r} keeps failing and is left alone for a while",
+                reason="breaker_open",
+                retry_after_s=max(breaker.open_s(now_s), RETRY_AFTER_S_MIN),
+                hint="the server's log has what it raised",
+            )
+        return probe
+
+    def _probed(self, probe: Probe, answered: "asyncio.Future[BatchRows]") -> None:
+        """A request that a half-open breaker let through has ended."""
+        now_s = self._clock.monotonic()
+        error = None if answered.cancelled() else answered.exception()
+        if error is not None and blames_model(error):
+            probe.failed(now_s)
+        elif error is not None or answered.cancelled():
+            probe.ignored(now_s)
+        else:
+            probe.succeeded(now_s)
 
     def _admit(self, due_s: float, criticality: int, caller: bytes) -> None:
         reason = self._admission.refusal(self._clock.monotonic(), due_s, criticality=criticality, caller=caller)
@@ -162,6 +231,24 @@ class Deployment:
     def tick(self, now_s: float) -> None:
         """Adjusts what is shed. Called every `TICK_S`."""
         self._admission.tick(now_s)
+        if self.ladder is not None:
+            self.ladder.brown_out.observe(self._admission.ratio, now_s)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs and nothing waits."""
+        return self._dispatcher.idle
+
+    def examine(self) -> "Future[None] | None":
+        """Has the version tried on what is known of it, between two batches; None where nothing is known.
+
+        The future raises what is wrong with it.
+        """
+        return self._dispatcher.examine(self._examine) if self._examine is not None else None
+
+    def breaker_statistics(self) -> BreakerStatistics | None:
+        """None where it has no breaker."""
+        return self._breaker.statistics(self._clock.monotonic()) if self._breaker is not None else None
 
     @property
     def shed_ratio(self) -> float:
@@ -182,6 +269,8 @@ class Deployment:
         # First of all: the same version may be served anew before this one has ended.
         for name in ("penstock_queue_rows", "penstock_shed_ratio"):
             self._metrics.remove(name, model=self.model, version=self.version)
+        if self.ladder is not None:
+            self.ladder.close()
         await self._dispatcher.close()
 
 
@@ -202,6 +291,7 @@ class _Measures:
         self._labels = labels
         self._failures: dict[str, Counter] = {}
         self._shed: dict[tuple[ShedReason, int], Counter] = {}
+        self.breaker: CircuitBreaker | None = None
         self.on_taken: Callable[[float], object] = float
         """Told how long the newest of each batch had waited."""
         self._answered = self._outcome("ok")
@@ -250,6 +340,8 @@ class _Measures:
         self._success_s += seconds
         self._answered_rows += rows
         self.last_s = now_s
+        if self.breaker is not None:
+            self.breaker.observe(failed=False, begun_s=now_s - seconds, now_s=now_s)
 
     def taken(self, sojourn_s: float) -> None:
         self.on_taken(sojourn_s)
@@ -270,6 +362,9 @@ class _Measures:
 
     def failed(self, error: Exception, seconds: float) -> None:
         self._fail(type(error).__name__, seconds)
+        if self.breaker is not None and blames_model(error):
+            now_s = self._clock.monotonic()
+            self.breaker.observe(failed=True, begun_s=now_s - seconds, now_s=now_s)
 
     def outcome(self, outcome: str) -> None:
         """A request ended so before anything was done for it."""

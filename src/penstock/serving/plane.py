@@ -9,6 +9,8 @@ from penstock.observe.metrics import MetricSet
 from penstock.serving.admission.lag import LoopLag
 from penstock.serving.admission.rate_limits import RateLimits
 from penstock.serving.deployment import Deployment, ServedModel
+from penstock.serving.fallback.stale import StaleAnswers
+from penstock.serving.laddered import Ladder, LadderPorts
 from penstock.serving.statistics import DeploymentStatistics, merge_statistics
 
 __all__ = ["DataPlane"]
@@ -32,6 +34,8 @@ class DataPlane:
         """How far the event loop is behind."""
         self._deployments: dict[str, dict[str, Deployment]] = {}
         self._defaults: dict[str, Deployment] = {}
+        self.stale: StaleAnswers | None = None
+        """Where ladders find answers that were given before."""
         self._wanted: frozenset[str] = frozenset()
         self._accepting = False
         self._on_changed: list[Callable[[], object]] = []
@@ -87,9 +91,24 @@ class DataPlane:
         deployment = versions[served.version] = Deployment(
             served, self._metrics, self._clock, self.lag, sheds=self._sheds
         )
+        if served.fallback:
+            deployment.ladder = Ladder(
+                deployment,
+                served.fallback,
+                LadderPorts(find=self.default, stale=self.stale),
+                self._metrics,
+                self._clock,
+                served.batching.objective_s,
+            )
         self._defaults.setdefault(served.model, deployment)
         self._changed()
         return deployment
+
+    def check_ladders(self) -> None:
+        """Raises `ConfigurationError` where a rung of a ladder cannot stand in for its model."""
+        for deployment in self.deployments():
+            if deployment.ladder is not None:
+                deployment.ladder.check()
 
     def route(self, model: str, version: str) -> None:
         """Requests that name no version go to this one from now on. It is served already."""

@@ -135,7 +135,7 @@ class ProcessRuntime:
             f"model {self._command.model!r} did not answer within {timeout_s:.1f} s; its process was ended"
         )
         log.error("%s (runs in a row: %d)", message, self._overruns)
-        return DeadlineExceeded(message)
+        return DeadlineExceeded(message, overran=True)
 
     def _ask(self, worker: "_Worker", message: bytes, timeout_s: float) -> WorkerReply | None:
         try:

@@ -8,7 +8,7 @@ import msgspec
 from penstock.serving.admission.lag import LoopLag
 from penstock.serving.admission.shedder import Shedder, ShedderStatistics, rank_of
 
-__all__ = ["Admission", "AdmissionStatistics", "Backlog", "ShedReason"]
+__all__ = ["LAG_S_MAX", "Admission", "AdmissionStatistics", "Backlog", "ShedReason"]
 
 
 class ShedReason(enum.Enum):

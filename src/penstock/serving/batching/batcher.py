@@ -66,6 +66,8 @@ class Batcher(Generic[R]):
         self._limit = BatchLimit(objective_s=config.objective_s, rows_max=rows_max, service=self._service)
         self._waiting = WaitPolicy(self._service)
         self._batch_rows = self._limit.rows()
+        self.began_s = 0.0
+        """When the running batch began."""
         self._ends_s = 0.0
         """When the running batch ends, as predicted."""
         self._held_s = 0.0
@@ -101,6 +103,7 @@ class Batcher(Generic[R]):
         if not batch:
             return Turn(batch, expired)
         self.running = batch
+        self.began_s = now_s
         self._ends_s = now_s + self._mean_s(sum([request.rows for request in batch]))
         newest_s = max([request.arrived_s for request in batch])
         sojourn_s = max(0.0, now_s - newest_s - self._held_s)

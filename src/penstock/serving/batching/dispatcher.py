@@ -6,11 +6,14 @@ runtime runs in a thread of its own, one batch at a time; its results come back 
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+from concurrent.futures import Future
 
 from penstock.core.clock import Clock
 from penstock.core.errors import DeadlineExceeded, PenstockError, Refused
 from penstock.core.tensors import Tensors, row_count, tensors_bytes
 from penstock.models.runtimes.runtime import Runtime
+from penstock.serving.batching.batch_limit import OBJECTIVE_SHARE
 from penstock.serving.batching.batcher import Batcher, BatchingConfig, DispatcherStatistics
 from penstock.serving.batching.observer import BatchRun, DispatchObserver
 from penstock.serving.batching.outputs import BatchOutputs, BatchRows
@@ -46,6 +49,8 @@ class Dispatcher:
         self._wakeup: asyncio.Handle | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._deadline_timer_s = float("inf")
+        self._run_s_max = OBJECTIVE_SHARE * config.objective_s
+        """What a batch is made to take at most: a run that is still going on then is the model's fault."""
         self._closing = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -93,6 +98,15 @@ class Dispatcher:
         """
         if self._runtime.fault is not None and not self._closing:
             self._runner.revive()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs and nothing waits."""
+        return not self.batcher.running and not len(self.batcher.queue)
+
+    def examine(self, work: Callable[[Runtime], None]) -> "Future[None]":
+        """Has `work` done with the runtime, between two batches; what it raised is in the future."""
+        return self._runner.examine(work)
 
     async def close(self) -> None:
         """Takes nothing new on, finishes what was taken on, then ends the thread and the runtime."""
@@ -149,16 +163,18 @@ class Dispatcher:
         self._deadline_timer_s = float("inf")
         now_s = self._clock.monotonic()
         self._expire(self.batcher.queue.take_expired(now_s))
-        self._expire([request for request in self.batcher.running if request.deadline_s <= now_s])
+        overran = now_s - self.batcher.began_s > self._run_s_max
+        self._expire([each for each in self.batcher.running if each.deadline_s <= now_s], overran=overran)
         pending = [request.deadline_s for request in self.batcher.running if not request.future.done()]
         soonest_s = now_s + DEADLINE_CHECK_S + DEADLINE_CHECK_S_PER_REQUEST * len(self.batcher.queue)
         self._watch_deadline(max(soonest_s, min([*pending, self.batcher.queue.first_deadline_s()])))
 
-    def _expire(self, requests: list[PendingRequest]) -> None:
+    def _expire(self, requests: list[PendingRequest], *, overran: bool = False) -> None:
         now_s = self._clock.monotonic()
         for request in requests:
             if request.deadline_s <= now_s or request.due_s >= request.deadline_s:
-                self._fail(request, DeadlineExceeded("the deadline passed before the model answered"))
+                message = "the deadline passed before the model answered"
+                self._fail(request, DeadlineExceeded(message, overran=overran))
             else:
                 self._fail(
                     request,

@@ -10,14 +10,17 @@ __all__ = ["BatchOutputs", "BatchRows"]
 class BatchOutputs:
     """The outputs of a batch, shared by the callers in it.
 
-    `rung` is where they come from if not from the model that was asked: a rung of its fallback ladder.
+    `rung` is where they come from if not from the model that was asked: a rung of its fallback ladder. `model`
+    and `version` are then what computed them; the version is empty where none did.
     """
 
-    __slots__ = ("_flat", "_raw", "rung", "tensors")
+    __slots__ = ("_flat", "_raw", "model", "rung", "tensors", "version")
 
-    def __init__(self, tensors: Tensors, rung: str = "") -> None:
+    def __init__(self, tensors: Tensors, rung: str = "", model: str = "", version: str = "") -> None:
         self.tensors = tensors
         self.rung = rung
+        self.model = model
+        self.version = version
         self._flat: dict[str, list[Any]] = {}
         self._raw: dict[str, bytes] = {}
 

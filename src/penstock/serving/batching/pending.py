@@ -1,12 +1,13 @@
 """A request that waits for its batch, and its caller's hold on it."""
 
 import asyncio
+from typing import Protocol
 
 from penstock.core.tensors import Tensors
 from penstock.serving.batching.outputs import BatchRows
 from penstock.serving.batching.queue import BatchQueue, ShapeKey
 
-__all__ = ["PendingAnswer", "PendingRequest"]
+__all__ = ["Answer", "PendingAnswer", "PendingRequest"]
 
 
 class PendingRequest:
@@ -51,6 +52,17 @@ class PendingRequest:
     @property
     def abandoned(self) -> bool:
         return self.future.done()
+
+
+class Answer(Protocol):
+    """A caller's hold on what it asked, whoever answers."""
+
+    @property
+    def future(self) -> "asyncio.Future[BatchRows]": ...
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+        ...
 
 
 class PendingAnswer:

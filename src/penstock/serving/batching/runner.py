@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +28,17 @@ class _Revive(enum.Enum):
 
 
 _REVIVE: Final = _Revive.REVIVE
+
+
+@dataclass(slots=True)
+class _Examination:
+    """What is to be done with the runtime beside running batches."""
+
+    work: Callable[[Runtime], None]
+    ended: "Future[None]"
+
+
+_Errand = list[PendingRequest] | _Revive | _Examination | None
 
 
 @dataclass(slots=True)
@@ -56,13 +68,19 @@ class BatchRunner:
         self._run_timeout_s = run_timeout_s
         self._ran = ran
         self._reviving = False
-        self._batches: queue.SimpleQueue[list[PendingRequest] | _Revive | None] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[_Errand] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run_batches, name="runtime", daemon=True)
         self._thread.start()
 
     def put(self, batch: list[PendingRequest]) -> None:
         """Runs the batch after those before it."""
         self._batches.put(batch)
+
+    def examine(self, work: Callable[[Runtime], None]) -> "Future[None]":
+        """Does `work` with the runtime after the batches before it; what it raised is in the future."""
+        ended: Future[None] = Future()
+        self._batches.put(_Examination(work, ended))
+        return ended
 
     def revive(self) -> None:
         """Starts a runtime that is down anew."""
@@ -84,8 +102,19 @@ class BatchRunner:
             if isinstance(batch, _Revive):
                 self._revive_runtime()
                 continue
+            if isinstance(batch, _Examination):
+                self._examine(batch)
+                continue
             self._ran(self._run_batch(batch))
             del batch
+
+    def _examine(self, examination: _Examination) -> None:
+        try:
+            examination.work(self._runtime)
+        except BaseException as error:
+            examination.ended.set_exception(_bare(error))
+        else:
+            examination.ended.set_result(None)
 
     def _revive_runtime(self) -> None:
         try:

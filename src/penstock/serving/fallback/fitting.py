@@ -33,7 +33,7 @@ def _check_pair(model: str, backup: str, side: str, *, given: TensorSpec | None,
         said = f"{lacking[0]!r} has no {side} {shown(taken.name)}, which {lacking[1]!r} has"
     elif given.datatype is not taken.datatype or not _within(given.shape, taken.shape):
         theirs, ours = (given, taken) if side == "output" else (taken, given)
-        said = f"{side} {shown(taken.name)} is {theirs.describe()} in {backup!r} and {ours.describe()} in {model!r}"
+        said = f"{side} {shown(taken.name)} is {theirs.describe()} in {backup!r}, {ours.describe()} in {model!r}"
     else:
         return
     raise ConfigurationError(
@@ -113,7 +113,7 @@ def _no_constant(model: str, spec: TensorSpec, value: object) -> ConfigurationEr
 
 
 def fitted(signature: Signature, outputs: object, rows: int) -> Tensors:
-    """What a heuristic returned, as the model would have given it. Raises `ModelFailed` where it does not fit."""
+    """What a heuristic returned, as the model would give it. Raises `ModelFailed` where it does not fit."""
     if not isinstance(outputs, Mapping):
         raise ModelFailed(f"a heuristic returned {type(outputs).__name__}, not a dict of outputs")
     as_inputs = Signature(inputs=signature.outputs, outputs=signature.outputs)

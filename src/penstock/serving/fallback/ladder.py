@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from penstock.core.errors import InvalidInput, NotFound, PenstockError, QuotaExceeded
+from penstock.core.errors import DeadlineExceeded, InvalidInput, ModelFailed, NotFound, QuotaExceeded
 from penstock.serving.fallback.brown_out import BrownOutStatistics
-from penstock.serving.fallback.rungs import Backup, Heuristic, Rung
 
-__all__ = ["LadderStatistics", "RungStatistics", "falls", "slice_s"]
+__all__ = ["LadderStatistics", "RungStatistics", "blames_model", "falls", "slice_s"]
 
 BELOW_SHARE = 0.25
 """Of what time is left, the share that a rung leaves to those below it where one of them has to compute."""
@@ -42,8 +41,17 @@ def falls(error: BaseException) -> bool:
     return not isinstance(error, InvalidInput | NotFound | QuotaExceeded)
 
 
-def slice_s(remaining_s: float, below: Sequence[Rung]) -> float:
-    """How much of the time that is left a rung may take, in seconds, with these rungs below it.
+def blames_model(error: BaseException) -> bool:
+    """Whether this error speaks against the version itself, and so counts for its breaker.
+
+    A refusal, a request that expired while it waited and invalid input do not.
+    """
+    return isinstance(error, ModelFailed) or (isinstance(error, DeadlineExceeded) and error.overran)
+
+
+def slice_s(remaining_s: float, below: Sequence[bool]) -> float:
+    """How much of the time that is left a rung may take, in seconds; `below` says of each rung below it whether
+    that has to compute.
 
     A share is kept back rather than a fixed time, so that an objective of 10 ms and one of 10 s both work; it
     shrinks geometrically from rung to rung. It is never less than a timer of the event loop can keep, nor more
@@ -51,6 +59,5 @@ def slice_s(remaining_s: float, below: Sequence[Rung]) -> float:
     """
     if not below or remaining_s <= 0:
         return max(0.0, remaining_s)
-    computes = any(isinstance(rung, Backup | Heuristic) for rung in below)
-    kept_s = remaining_s * (BELOW_SHARE if computes else BELOW_SHARE_AT_ONCE)
+    kept_s = remaining_s * (BELOW_SHARE if any(below) else BELOW_SHARE_AT_ONCE)
     return remaining_s - min(max(kept_s, BELOW_S_MIN), BELOW_S_MAX, remaining_s / 2)

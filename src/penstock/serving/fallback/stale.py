@@ -19,7 +19,7 @@ class StaleAnswers(Protocol):
     """Keeps answers for longer than they are fresh. In the event loop; does not block."""
 
     def stale(self, model: str, inference: Inference, max_age_s: float) -> Stale | None:
-        """The newest answer of any version of the model to the same inputs, parameters and wanted outputs, given
-        no more than `max_age_s` ago; None where there is none. The inputs are conformed.
+        """The newest answer of any version of the model to the same inputs and wanted outputs, given no more
+        than `max_age_s` ago; None where there is none. The inputs are conformed.
         """
         ...

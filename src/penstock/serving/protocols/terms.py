@@ -24,9 +24,20 @@ class Terms:
 
     `retry`: it has asked before. `admitted`: it was decided already that the request is taken on.
     `tenant` is who asks, where there are rate limits; `metered`: they were charged with the request already.
+    `falls_back`: it names no version, so that other rungs of the model's ladder may answer.
     """
 
-    __slots__ = ("admitted", "caller", "criticality", "limits", "metered", "retry", "tenant", "timeout_s")
+    __slots__ = (
+        "admitted",
+        "caller",
+        "criticality",
+        "falls_back",
+        "limits",
+        "metered",
+        "retry",
+        "tenant",
+        "timeout_s",
+    )
 
     def __init__(self, caller: bytes = b"") -> None:
         self.timeout_s: float | None = None
@@ -37,6 +48,7 @@ class Terms:
         self.limits: RateLimits | None = None
         self.tenant: str | None = None
         self.metered = False
+        self.falls_back = False
 
     def narrow(self, timeout_s: float | None, criticality: int | None) -> None:
         """What the request itself says counts as well: the shorter time, and its own criticality."""
@@ -65,6 +77,7 @@ class Terms:
             self.criticality,
             self.caller,
             admitted=self.admitted,
+            falls_back=self.falls_back,
         )
 
     def charge(self, deployment: Deployment, rows: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from penstock.core.errors import SHOWN_LENGTH_MAX, InvalidInput, shown
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Array, DataType, Tensors
-from penstock.serving.batching.outputs import BatchRows
+from penstock.serving.batching.outputs import BatchOutputs, BatchRows
 from penstock.serving.protocols.grpc.libraries import Messages
 from penstock.serving.protocols.grpc.wire import field, split_field, varint
 from penstock.serving.protocols.v2.data import bf16_to_binary, from_binary, strings_to_binary
@@ -129,25 +129,34 @@ class GrpcCodec:
                 raw = batch.raw(name)[start * width : stop * width]
             chunks += (_RAW_OUTPUT_TAG, varint(len(raw)), raw)
         key = (wanted, stop - start, *shapes)
-        chunks[0] = self._heads.get(key) or self._head(key)
+        chunks[0] = self._rung_head(key, batch) if batch.rung else self._heads.get(key) or self._head(key)
         return b"".join(chunks)
 
     def _head(self, key: tuple[Any, ...]) -> bytes:
         """All of an answer but its id and tensors."""
+        head: bytes = self._response(key, self._model, self._version).SerializeToString()
+        if len(self._heads) < HEADS_MAX:
+            self._heads[key] = head
+        return head
+
+    def _rung_head(self, key: tuple[Any, ...], batch: BatchOutputs) -> bytes:
+        """Likewise, of an answer that another rung gave."""
+        response = self._response(key, batch.model, batch.version)
+        response.parameters["rung"].string_param = batch.rung
+        head: bytes = response.SerializeToString()
+        return head
+
+    def _response(self, key: tuple[Any, ...], model: str, version: str) -> Any:
         wanted, rows, *shapes = key
         output = self._messages.ModelInferResponse.InferOutputTensor
-        response = self._messages.ModelInferResponse(
-            model_name=self._model,
-            model_version=self._version,
+        return self._messages.ModelInferResponse(
+            model_name=model,
+            model_version=version,
             outputs=[
                 output(name=name, datatype=self._outputs[name].wire, shape=(rows, *shape))
                 for name, shape in zip(wanted, shapes, strict=True)
             ],
         )
-        head: bytes = response.SerializeToString()
-        if len(self._heads) < HEADS_MAX:
-            self._heads[key] = head
-        return head
 
     def _tensors(self, inputs: Any, raw: Sequence[bytes]) -> Tensors:
         tensors: Tensors = {}

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from penstock.core.clock import Clock
 from penstock.core.errors import PenstockError
-from penstock.serving.batching.pending import PendingAnswer
+from penstock.serving.batching.pending import Answer
 from penstock.serving.deployment import Deployment
 from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.grpc.answers import Answers, Status
@@ -28,7 +28,7 @@ class TakenOn(NamedTuple):
 
     codec: GrpcCodec
     request: GrpcRequest
-    answer: PendingAnswer
+    answer: Answer
 
     async def encoded(self) -> bytes:
         """The answer's message. Raises what the model's answer raises. Cancelled, the request is abandoned."""
@@ -107,6 +107,7 @@ class Inference:
             deployment.refused(error)
             raise
         terms.narrow(request.timeout_s, request.priority)
+        terms.falls_back = not message.model_version
         answer = deployment.infer(
             terms.inference(deployment, request.tensors, arrived_s, self._request_timeout_s)
         )

@@ -75,9 +75,10 @@ class HttpApplication:
         """Decides by the head whether a model takes the request on. Its body is not decoded then, if it is
         read at all: under pressure, what is refused must cost next to nothing.
         """
-        deployment = self._v2.target(target) or self._rows.target(target)
-        if deployment is None or method != b"POST" or b"origin" in headers:
+        found = self._v2.target(target) or self._rows.target(target)
+        if found is None or method != b"POST" or b"origin" in headers:
             return None
+        deployment, falls_back = found
         try:
             terms = read_terms(headers, sink.peer, limits := self._plane.limits)
         except InvalidInput:
@@ -88,6 +89,10 @@ class HttpApplication:
                 deployment.over_quota()
                 return self._responder.over_quota(limits.refusal(wait_s))
             terms.metered = True
+        if falls_back and deployment.ladder is not None:
+            # Whom the model would refuse, another rung may answer, but not without the inputs.
+            reason = deployment.refusal_of_all(terms.criticality)
+            return terms if reason is None else self._responder.shed(reason)
         reason = deployment.refusal(
             arrived_s, terms.timeout_s, terms.criticality, terms.caller, retry=terms.retry
         )

@@ -39,7 +39,7 @@ from penstock.serving.protocols.http.messages import (
     ResponseHead,
 )
 
-__all__ = ["JSON", "Headers", "MethodNotAllowed", "Responder", "no_such_path", "require_method"]
+__all__ = ["JSON", "Headers", "MethodNotAllowed", "Responder", "no_such_path", "require_method", "rung_line"]
 
 log = logging.getLogger(__name__)
 
@@ -235,6 +235,11 @@ def _refused_headers(error: Refused, retry_after_s: int) -> Headers:
 
 def _text(error: PenstockError) -> str:
     return f"{error.message}; {error.hint}" if error.hint else error.message
+
+
+def rung_line(rung: str) -> bytes:
+    """What the head of an answer says of a rung that answered in the model's place."""
+    return b"x-penstock-rung: %b\r\n" % rung.encode("latin-1")
 
 
 def require_method(request: HttpRequest, method: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from penstock.core.clock import Clock
 from penstock.core.errors import InvalidInput, ModelFailed, PenstockError, Refused
-from penstock.serving.batching.pending import PendingAnswer
+from penstock.serving.batching.pending import Answer
 from penstock.serving.deployment import Deployment
 from penstock.serving.inference import Criticality, Inference
 from penstock.serving.protocols.http.compression import body_reader
@@ -53,7 +53,7 @@ class _Submitted:
     """A chunk with what will hold its answer, or why there is none."""
 
     chunk: Chunk
-    answer: PendingAnswer | PenstockError
+    answer: Answer | PenstockError
 
 
 class Batch:
@@ -64,7 +64,7 @@ class Batch:
         self._request = request
         self._clock = clock
         self._between: asyncio.Queue[list[_Submitted] | None] = asyncio.Queue(CHUNKS_WAITING_MAX)
-        self._pending: set[PendingAnswer] = set()
+        self._pending: set[Answer] = set()
         self._begun = False
 
     async def run(self) -> None:
@@ -111,7 +111,7 @@ class Batch:
         except PenstockError as error:
             return [_Submitted(chunk=chunk, answer=error)]
 
-    async def _infer(self, chunk: Chunk) -> PendingAnswer:
+    async def _infer(self, chunk: Chunk) -> Answer:
         """Takes its place in the queue, and waits for one while there is none."""
         tensors = chunk.tensors()
         deployment = self._plan.deployment

@@ -5,7 +5,7 @@ from functools import partial
 from urllib.parse import unquote
 
 from penstock.core.errors import InvalidInput, NotFound, PenstockError
-from penstock.serving.batching.outputs import BatchRows
+from penstock.serving.batching.outputs import BatchOutputs, BatchRows
 from penstock.serving.deployment import Deployment
 from penstock.serving.instance import Instance
 from penstock.serving.plane import DataPlane
@@ -16,6 +16,7 @@ from penstock.serving.protocols.http.responder import (
     Responder,
     no_such_path,
     require_method,
+    rung_line,
 )
 from penstock.serving.protocols.rows.answers import RowsEncoder
 from penstock.serving.protocols.rows.batch import BATCH_CRITICALITY, Batch, BatchPlan
@@ -29,12 +30,13 @@ __all__ = ["RowsRest"]
 
 
 class _Endpoint:
-    """Where invocations of one version go."""
+    """Where invocations of one version go. `falls_back`: they name none, and its ladder may answer."""
 
-    __slots__ = ("decoder", "deployment", "encoder", "head", "headers")
+    __slots__ = ("decoder", "deployment", "encoder", "falls_back", "head", "headers")
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, *, falls_back: bool) -> None:
         self.deployment = deployment
+        self.falls_back = falls_back
         self.decoder = RowsDecoder(deployment.signature)
         self.encoder = RowsEncoder(deployment.signature)
         self.headers: Headers = (
@@ -42,6 +44,15 @@ class _Endpoint:
             ("x-penstock-version", deployment.version),
         )
         self.head = ResponseHead.build(200, JSON, self.headers)
+
+    def head_of(self, outputs: BatchOutputs) -> bytes:
+        """The head of an answer with these outputs, which another rung may have given."""
+        if not outputs.rung:
+            return self.head
+        named: Headers = (("x-penstock-model", outputs.model),)
+        if outputs.version:
+            named += (("x-penstock-version", outputs.version),)
+        return ResponseHead.build(200, JSON, named) + rung_line(outputs.rung)
 
 
 class RowsRest:
@@ -62,7 +73,7 @@ class RowsRest:
         self._clock = plane.clock
         self._version = version
         self._request_timeout_s = request_timeout_s
-        self._endpoints: dict[Deployment, _Endpoint] = {}
+        self._endpoints: dict[tuple[Deployment, bool], _Endpoint] = {}
         # By the targets of what is served only, so no more of them than there are versions, twice.
         self._targets: dict[bytes, _Endpoint] = {}
         plane.on_changed(self._routes_changed)
@@ -71,10 +82,10 @@ class RowsRest:
         """Whether a request is a batch, which is handled from its head on."""
         return method == b"POST" and is_batch(headers) and _path(target)[-1] == "invocations"
 
-    def target(self, target: bytes) -> Deployment | None:
-        """What invocations at a target that is known already go to."""
+    def target(self, target: bytes) -> tuple[Deployment, bool] | None:
+        """What invocations at a target that is known already go to, and whether its ladder may answer."""
         endpoint = self._targets.get(target)
-        return None if endpoint is None else endpoint.deployment
+        return None if endpoint is None else (endpoint.deployment, endpoint.falls_back)
 
     def invoke(self, request: HttpRequest) -> bool:
         """Takes on an invocation whose target is known already; False for every other request."""
@@ -93,7 +104,7 @@ class RowsRest:
                 self._route_model(request, model, None, rest)
             case ["invocations"]:
                 require_method(request, "POST")
-                self._take(self._endpoint(self._only(), b"/invocations"), request)
+                self._take(self._endpoint(self._only(), b"/invocations", named=False), request)
             case ["ping"] | ["health"]:
                 require_method(request, "GET")
                 ready = self._instance.ready
@@ -109,14 +120,14 @@ class RowsRest:
         """What a target means is looked up anew; decoders are kept for what is still served."""
         self._targets.clear()
         served = set(self._plane.deployments())
-        self._endpoints = {each: endpoint for each, endpoint in self._endpoints.items() if each in served}
+        self._endpoints = {each: endpoint for each, endpoint in self._endpoints.items() if each[0] in served}
 
     def _route_model(self, request: HttpRequest, model: str, version: str | None, rest: list[str]) -> None:
         match rest:
             case ["invocations"]:
                 deployment = self._plane.find(model, version)
                 require_method(request, "POST")
-                self._take(self._endpoint(deployment, request.target), request)
+                self._take(self._endpoint(deployment, request.target, named=version is not None), request)
             case ["ping"]:
                 deployment = self._plane.find(model, version)
                 require_method(request, "GET")
@@ -137,11 +148,12 @@ class RowsRest:
             )
         return self._plane.find(models[0], None)
 
-    def _endpoint(self, deployment: Deployment, target: bytes) -> _Endpoint:
+    def _endpoint(self, deployment: Deployment, target: bytes, *, named: bool) -> _Endpoint:
         """The deployment's endpoint, from now on found by the target if that is no longer than it has to be."""
-        endpoint = self._endpoints.get(deployment)
+        key = (deployment, not named)
+        endpoint = self._endpoints.get(key)
         if endpoint is None:
-            endpoint = self._endpoints[deployment] = _Endpoint(deployment)
+            endpoint = self._endpoints[key] = _Endpoint(deployment, falls_back=not named)
         model = f"/models/{deployment.model}"
         plain = (f"{model}/invocations", f"{model}/versions/{deployment.version}/invocations", "/invocations")
         if target in [path.encode() for path in plain]:
@@ -162,6 +174,7 @@ class RowsRest:
                 raise
             try:
                 deployment = endpoint.deployment
+                terms.falls_back = endpoint.falls_back
                 answer = deployment.infer(
                     terms.inference(deployment, rows.tensors, request.arrived_s, self._request_timeout_s)
                 )
@@ -190,12 +203,14 @@ class RowsRest:
             self._responder.respond_error(request, failure)
             return
         try:
-            content = endpoint.encoder.encode(answer.result(), by_column=by_column)
+            rows = answer.result()
+            content = endpoint.encoder.encode(rows, by_column=by_column)
+            head = endpoint.head_of(rows.outputs)
             self._responder.answered_200.value += 1
             if len(content) < self._responder.compress_bytes_min:
-                request.respond(endpoint.head, content)
+                request.respond(head, content)
             else:
-                self._responder.deliver(request, endpoint.head, content)
+                self._responder.deliver(request, head, content)
         except Exception as error:
             self._responder.respond_error(request, error)
 

@@ -127,9 +127,10 @@ class V2Codec:
 
     def encode(self, request: V2Request, answer: BatchRows) -> tuple[bytes, int | None]:
         """The answer's body, and the length of its JSON where raw tensors follow it."""
-        if request.wanted is self._all_binary and request.id is None and self._rows_sized:
-            return self._encode_rows(answer)
         batch, start, stop = answer
+        rung = batch.rung
+        if request.wanted is self._all_binary and request.id is None and self._rows_sized and not rung:
+            return self._encode_rows(answer)
         answered: list[ResponseOutput] = []
         chunks: list[bytes] = []
         for wanted, binary in request.wanted:
@@ -150,7 +151,11 @@ class V2Codec:
                 chunks.append(batch.raw(wanted.name)[first * size : last * size])
                 output.parameters = {"binary_data_size": (last - first) * size}
             answered.append(output)
-        head = _encode(Response(self._model, self._version, answered, request.id))
+        response = Response(self._model, self._version, answered, request.id)
+        if rung:
+            response.model_name, response.model_version = batch.model, batch.version
+            response.parameters = {"rung": rung}
+        head = _encode(response)
         if not chunks:
             return head, None
         return b"".join((head, *chunks)), len(head)

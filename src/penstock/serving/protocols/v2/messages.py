@@ -62,6 +62,7 @@ class Response(msgspec.Struct, omit_defaults=True):
     model_version: str
     outputs: list[ResponseOutput]
     id: str | None = None
+    parameters: Parameters | None = None
 
 
 class TensorMetadata(msgspec.Struct, frozen=True):

@@ -10,7 +10,13 @@ from penstock.serving.deployment import Deployment
 from penstock.serving.instance import Instance
 from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.http.messages import HttpRequest, ResponseHead
-from penstock.serving.protocols.http.responder import JSON, Responder, no_such_path, require_method
+from penstock.serving.protocols.http.responder import (
+    JSON,
+    Responder,
+    no_such_path,
+    require_method,
+    rung_line,
+)
 from penstock.serving.protocols.terms import read_terms
 from penstock.serving.protocols.v2.codec import V2Codec, V2Request
 from penstock.serving.protocols.v2.descriptions import model_configuration, model_statistics
@@ -26,12 +32,13 @@ _HEAD_BINARY_200 = ResponseHead.build(200, BINARY, (("inference-header-content-l
 
 
 class _Endpoint:
-    """Where inferences of one version go."""
+    """Where inferences of one version go. `falls_back`: they name none, and its ladder may answer."""
 
-    __slots__ = ("codec", "deployment")
+    __slots__ = ("codec", "deployment", "falls_back")
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, *, falls_back: bool) -> None:
         self.deployment = deployment
+        self.falls_back = falls_back
         self.codec = V2Codec(model=deployment.model, version=deployment.version, signature=deployment.signature)
 
 
@@ -54,15 +61,15 @@ class V2Rest:
         self._repository = V2Repository(instance, responder)
         self._metadata = ServerMetadata(name=name, version=version)
         self._request_timeout_s = request_timeout_s
-        self._endpoints: dict[Deployment, _Endpoint] = {}
+        self._endpoints: dict[tuple[Deployment, bool], _Endpoint] = {}
         # By the targets of what is served only, so no more of them than there are versions, twice.
         self._targets: dict[bytes, _Endpoint] = {}
         plane.on_changed(self._routes_changed)
 
-    def target(self, target: bytes) -> Deployment | None:
-        """What inferences at a target that is known already go to."""
+    def target(self, target: bytes) -> tuple[Deployment, bool] | None:
+        """What inferences at a target that is known already go to, and whether its ladder may answer."""
         endpoint = self._targets.get(target)
-        return None if endpoint is None else endpoint.deployment
+        return None if endpoint is None else (endpoint.deployment, endpoint.falls_back)
 
     def infer(self, request: HttpRequest) -> bool:
         """Takes on an inference whose target is known already; False for every other request."""
@@ -104,7 +111,7 @@ class V2Rest:
         """What a target means is looked up anew; codecs are kept for what is still served."""
         self._targets.clear()
         served = set(self._plane.deployments())
-        self._endpoints = {each: endpoint for each, endpoint in self._endpoints.items() if each in served}
+        self._endpoints = {each: endpoint for each, endpoint in self._endpoints.items() if each[0] in served}
 
     def _route_model(self, request: HttpRequest, model: str, version: str | None, rest: list[str]) -> None:
         deployment = self._plane.find(model, version)
@@ -143,9 +150,10 @@ class V2Rest:
 
     def _endpoint(self, deployment: Deployment, model: str, version: str | None) -> _Endpoint:
         """The deployment's endpoint, from now on found by the target."""
-        endpoint = self._endpoints.get(deployment)
+        key = (deployment, version is None)
+        endpoint = self._endpoints.get(key)
         if endpoint is None:
-            endpoint = self._endpoints[deployment] = _Endpoint(deployment)
+            endpoint = self._endpoints[key] = _Endpoint(deployment, falls_back=version is None)
         named = f"/versions/{version}" if version is not None else ""
         self._targets[f"/v2/models/{model}{named}/infer".encode()] = endpoint
         return endpoint
@@ -160,6 +168,7 @@ class V2Rest:
             endpoint.deployment.refused(error)
             raise
         terms.narrow(inference.timeout_s, inference.priority)
+        terms.falls_back = endpoint.falls_back
         deployment = endpoint.deployment
         answer = deployment.infer(
             terms.inference(deployment, inference.tensors, request.arrived_s, self._request_timeout_s)
@@ -185,6 +194,9 @@ class V2Rest:
         try:
             content, json_bytes = endpoint.codec.encode(inference, answer.result())
             head = _HEAD_JSON_200 if json_bytes is None else _HEAD_BINARY_200 % json_bytes
+            rung = answer.result().outputs.rung
+            if rung:
+                head += rung_line(rung)
             self._responder.answered_200.value += 1
             if len(content) < self._responder.compress_bytes_min:
                 request.respond(head, content)
