@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from penstock.app.declarations import App, Objective
+from penstock.app.declarations import App, Health, Objective
+from penstock.app.fallbacks import cached, constant, heuristic
 from penstock.core.errors import InvalidInput, PenstockError
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Tensors
 from penstock.serving.admission.rates.rule import RateLimit
+from penstock.serving.fallback.breaker import BreakerConfig as Breaker
 
 if TYPE_CHECKING:
     from penstock.client import AsyncClient, Client
@@ -16,7 +18,9 @@ __version__ = "0.1.0"
 __all__ = [
     "App",
     "AsyncClient",
+    "Breaker",
     "Client",
+    "Health",
     "InvalidInput",
     "Objective",
     "PenstockError",
@@ -24,6 +28,9 @@ __all__ = [
     "Signature",
     "TensorSpec",
     "Tensors",
+    "cached",
+    "constant",
+    "heuristic",
 ]
 
 

@@ -1,18 +1,22 @@
 """What a user writes in an app file: models, and what is promised for them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
+from penstock.app.fallbacks import check_backups, rungs
+from penstock.core.durations import duration_s
 from penstock.core.errors import ConfigurationError, InvalidInput, shown
 from penstock.core.rng import secret_bytes
 from penstock.core.signature import Signature
 from penstock.models.naming import CHAMPION, NUMBER_MAX, check_alias, check_model_name
 from penstock.serving.admission.rates.rule import RateLimit, RateRule, check_tenant_name
 from penstock.serving.admission.rates.tenants import ApiKeys
+from penstock.serving.fallback.breaker import BreakerConfig
+from penstock.serving.fallback.rungs import Rung
 
-__all__ = ["App", "CallableDeclaration", "Declaration", "ModelDeclaration", "Objective"]
+__all__ = ["App", "CallableDeclaration", "Declaration", "Health", "ModelDeclaration", "Objective"]
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -28,6 +32,37 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError(f"objective {self!r}: latency_ms is above 0, availability between 0 and 1")
 
 
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model is checked while it serves: on the golden rows of its push, or on `inputs` with the `outputs`
+    that are right for them.
+
+    About `every` so often ("30s", or seconds; 0: never), with at most `latency_ms` for all these rows together;
+    `failures` in a row take a version out. What is None is as in the settings, `health.*`; without `latency_ms`
+    there is no bound.
+    """
+
+    every: str | float | None = None
+    failures: int | None = None
+    latency_ms: float | None = None
+    inputs: Mapping[str, object] | None = None
+    outputs: Mapping[str, object] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.inputs is None) is not (self.outputs is None):
+            raise ConfigurationError("a health check needs both inputs and the outputs that are right for them")
+        bounded = self.latency_ms is None or 0 < self.latency_ms < float("inf")
+        if not bounded or (self.failures is not None and self.failures < 1) or not (self.every_s or 0) >= 0:
+            raise ConfigurationError(
+                f"a health check with every={shown(self.every)}, failures={shown(self.failures)}, "
+                f"latency_ms={shown(self.latency_ms)} cannot work",
+                hint="failures is 1 or more, latency_ms above 0",
+            )
+
+    @property
+    def every_s(self) -> float | None:
+        return None if self.every is None else duration_s(self.every, "every of a health check")
+
+
 class ModelDeclaration(msgspec.Struct, frozen=True, kw_only=True):
     """A model of the registry: the version that `alias` names, or one by its number."""
 
@@ -37,6 +72,9 @@ class ModelDeclaration(msgspec.Struct, frozen=True, kw_only=True):
     beside: tuple[str | int, ...] = ()
     objective: Objective = msgspec.field(default_factory=Objective)
     batch_rows_max: int | None = None
+    fallback: tuple[Rung, ...] = ()
+    breaker: BreakerConfig | None = None
+    health: Health = msgspec.field(default_factory=Health)
 
 
 class CallableDeclaration(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +85,9 @@ class CallableDeclaration(msgspec.Struct, frozen=True, kw_only=True):
     target: Callable[..., object]
     objective: Objective = msgspec.field(default_factory=Objective)
     batch_rows_max: int | None = None
+    fallback: tuple[Rung, ...] = ()
+    breaker: BreakerConfig | None = None
+    health: Health = msgspec.field(default_factory=Health)
 
 
 Declaration = ModelDeclaration | CallableDeclaration
@@ -66,7 +107,11 @@ class App:
     def declarations(self) -> tuple[Declaration, ...]:
         return tuple(self._declared.values())
 
-    def model(
+    def check(self) -> None:
+        """Raises `ConfigurationError` for what only shows when all is declared: backups that are not."""
+        check_backups(self.name, {each.name: each.fallback for each in self.declarations})
+
+    def model(  # noqa: PLR0913 - what a user writes, each by its name
         self,
         name: str,
         *,
@@ -75,6 +120,9 @@ class App:
         beside: Sequence[str | int] = (),
         objective: Objective | None = None,
         batch_rows_max: int | None = None,
+        fallback: Sequence[Rung | str] = (),
+        breaker: BreakerConfig | None = None,
+        health: Health | None = None,
     ) -> ModelDeclaration:
         """Serves a model of the registry: the version under `alias`, or the one with number `version`.
 
@@ -82,6 +130,10 @@ class App:
         alias or number: they answer where a request names them.
 
         `batch_rows_max` bounds the rows of one run (default: the settings' `batching.rows_max`).
+
+        `fallback` is what answers where the model does not, in order: `cached(...)`, another model's name,
+        `heuristic(...)`, `constant(...)`. `breaker` says when a version that keeps failing is left alone
+        (default: as `Breaker()` says where there is a fallback, else never), `health` how it is checked.
         """
         declared = ModelDeclaration(
             name=name,
@@ -90,17 +142,23 @@ class App:
             beside=tuple(beside),
             objective=objective or Objective(),
             batch_rows_max=batch_rows_max,
+            fallback=rungs(name, fallback),
+            breaker=breaker,
+            health=health or Health(),
         )
         self._declare(declared)
         return declared
 
-    def callable(
+    def callable(  # noqa: PLR0913 - likewise
         self,
         name: str,
         *,
         signature: Signature,
         objective: Objective | None = None,
         batch_rows_max: int | None = None,
+        fallback: Sequence[Rung | str] = (),
+        breaker: BreakerConfig | None = None,
+        health: Health | None = None,
     ) -> Callable[[F], F]:
         """Serves the function (or class) under it. It runs in a process of its own.
 
@@ -108,7 +166,11 @@ class App:
         returns the outputs likewise. A class is instantiated once, in that process, and its instances are
         called: the place to load what the model needs. Rows of several callers come together in one call.
         Raise `InvalidInput` for values that the model cannot take: the caller is told, and no one else.
+
+        `fallback`, `breaker` and `health` are as in `model`; without inputs and outputs of its own, a function
+        has no rows to be checked on.
         """
+        ladder = rungs(name, fallback)
 
         def declare(target: F) -> F:
             self._declare(
@@ -118,6 +180,9 @@ class App:
                     target=target,
                     objective=objective or Objective(),
                     batch_rows_max=batch_rows_max,
+                    fallback=ladder,
+                    breaker=breaker,
+                    health=health or Health(),
                 )
             )
             return target

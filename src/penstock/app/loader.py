@@ -1,5 +1,6 @@
 """From a declaration to a model that can be served: the version found, checked, loaded and tried out."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from penstock.core.clock import Clock
 from penstock.core.errors import NotFound
 from penstock.core.settings import Settings
 from penstock.core.tensors import Tensors, row_count, slice_rows
-from penstock.models.golden import Golden, check_golden
+from penstock.models.golden import Golden, check_golden, declared_golden, examination
 from penstock.models.registry.artifacts import FolderArtifactStore
 from penstock.models.registry.registry import Registry
 from penstock.models.runtimes.native import native_command
@@ -19,6 +20,10 @@ from penstock.models.runtimes.runtime import Runtime
 from penstock.models.version import ModelVersion, RuntimeKind, SourceFormat
 from penstock.serving.batching.batcher import BatchingConfig
 from penstock.serving.deployment import ServedModel
+from penstock.serving.fallback.breaker import BreakerConfig
+from penstock.serving.fallback.fitting import constant_answer
+from penstock.serving.fallback.rungs import Constant
+from penstock.serving.health import HealthConfig
 
 __all__ = ["Loader", "open_registry"]
 
@@ -95,15 +100,8 @@ class Loader:
         load or fails its golden rows.
         """
         runtime = self._open_runtime(version)
-        try:
-            example = self._try_out(version, runtime)
-            timings = self._time(runtime, example) if example is not None else ()
-        except BaseException:
-            runtime.close()
-            raise
         platform = "onnxruntime" if version.runtime is RuntimeKind.ONNX else _PLATFORMS[version.format]
-        served = self._served(declared, str(version.number), platform, runtime)
-        return replace(served, example=example, timings=timings)
+        return self._tried(declared, str(version.number), platform, runtime, lambda: self._pushed(version))
 
     def _open_runtime(self, version: ModelVersion) -> Runtime:
         path = self.registry.fetch(version)
@@ -114,13 +112,11 @@ class Loader:
         command = native_command(version, path, threads=1, start_timeout_s=settings.start_timeout_s)
         return ProcessRuntime(command, self._clock, self._workers)
 
-    def _try_out(self, version: ModelVersion, runtime: Runtime) -> Tensors | None:
-        """Warms the runtime up and holds it against the golden rows, where there are some; their inputs."""
+    def _pushed(self, version: ModelVersion) -> Golden | None:
+        """The golden rows that were pushed with a version."""
         if version.golden is None:
             return None
-        golden = Golden.decode(self.registry.fetch(version, "golden").read_bytes())
-        check_golden(runtime, golden, model=version.model, timeout_s=self._settings.runtime.run_timeout_s)
-        return golden.inputs
+        return Golden.decode(self.registry.fetch(version, "golden").read_bytes())
 
     def _time(self, runtime: Runtime, example: Tensors) -> tuple[tuple[int, float], ...]:
         """How long runs of some sizes take: a server whose first second is a surge has to know."""
@@ -148,7 +144,64 @@ class Loader:
             start_timeout_s=self._settings.runtime.start_timeout_s,
         )
         runtime = ProcessRuntime(command, self._clock, self._workers)
-        return self._served(declared, self._file_version, "python", runtime)
+        return self._tried(declared, self._file_version, "python", runtime, lambda: None)
+
+    def _tried(
+        self,
+        declared: Declaration,
+        version: str,
+        platform: str,
+        runtime: Runtime,
+        pushed: Callable[[], Golden | None],
+    ) -> ServedModel:
+        """What is to be served, warm and held against its golden rows, if there are some: those declared, else
+        those pushed. The runtime is closed where it fails.
+        """
+        health = declared.health
+        try:
+            for rung in declared.fallback:
+                if isinstance(rung, Constant):
+                    constant_answer(declared.name, runtime.signature, rung)
+            golden = pushed()
+            if health.inputs is not None and health.outputs is not None:
+                golden = declared_golden(declared.name, runtime.signature, health.inputs, health.outputs)
+            examine = self._examination(declared, runtime, golden)
+            timings = self._time(runtime, golden.inputs) if golden is not None else ()
+        except BaseException:
+            runtime.close()
+            raise
+        example = golden.inputs if golden is not None else None
+        served = self._served(declared, version, platform, runtime)
+        return replace(served, example=example, timings=timings, examine=examine)
+
+    def _examination(
+        self, declared: Declaration, runtime: Runtime, golden: Golden | None
+    ) -> Callable[[Runtime], None] | None:
+        """Tries the runtime on its golden rows; what does so again."""
+        if golden is None:
+            return None
+        timeout_s = self._settings.runtime.run_timeout_s
+        check_golden(runtime, golden, model=declared.name, timeout_s=timeout_s)
+        latency_ms = declared.health.latency_ms
+        latency_s = None if latency_ms is None else latency_ms / 1000
+        examine = examination(
+            golden, self._clock, model=declared.name, timeout_s=timeout_s, latency_s=latency_s
+        )
+        if latency_s is not None:
+            examine(runtime)  # it is warm by now
+        return examine
+
+    def _health(self, declared: Declaration) -> HealthConfig | None:
+        settings, health = self._settings.health, declared.health
+        every_s = settings.every_s if health.every_s is None else health.every_s
+        if every_s == 0:
+            return None
+        return HealthConfig(
+            every_s=every_s,
+            failures_max=health.failures or settings.failures_max,
+            runtime_share=settings.runtime_share,
+            timeout_s=self._settings.runtime.run_timeout_s,
+        )
 
     def _served(
         self,
@@ -158,11 +211,17 @@ class Loader:
         runtime: Runtime,
     ) -> ServedModel:
         settings = self._settings.batching
+        breaker = declared.breaker
+        if breaker is None and declared.fallback:
+            breaker = BreakerConfig()
         return ServedModel(
             model=declared.name,
             version=version,
             platform=platform,
             runtime=runtime,
+            fallback=declared.fallback,
+            breaker=breaker,
+            health=self._health(declared),
             batching=BatchingConfig(
                 objective_s=declared.objective.latency_ms / 1000,
                 run_timeout_s=self._settings.runtime.run_timeout_s,

@@ -30,13 +30,16 @@ def load_app(reference: str) -> tuple[App, Path]:
     if name is not None:
         if name not in apps:
             raise ConfigurationError(f"{path} has no App named {name!r}", hint=f"it has {_listed(apps)}")
+        apps[name].check()
         return apps[name], path
     if len(apps) != 1:
         raise ConfigurationError(
             f"{path} has {len(apps)} Apps: {_listed(apps)}" if apps else f"{path} has no App in it",
             hint=f"name one: {path}:{next(iter(apps))}" if apps else 'write `app = penstock.App("name")`',
         )
-    return next(iter(apps.values())), path
+    (app,) = apps.values()
+    app.check()
+    return app, path
 
 
 def file_version(path: Path) -> str:

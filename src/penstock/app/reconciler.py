@@ -12,7 +12,7 @@ from penstock.core.backoff import RestartBackoff
 from penstock.core.clock import Clock
 from penstock.core.errors import ModelFailed, PenstockError, Refused
 from penstock.core.settings import Settings
-from penstock.serving.deployment import ServedModel
+from penstock.serving.deployment import Deployment, ServedModel
 from penstock.serving.plane import DataPlane
 from penstock.serving.residency import Resident, evictions
 from penstock.supervision.messages import Pinned, Wanted
@@ -47,6 +47,8 @@ class Reconciler:
         self._failures: dict[Key, tuple[PenstockError, RestartBackoff]] = {}
         self._kept_s: dict[Key, float] = {}
         """Versions that answered for their models before, and when they stopped to."""
+        self._left: dict[str, str] = {}
+        """By model: the version that is wanted and was left for another one, as it kept failing its checks."""
         self._unknown: dict[str, PenstockError] = {}
         self._unloading: set[asyncio.Task[None]] = set()
 
@@ -58,6 +60,11 @@ class Reconciler:
             standing = self._plane.default(model)
             kept = f"; version {standing.version} answers" if standing is not None else ""
             found[model] = f"version {version} is not served: {error.message}{kept}"
+        for model, version in self._left.items():
+            sick = self._sick(model, version)
+            standing = self._plane.default(model)
+            if sick is not None and standing is not None:
+                found[model] = f"version {version}: {sick}; version {standing.version} answers"
         return found
 
     def failure(self, model: str, version: str) -> str | None:
@@ -84,6 +91,7 @@ class Reconciler:
             first = [target for target in targets.wanted if target.default and target.model in declared]
             self._check_budget(first)
             await self._load_first(first, standing)
+            self._plane.check_ladders()
             self._plane.want(declared)
             await self._reconcile(targets)
 
@@ -93,6 +101,7 @@ class Reconciler:
             await asyncio.sleep(every_s)
             try:
                 async with self._turn:
+                    self._leave_sick()
                     await self._reconcile(await self._look_up())
             except PenstockError as error:
                 log.warning("what is served stays as it is: %s", error)
@@ -181,6 +190,7 @@ class Reconciler:
             if target.default and target.key in self._loaded():
                 self._route(target)
         self._route_pinned(targets)
+        self._leave_sick()
         self._unload_unwanted(targets)
 
     def _route_pinned(self, targets: Targets) -> None:
@@ -232,12 +242,43 @@ class Reconciler:
         standing = self._plane.default(target.model)
         if standing is not None and standing.version == target.version:
             return
-        self._plane.route(target.model, target.version)
-        self._kept_s.pop(target.key, None)
+        if standing is not None and self._sick(*target.key) is not None:
+            self._left[target.model] = target.version
+            return
+        self._left.pop(target.model, None)
+        self._switch(standing, *target.key)
+
+    def _switch(self, standing: Deployment | None, model: str, version: str) -> None:
+        self._plane.route(model, version)
+        self._kept_s.pop((model, version), None)
         if standing is not None:
             self._kept_s[standing.model, standing.version] = self._clock.monotonic()
         before = f", before it {standing.version}" if standing is not None else ""
-        log.info("model %r: version %s answers now%s", target.model, target.version, before)
+        log.info("model %r: version %s answers now%s", model, version, before)
+
+    def _sick(self, model: str, version: str) -> str | None:
+        """Why a version is taken out; None where it is not, or is not loaded."""
+        sick = [
+            each.sick for each in self._plane.deployments() if (each.model, each.version) == (model, version)
+        ]
+        return sick[0] if sick else None
+
+    def _leave_sick(self) -> None:
+        """Where what answers for a model keeps failing its checks, the last one that answered before takes its
+        place, if it is well. Where there is none it stays, and the plane is not ready.
+        """
+        for model in self._plane.models():
+            standing = self._plane.default(model)
+            if standing is None or standing.sick is None:
+                continue
+            good = [
+                (self._kept_s[model, each.version], each.version)
+                for each in self._plane.deployments()
+                if each.model == model and each.fault is None and (model, each.version) in self._kept_s
+            ]
+            if good:
+                self._left[model] = standing.version
+                self._switch(standing, model, max(good)[1])
 
     def _unload_unwanted(self, targets: Targets) -> None:
         """What answered for a model that is wanted may stay, within the budget, to be switched back to."""

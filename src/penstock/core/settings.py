@@ -19,6 +19,7 @@ from penstock.core.errors import ConfigurationError
 __all__ = [
     "AdmissionSettings",
     "BatchingSettings",
+    "HealthSettings",
     "LimitsSettings",
     "LoadedSettings",
     "RegistrySettings",
@@ -121,6 +122,17 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     more stay loaded within it, ready to be switched back to; the one not asked for longest goes first."""
 
 
+class HealthSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How versions are checked on their golden rows while they serve."""
+
+    every_s: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
+    """About how often; 0 is never. A model's own declaration is stronger."""
+    failures_max: Count = 3
+    """So many failures in a row take a version out: the last good one answers in its place."""
+    runtime_share: Annotated[float, Meta(gt=0, le=1)] = 0.01
+    """Checks take at most so much of a runtime's time: slow ones come more seldom."""
+
+
 class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where models are kept."""
 
@@ -144,6 +156,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admission: AdmissionSettings = msgspec.field(default_factory=AdmissionSettings)
     limits: LimitsSettings = msgspec.field(default_factory=LimitsSettings)
     runtime: RuntimeSettings = msgspec.field(default_factory=RuntimeSettings)
+    health: HealthSettings = msgspec.field(default_factory=HealthSettings)
     registry: RegistrySettings = msgspec.field(default_factory=RegistrySettings)
 
     @property

@@ -1,16 +1,19 @@
 """Golden rows: sample inputs of a version with the outputs that its native model gave at push."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from penstock.core.errors import CorruptArtifact, ModelFailed
+from penstock.core.clock import Clock
+from penstock.core.errors import ConfigurationError, CorruptArtifact, InvalidInput, ModelFailed
+from penstock.core.signature import Signature
 from penstock.core.tensors import Array, Tensors, row_count
 from penstock.models.runtimes.runtime import Runtime
 
-__all__ = ["GOLDEN_ROWS_MAX", "Golden", "check_golden", "golden_rows"]
+__all__ = ["GOLDEN_ROWS_MAX", "Golden", "check_golden", "declared_golden", "examination", "golden_rows"]
 
 GOLDEN_ROWS_MAX = 64
 TOLERANCE = 1e-4
@@ -43,6 +46,31 @@ def golden_rows(samples: Tensors) -> Tensors:
     return {name: array[picked] for name, array in samples.items()}
 
 
+def declared_golden(
+    model: str, signature: Signature, inputs: Mapping[str, object], outputs: Mapping[str, object]
+) -> Golden:
+    """Golden rows as a user writes them: lists, or arrays. Raises `ConfigurationError` where they misfit."""
+    found = []
+    for side, specs, values in (("inputs", signature.inputs, inputs), ("outputs", signature.outputs, outputs)):
+        types = {spec.name: spec.dtype for spec in specs}
+        try:
+            arrays = {name: np.asarray(value, dtype=types.get(name)) for name, value in values.items()}
+            found.append(Signature(inputs=specs, outputs=specs).conform(arrays))
+        except (InvalidInput, TypeError, ValueError, OverflowError) as error:
+            raise ConfigurationError(
+                f"model {model!r}: the {side} of its health check do not fit: {error}",
+                hint=f"they are {', '.join(f'{spec.name} {spec.describe()}' for spec in specs)}",
+            ) from None
+    golden = Golden(found[0], found[1])
+    rows = (row_count(golden.inputs), row_count(golden.outputs))
+    if rows[0] != rows[1] or rows[0] > GOLDEN_ROWS_MAX:
+        raise ConfigurationError(
+            f"model {model!r}: its health check has {rows[0]} rows of inputs and {rows[1]} of outputs",
+            hint=f"give as many of the one as of the other, at most {GOLDEN_ROWS_MAX}",
+        )
+    return golden
+
+
 def check_golden(runtime: Runtime, golden: Golden, *, model: str, timeout_s: float) -> None:
     """Raises `ModelFailed`, naming the first row that differs, when the runtime does not give these outputs."""
     outputs = runtime.run(golden.inputs, timeout_s)
@@ -52,16 +80,37 @@ def check_golden(runtime: Runtime, golden: Golden, *, model: str, timeout_s: flo
             shape = "missing" if given is None else f"of shape {list(given.shape)}"
             raise ModelFailed(
                 f"model {model!r}: on the golden rows output {name!r} is {shape}, "
-                f"at push it was of shape {list(expected.shape)}"
+                f"it should be of shape {list(expected.shape)}"
             )
         differing = np.flatnonzero(~_agree(given, expected))
         if len(differing):
             row = int(differing[0])
             raise ModelFailed(
                 f"model {model!r}: on golden row {row} output {name!r} is {given.tolist()[row]!r}, "
-                f"at push it was {expected.tolist()[row]!r} ({len(differing)} of {len(expected)} rows differ)",
+                f"it should be {expected.tolist()[row]!r} ({len(differing)} of {len(expected)} rows differ)",
                 hint="a library may have changed since; push the model again from this environment",
             )
+
+
+def examination(
+    golden: Golden, clock: Clock, *, model: str, timeout_s: float, latency_s: float | None
+) -> Callable[[Runtime], None]:
+    """What tries a runtime on golden rows, now and again: that it gives their outputs, and (where a bound is
+    given) that it takes no longer than `latency_s` for them. It raises `ModelFailed`, and what the runtime
+    raises.
+    """
+
+    def examine(runtime: Runtime) -> None:
+        began_s = clock.monotonic()
+        check_golden(runtime, golden, model=model, timeout_s=timeout_s)
+        took_s = clock.monotonic() - began_s
+        if latency_s is not None and took_s > latency_s:
+            raise ModelFailed(
+                f"model {model!r}: its golden rows took {1000 * took_s:.1f} ms, "
+                f"and may take {1000 * latency_s:.1f} ms"
+            )
+
+    return examine
 
 
 def _agree(given: Array, expected: Array) -> npt.NDArray[np.bool_]:

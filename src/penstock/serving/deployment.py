@@ -1,14 +1,10 @@
 """One version being served: its runtime behind its queue, and what is counted of it."""
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
 
 from penstock.core.clock import Clock
 from penstock.core.errors import DeadlineExceeded, PenstockError, QuotaExceeded, Refused
-from penstock.core.rng import unit_random
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
 from penstock.models.runtimes.runtime import Runtime
@@ -18,18 +14,16 @@ from penstock.serving.admission.lag import LoopLag
 from penstock.serving.batching.batcher import BatchingConfig, DispatcherStatistics
 from penstock.serving.batching.dispatcher import Dispatcher
 from penstock.serving.batching.observer import BatchRun
-from penstock.serving.batching.outputs import BatchRows
 from penstock.serving.batching.pending import Answer, PendingAnswer
-from penstock.serving.fallback.breaker import BreakerConfig, BreakerStatistics, CircuitBreaker, Probe
-from penstock.serving.fallback.ladder import blames_model
+from penstock.serving.fallback.breaker import BreakerConfig, BreakerStatistics, Probe
 from penstock.serving.fallback.rungs import Rung
+from penstock.serving.guards import BreakerGate, HealthWatch
+from penstock.serving.health import HealthConfig, HealthStatistics
 from penstock.serving.inference import Criticality, Inference
 from penstock.serving.laddered import Ladder
 from penstock.serving.statistics import BatchSize, DeploymentStatistics, Durations
 
 __all__ = ["Deployment", "ServedModel", "shed"]
-
-RETRY_AFTER_S_MIN = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +45,8 @@ class ServedModel:
     breaker: BreakerConfig | None = None
     examine: Callable[[Runtime], None] | None = None
     """Raises where the runtime does not give what is known to be right; None: nothing is known."""
+    health: HealthConfig | None = None
+    """How often that is asked while it serves; None: never."""
 
 
 _SHED: dict[ShedReason, str] = {
@@ -86,13 +82,14 @@ class Deployment:
             self._dispatcher.batcher.ran(rows, seconds)
         self._admission = Admission(self._dispatcher.batcher, lag, objective_s=self._objective_s, enabled=sheds)
         self._measures.on_taken = self._admission.shedder.dequeued
-        self._breaker = CircuitBreaker(served.breaker, unit_random) if served.breaker is not None else None
+        name = f"version {served.version} of {served.model!r}"
+        self._breaker = BreakerGate(served.breaker, clock, name) if served.breaker is not None else None
         self._measures.breaker = self._breaker
-        self._examine = served.examine
+        self._health: HealthWatch | None = None
+        if served.examine is not None and served.health is not None:
+            self._health = HealthWatch(served.health, served.examine, self._dispatcher.examine, clock, name)
         self.ladder: Ladder | None = None
         """What answers where this version does not, if its model has that."""
-        self.taken_out: str | None = None
-        """Why it answers nobody though its runtime could: it is known to answer wrongly."""
         for name, meaning, read in (
             (
                 "penstock_queue_rows",
@@ -106,7 +103,12 @@ class Deployment:
     @property
     def fault(self) -> str | None:
         """Why it cannot answer now; None: it can."""
-        return self._runtime.fault or self.taken_out
+        return self._runtime.fault or self.sick
+
+    @property
+    def sick(self) -> str | None:
+        """Why it answers nobody though its runtime may: it kept failing its checks."""
+        return self._health.sick if self._health is not None else None
 
     @property
     def used_s(self) -> float:
@@ -143,7 +145,7 @@ class Deployment:
         return reason
 
     def refusal_of_all(self, criticality: int) -> ShedReason | None:
-        """Why not even the ladder takes a request on, counted: the loop on which all of it runs is far behind."""
+        """Why not even the ladder takes a request on, counted: the event loop is too far behind."""
         if self._lag.lag_s(self._clock.monotonic()) <= LAG_S_MAX:
             return None
         self._measures.shed(ShedReason.LOOP_LAG, criticality)
@@ -171,44 +173,21 @@ class Deployment:
             self._admit(due_s, inference.criticality, inference.caller)
         probe: Probe | None = None
         try:
-            if self.taken_out is not None:
-                raise Refused(self.taken_out, reason="unhealthy", hint="another version may answer")
-            if self._breaker is not None and not self._breaker.closed:
-                probe = self._probe(self._breaker)
+            if self._health is not None and self._health.sick is not None:
+                raise Refused(self._health.sick, reason="unhealthy", hint="name another version, or ask later")
+            if self._breaker is not None:
+                probe = self._breaker.enter()
             answer = self._dispatcher.submit(
                 self._conform(inference.tensors), inference.arrived_s, deadline_s, due_s, inference.criticality
             )
         except PenstockError as error:
-            if probe is not None:
-                probe.ignored(self._clock.monotonic())
+            if self._breaker is not None and probe is not None:
+                self._breaker.give_back(probe)
             self.refused(error)
             raise
-        if probe is not None:
-            answer.future.add_done_callback(partial(self._probed, probe))
+        if self._breaker is not None and probe is not None:
+            self._breaker.watch(probe, answer.future)
         return answer
-
-    def _probe(self, breaker: CircuitBreaker) -> Probe:
-        now_s = self._clock.monotonic()
-        probe = breaker.probe(now_s)
-        if probe is None:
-            raise Refused(
-                f"version {self.version} of {self.model!r} keeps failing and is left alone for a while",
-                reason="breaker_open",
-                retry_after_s=max(breaker.open_s(now_s), RETRY_AFTER_S_MIN),
-                hint="the server's log has what it raised",
-            )
-        return probe
-
-    def _probed(self, probe: Probe, answered: "asyncio.Future[BatchRows]") -> None:
-        """A request that a half-open breaker let through has ended."""
-        now_s = self._clock.monotonic()
-        error = None if answered.cancelled() else answered.exception()
-        if error is not None and blames_model(error):
-            probe.failed(now_s)
-        elif error is not None or answered.cancelled():
-            probe.ignored(now_s)
-        else:
-            probe.succeeded(now_s)
 
     def _admit(self, due_s: float, criticality: int, caller: bytes) -> None:
         reason = self._admission.refusal(self._clock.monotonic(), due_s, criticality=criticality, caller=caller)
@@ -225,8 +204,10 @@ class Deployment:
         self._measures.outcome(QuotaExceeded.__name__)
 
     def check(self) -> None:
-        """Sees to a runtime that has died while nobody asked it. Does not block."""
+        """Sees to a runtime that has died while nobody asked it, and to its health. Does not block."""
         self._dispatcher.revive()
+        if self._health is not None:
+            self._health.check(self._runtime.fault, idle=self._dispatcher.idle)
 
     def tick(self, now_s: float) -> None:
         """Adjusts what is shed. Called every `TICK_S`."""
@@ -234,21 +215,13 @@ class Deployment:
         if self.ladder is not None:
             self.ladder.brown_out.observe(self._admission.ratio, now_s)
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing runs and nothing waits."""
-        return self._dispatcher.idle
-
-    def examine(self) -> "Future[None] | None":
-        """Has the version tried on what is known of it, between two batches; None where nothing is known.
-
-        The future raises what is wrong with it.
-        """
-        return self._dispatcher.examine(self._examine) if self._examine is not None else None
+    def health_statistics(self) -> HealthStatistics | None:
+        """None where it is not checked."""
+        return self._health.statistics() if self._health is not None else None
 
     def breaker_statistics(self) -> BreakerStatistics | None:
         """None where it has no breaker."""
-        return self._breaker.statistics(self._clock.monotonic()) if self._breaker is not None else None
+        return self._breaker.statistics() if self._breaker is not None else None
 
     @property
     def shed_ratio(self) -> float:
@@ -291,7 +264,7 @@ class _Measures:
         self._labels = labels
         self._failures: dict[str, Counter] = {}
         self._shed: dict[tuple[ShedReason, int], Counter] = {}
-        self.breaker: CircuitBreaker | None = None
+        self.breaker: BreakerGate | None = None
         self.on_taken: Callable[[float], object] = float
         """Told how long the newest of each batch had waited."""
         self._answered = self._outcome("ok")
@@ -341,7 +314,7 @@ class _Measures:
         self._answered_rows += rows
         self.last_s = now_s
         if self.breaker is not None:
-            self.breaker.observe(failed=False, begun_s=now_s - seconds, now_s=now_s)
+            self.breaker.answered(seconds, now_s)
 
     def taken(self, sojourn_s: float) -> None:
         self.on_taken(sojourn_s)
@@ -362,9 +335,8 @@ class _Measures:
 
     def failed(self, error: Exception, seconds: float) -> None:
         self._fail(type(error).__name__, seconds)
-        if self.breaker is not None and blames_model(error):
-            now_s = self._clock.monotonic()
-            self.breaker.observe(failed=True, begun_s=now_s - seconds, now_s=now_s)
+        if self.breaker is not None:
+            self.breaker.failed(error, seconds)
 
     def outcome(self, outcome: str) -> None:
         """A request ended so before anything was done for it."""

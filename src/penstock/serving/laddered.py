@@ -162,6 +162,9 @@ class LadderAnswer:
                 self._until_s = self._due_s(now_s)
             longest_s = slice_s(self._until_s - now_s, [each.computes for each in self._left])
             until_s = now_s + min(longest_s, counted.longest_s)
+            if counted.step is not None and self._conformed is None:
+                # What does not fit the model is no rung's concern.
+                self._conformed = self._ladder.asked.signature.conform(self._inference.tensors)
             try:
                 asked = self._ask(counted, until_s)
             except Exception as error:
@@ -191,13 +194,8 @@ class LadderAnswer:
         if counted.step is None:
             answer = ladder.asked.ask(inference._replace(deadline_s=until_s, due_s=None))
             return Waiting(answer.future, answer.abandon)
-        return counted.step.ask(inference._replace(tensors=self._inputs()), until_s)
-
-    def _inputs(self) -> Tensors:
-        """The inputs as they fit the model: what does not is no rung's concern."""
-        if self._conformed is None:
-            self._conformed = self._ladder.asked.signature.conform(self._inference.tensors)
-        return self._conformed
+        assert self._conformed is not None, "inputs are conformed before a rung is asked"
+        return counted.step.ask(inference._replace(tensors=self._conformed), until_s)
 
     def _wait(self, waiting: Waiting, seconds: float) -> None:
         self._waiting = waiting

@@ -193,7 +193,8 @@ class _BackupStep:
         return Waiting(answered, answer.abandon)
 
     def check(self) -> None:
-        self._backup()
+        if self._find(self.name) is not None:
+            self._backup()
 
     def close(self) -> None: ...
 

@@ -136,7 +136,7 @@ def test_other_answers_are_named(
     with pytest.raises(ModelFailed) as raised:
         check({"y": given_output}, {"y": expected})
     assert f"on golden row {row} output 'y' is {given_output.tolist()[row]!r}, " in str(raised.value)
-    assert f"at push it was {expected.tolist()[row]!r} " in str(raised.value)
+    assert f"it should be {expected.tolist()[row]!r} " in str(raised.value)
     assert f"({differing} of {len(expected)} rows differ)" in str(raised.value)
 
 

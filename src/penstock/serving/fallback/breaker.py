@@ -31,8 +31,8 @@ class BreakerState(enum.Enum):
 
 
 class BreakerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """It opens when `failure_share` or more of the last `window_requests` failed, and at least `requests_min` are
-    known. It stays open for `open_first_s`, twice as long each time that it opens again, at most for
+    """It opens when `failure_share` or more of the last `window_requests` failed, and at least `requests_min`
+    are known. It stays open for `open_first_s`, twice as long each time that it opens again, at most for
     `open_longest_s`; then `probes` requests are let through, and close it when they all succeed.
 
     Raises `ConfigurationError` for values that bound nothing.

@@ -33,7 +33,9 @@ def _check_pair(model: str, backup: str, side: str, *, given: TensorSpec | None,
         said = f"{lacking[0]!r} has no {side} {shown(taken.name)}, which {lacking[1]!r} has"
     elif given.datatype is not taken.datatype or not _within(given.shape, taken.shape):
         theirs, ours = (given, taken) if side == "output" else (taken, given)
-        said = f"{side} {shown(taken.name)} is {theirs.describe()} in {backup!r}, {ours.describe()} in {model!r}"
+        said = (
+            f"{side} {shown(taken.name)} is {theirs.describe()} in {backup!r}, {ours.describe()} in {model!r}"
+        )
     else:
         return
     raise ConfigurationError(

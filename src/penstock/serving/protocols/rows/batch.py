@@ -135,6 +135,8 @@ class Batch:
                         "the rows from here on were not predicted",
                         hint="send them again",
                     ) from None
+                if error.reason == "unhealthy":
+                    raise
                 await asyncio.sleep(error.retry_after_s)
                 continue
             self._pending.add(answer)

@@ -1,0 +1,394 @@
+"""Ladders over models that do as a test says."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+
+from penstock.core.clock import SystemClock
+from penstock.core.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    InvalidInput,
+    ModelFailed,
+    PenstockError,
+    QuotaExceeded,
+    Refused,
+)
+from penstock.core.signature import Signature
+from penstock.core.tensors import Tensors
+from penstock.observe.metrics import MetricSet
+from penstock.serving.batching.outputs import BatchOutputs, BatchRows
+from penstock.serving.fallback.brown_out import ENTER_S
+from penstock.serving.fallback.rungs import Backup, Cached, Constant, Heuristic, Rung
+from penstock.serving.fallback.stale import Stale
+from penstock.serving.inference import Inference
+from penstock.serving.laddered import Ladder, LadderAnswer, LadderPorts
+
+GUARD_S = 10.0
+OBJECTIVE_S = 0.2
+NUMBER = Signature.of(inputs={"x": "INT64[-1]"}, outputs={"y": "INT64[-1]"})
+CONSTANT = Constant(values={"y": 7})
+
+
+class Asked:
+    """A model with these outcomes, one after the other; None: the test gives it when it likes."""
+
+    def __init__(
+        self, model: str, *outcomes: PenstockError | int | None, signature: Signature = NUMBER
+    ) -> None:
+        self.model = model
+        self.version = "3"
+        self.signature = signature
+        self.outcomes = list(outcomes)
+        self.asked: list[Inference] = []
+        self.answers: list[Held] = []
+
+    def ask(self, inference: Inference) -> "Held":
+        self.asked.append(inference)
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, Refused | InvalidInput):
+            raise outcome
+        self.signature.conform(inference.tensors)
+        held = Held(len(inference.tensors["x"]))
+        self.answers.append(held)
+        if isinstance(outcome, PenstockError):
+            held.future.set_exception(outcome)
+        elif outcome is not None:
+            held.answer(outcome)
+        return held
+
+
+class Held:
+    def __init__(self, rows: int) -> None:
+        self.future: asyncio.Future[BatchRows] = asyncio.get_running_loop().create_future()
+        self.rows = rows
+
+    def answer(self, value: int) -> None:
+        # Among rows of others, as in a batch.
+        outputs = {"y": np.arange(self.rows + 4) * 0 + value, "more": np.zeros(self.rows + 4)}
+        self.future.set_result(BatchRows(BatchOutputs(outputs), 2, 2 + self.rows))
+
+    def abandon(self) -> None:
+        self.future.cancel()
+
+
+class Kept:
+    """Stale answers to x = 5."""
+
+    def __init__(self) -> None:
+        self.ages: list[float] = []
+
+    def stale(self, model: str, inference: Inference, max_age_s: float) -> Stale | None:
+        self.ages.append(max_age_s)
+        if inference.tensors["x"].tolist() != [5]:
+            return None
+        return Stale({"y": np.array([55])}, "1")
+
+
+class World:
+    def __init__(self, *rungs: Rung, model: tuple[PenstockError | int | None, ...] = ()) -> None:
+        self.model = Asked("m", *model)
+        self.backups: dict[str, Asked] = {}
+        self.metrics = MetricSet()
+        ports = LadderPorts(find=self.backups.get, stale=Kept())
+        self.ladder = Ladder(self.model, rungs, ports, self.metrics, SystemClock(), OBJECTIVE_S)
+
+    def infer(self, *values: int, **further: Any) -> LadderAnswer:
+        now_s = SystemClock().monotonic()
+        tensors: Tensors = {"x": np.array(values or (1,))}
+        return self.ladder.infer(Inference(tensors, now_s, now_s + GUARD_S, now_s + OBJECTIVE_S, **further))
+
+    async def ask(self, *values: int, **further: Any) -> tuple[str, list[int], str, str]:
+        outputs, start, stop = await self.infer(*values, **further).future
+        assert list(outputs.tensors) == ["y"] or not outputs.rung
+        return outputs.rung, outputs.tensors["y"][start:stop].tolist(), outputs.model, outputs.version
+
+    def counted(self) -> dict[str, tuple[int, int]]:
+        return {each.rung: (each.answered, each.passed) for each in self.ladder.statistics().rungs}
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    async def guarded() -> None:
+        problems: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+        async with asyncio.timeout(GUARD_S):
+            await test
+        assert problems == []
+
+    asyncio.run(guarded())
+
+
+def test_the_model_answers_where_it_can() -> None:
+    async def life() -> None:
+        world = World(CONSTANT, model=(4,))
+        assert await world.ask(1, 2) == ("", [4, 4], "", "")
+        assert world.counted() == {"model": (1, 0), "constant": (0, 0)}
+
+    run(life())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Refused("no", reason="overload"),
+        Refused("no", reason="breaker_open"),
+        ModelFailed("it broke"),
+        DeadlineExceeded("too late"),
+    ],
+    ids=lambda error: getattr(error, "reason", type(error).__name__),
+)
+def test_what_goes_to_the_next_rung(error: PenstockError) -> None:
+    async def life() -> None:
+        world = World(CONSTANT, model=(error,))
+        assert await world.ask(1, 2, 3) == ("constant", [7, 7, 7], "m", "")
+        assert world.counted() == {"model": (0, 1), "constant": (1, 0)}
+
+    run(life())
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidInput("ten is too many"), QuotaExceeded("enough", reason="rate")], ids=["invalid", "quota"]
+)
+def test_what_does_not(error: PenstockError) -> None:
+    async def life() -> None:
+        world = World(CONSTANT, model=(error, None))
+        with pytest.raises(type(error)):
+            world.infer()
+        answer = world.infer()
+        world.model.answers[-1].future.set_exception(error)
+        with pytest.raises(type(error)):
+            await answer.future
+        assert world.counted()["constant"] == (0, 0)
+
+    run(life())
+
+
+def test_inputs_that_do_not_fit_are_no_rungs_concern() -> None:
+    async def life() -> None:
+        world = World(CONSTANT, model=(Refused("before it looked at them", reason="overload"),))
+        now_s = SystemClock().monotonic()
+        with pytest.raises(InvalidInput, match="unknown"):
+            world.ladder.infer(Inference({"z": np.array([1])}, now_s, now_s + 1.0))
+
+    run(life())
+
+
+def test_rungs_in_their_order() -> None:
+    async def life() -> None:
+        refused = Refused("no", reason="overload")
+        rungs = (
+            Cached(max_age_s=60.0),
+            Backup(name="b"),
+            Heuristic(function=lambda inputs: {"y": inputs["x"] + 100}, timeout_ms=5000),
+            CONSTANT,
+        )
+        world = World(*rungs, model=(refused,) * 3)
+        world.backups["b"] = Asked("b", 9, ModelFailed("the backup broke"))
+        assert await world.ask(5) == ("cached", [55], "m", "1")
+        assert await world.ask(1, 2) == ("b", [9, 9], "b", "3")
+        assert await world.ask(1, 2) == ("heuristic", [101, 102], "m", "")
+        assert world.counted() == {
+            "model": (0, 3),
+            "cached": (1, 2),
+            "b": (1, 1),
+            "heuristic": (1, 0),
+            "constant": (0, 0),
+        }
+        world.ladder.close()
+
+    run(life())
+
+
+def test_where_all_fail_the_first_error_is_told() -> None:
+    async def life() -> None:
+        first = ModelFailed("the first")
+        world = World(
+            Cached(max_age_s=60.0), Backup(name="b"), model=(first, Refused("shed", reason="overload"))
+        )
+        world.backups["b"] = Asked("b", ModelFailed("the second"), Refused("the second", reason="overload"))
+        with pytest.raises(ModelFailed, match="the first"):
+            await world.ask()
+        assert first.__traceback__ is None or first.__context__ is None
+        with pytest.raises(Refused, match="shed"):
+            world.infer()
+        assert world.ladder.statistics().exhausted == 2
+
+    run(life())
+
+
+def test_a_model_that_hangs_leaves_time_and_its_queue_drops_the_request_itself() -> None:
+    async def life() -> None:
+        world = World(CONSTANT, model=(None,))
+        started_s = SystemClock().monotonic()
+        answer = world.infer()
+        assert (await answer.future).outputs.rung == "constant"
+        (asked,) = world.model.asked
+        assert started_s < asked.deadline_s < started_s + OBJECTIVE_S
+        assert asked.due_s is None
+        held = world.model.answers[0]
+        assert not held.future.cancelled(), "that it was too slow counts against it"
+        held.future.set_exception(DeadlineExceeded("late", overran=True))
+        await asyncio.sleep(0)
+
+    run(life())
+
+
+def test_a_late_answer_of_the_model_changes_nothing() -> None:
+    async def life() -> None:
+        world = World(CONSTANT, model=(None,))
+        answer = world.infer()
+        assert (await answer.future).outputs.rung == "constant"
+        world.model.answers[0].answer(4)
+        await asyncio.sleep(0)
+        assert answer.future.result().outputs.rung == "constant"
+        assert world.counted()["model"] == (0, 1)
+
+    run(life())
+
+
+def test_a_caller_that_hung_up_asks_no_further_rung() -> None:
+    async def life() -> None:
+        world = World(Backup(name="b"), CONSTANT, model=(None, Refused("no", reason="overload")))
+        world.backups["b"] = Asked("b", None, 9)
+        at_the_model = world.infer()
+        at_the_model.abandon()
+        assert world.model.answers[0].future.cancelled()
+        at_the_backup = world.infer()
+        at_the_backup.abandon()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert world.backups["b"].answers[0].future.cancelled()
+        assert world.counted()["constant"] == (0, 0)
+        backup = world.ladder._steps[0]
+        assert backup._bulkhead.statistics().inside == 0  # type: ignore[attr-defined]
+
+    run(life())
+
+
+def test_a_backup_gets_its_inputs_its_time_and_no_more_than_its_bulkhead_holds() -> None:
+    async def life() -> None:
+        refused = Refused("no", reason="overload")
+        world = World(Backup(name="b", concurrency=1), CONSTANT, model=(refused,) * 3)
+        world.backups["b"] = Asked("b", None, 9)
+        now_s = SystemClock().monotonic()
+        first = world.infer(criticality=1, caller=b"me")
+        assert (await world.ask())[0] == "constant", "the backup is full"
+        (asked,) = world.backups["b"].asked
+        assert (asked.criticality, asked.caller, asked.admitted) == (1, b"me", False)
+        assert now_s < asked.deadline_s < now_s + OBJECTIVE_S + 1.0
+        world.backups["b"].answers[0].answer(8)
+        assert (await first.future).outputs.rung == "b"
+        assert (await world.ask())[0] == "b", "there is room again"
+
+    run(life())
+
+
+def test_a_backup_that_does_not_fit_is_passed_and_told_of_at_the_start() -> None:
+    async def life() -> None:
+        world = World(Backup(name="b"), CONSTANT, model=(Refused("no", reason="overload"),) * 2)
+        world.ladder.check()
+        assert (await world.ask())[0] == "constant"
+        other = Signature.of(inputs={"x": "INT64[-1]"}, outputs={"z": "INT64[-1]"})
+        world.backups["b"] = Asked("b", signature=other)
+        with pytest.raises(ConfigurationError, match="'b' has no output 'y', which 'm' has"):
+            world.ladder.check()
+        assert (await world.ask())[0] == "constant"
+        world.backups["b"] = Asked("b", 9)
+        world.ladder.check()
+
+    run(life())
+
+
+def raising(error: BaseException) -> Callable[[Tensors], object]:
+    def function(inputs: Tensors) -> object:
+        raise error
+
+    return function
+
+
+def writing(inputs: Tensors) -> object:
+    inputs["x"][:] = 0
+    return {"y": inputs["x"]}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [raising(ValueError("no")), raising(SystemExit(3)), raising(StopIteration()), writing, lambda inputs: None],
+)
+def test_a_heuristic_that_breaks_is_passed(function: Callable[[Tensors], object]) -> None:
+    async def life() -> None:
+        world = World(Heuristic(function=function), CONSTANT, model=(Refused("no", reason="overload"),))
+        assert await world.ask(1) == ("constant", [7], "m", "")
+        world.ladder.close()
+
+    run(life())
+
+
+def test_a_heuristic_that_hangs_holds_its_place_until_it_is_through() -> None:
+    async def life() -> None:
+        gate = threading.Event()
+        began: list[int] = []
+
+        def hang(inputs: Tensors) -> object:
+            began.append(1)
+            assert gate.wait(GUARD_S)
+            return {"y": inputs["x"]}
+
+        refused = Refused("no", reason="overload")
+        world = World(Heuristic(function=hang, timeout_ms=20, concurrency=1), CONSTANT, model=(refused,) * 3)
+        assert (await world.ask())[0] == "constant"
+        assert (await world.ask())[0] == "constant"
+        assert began == [1], "the second found the bulkhead full"
+        step = world.ladder._steps[0]
+        assert step._bulkhead.statistics().inside == 1  # type: ignore[attr-defined]
+        gate.set()
+        while step._bulkhead.statistics().inside:  # type: ignore[attr-defined]  # noqa: ASYNC110 - a thread
+            await asyncio.sleep(0)
+        assert (await world.ask(4)) == ("heuristic", [4], "m", "")
+        world.ladder.close()
+
+    run(life())
+
+
+def brown_out(ladder: Ladder) -> None:
+    ladder.brown_out.observe(0.5, 0.0)
+    ladder.brown_out.observe(0.5, ENTER_S)
+    assert ladder.brown_out.active
+
+
+def test_in_a_brown_out_the_sheddable_classes_do_not_ask_the_model() -> None:
+    async def life() -> None:
+        world = World(CONSTANT, model=(4, 4))
+        brown_out(world.ladder)
+        rungs = [(await world.ask(criticality=criticality))[0] for criticality in (1, 2, 3, 4)]
+        assert rungs == ["", "", "constant", "constant"]
+
+    run(life())
+
+
+def test_in_a_brown_out_the_model_is_what_is_left_where_no_rung_answers() -> None:
+    async def life() -> None:
+        world = World(Cached(max_age_s=60.0), model=(4, ModelFailed("it broke")))
+        brown_out(world.ladder)
+        assert await world.ask(5, criticality=4) == ("cached", [55], "m", "1")
+        assert await world.ask(1, criticality=4) == ("", [4], "", "")
+        with pytest.raises(ModelFailed, match="it broke"):
+            await world.ask(1, criticality=4)
+
+    run(life())
+
+
+def test_a_request_whose_deadline_has_passed_asks_no_rung() -> None:
+    async def life() -> None:
+        world = World(CONSTANT, model=(DeadlineExceeded("passed"),))
+        now_s = SystemClock().monotonic()
+        answer = world.ladder.infer(Inference({"x": np.array([1])}, now_s - 2.0, now_s - 1.0))
+        with pytest.raises(DeadlineExceeded):
+            await answer.future
+        assert world.counted()["constant"] == (0, 0)
+
+    run(life())
