@@ -27,7 +27,7 @@ _KINDS = (MODEL, CACHED, CONSTANT, HEURISTIC)
 
 
 def cached(max_age: str | float) -> Cached:
-    """A rung: the answer that the model gave to the same inputs, no more than `max_age` ago ("10m", or seconds)."""
+    """A rung: the answer that the model gave to the same inputs, at most `max_age` ago ("10m", or seconds)."""
     return Cached(max_age_s=duration_s(max_age, "cached(max_age=...)"))
 
 
@@ -47,8 +47,8 @@ def heuristic(
 ) -> Heuristic:
     """A rung: a function of the inputs, called as a callable model is: a dict of arrays in, one out.
 
-    It runs in a thread of the serving process, so it has to be quick, and pure. It is given `timeout_ms`; at most
-    `concurrency` requests wait for it at a time.
+    It runs in a thread of the serving process, so it has to be quick, and pure. It is given `timeout_ms`; at
+    most `concurrency` requests wait for it at a time.
     """
     return Heuristic(function=function, timeout_ms=timeout_ms, concurrency=concurrency)
 

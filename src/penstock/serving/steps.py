@@ -193,8 +193,9 @@ class _BackupStep:
         return Waiting(answered, answer.abandon)
 
     def check(self) -> None:
-        if self._find(self.name) is not None:
-            self._backup()
+        backup = self._find(self.name)
+        if backup is not None:
+            check_backup(self._asked.model, self._asked.signature, backup.model, backup.signature)
 
     def close(self) -> None: ...
 

@@ -351,3 +351,67 @@ def test_what_the_app_declares_has_to_be_there(what: str) -> None:
             await world.reconciler.start(Wanted(), {})
 
     run(life())
+
+
+def make_sick(world: World, version: str, sick: bool = True) -> None:
+    deployment = world.plane.find("a", version)
+    deployment._health = SimpleNamespace(sick="it answers wrongly" if sick else None)  # type: ignore[assignment]
+
+
+def test_a_sick_version_is_left_for_the_one_before_until_it_is_well() -> None:
+    async def life() -> None:
+        world = await started("a")
+        world.plane.accept()
+        for version in (2, 3):
+            world.clock.advance(1.0)
+            world.loader.aliases["a"] = version
+            await world.look()
+        make_sick(world, "3")
+        for _ in range(3):
+            await world.look()
+            assert world.served() == {"a": "2 1 3"}
+        assert world.reconciler.problems == {"a": "version 3: it answers wrongly; version 2 answers"}
+        assert world.plane.ready
+        make_sick(world, "2")
+        await world.look()
+        assert world.served()["a"].startswith("1 "), "the one before that"
+        make_sick(world, "3", sick=False)
+        await world.look()
+        assert world.served()["a"].startswith("3 ")
+        assert world.reconciler.problems == {}
+        await world.plane.close()
+
+    run(life())
+
+
+def test_a_sick_version_is_left_though_the_registry_cannot_be_read() -> None:
+    async def life() -> None:
+        world = await started("a")
+        world.loader.aliases["a"] = 2
+        await world.look()
+        world.loader.unreachable = True
+        make_sick(world, "2")
+        await world.look()
+        assert world.served() == {"a": "1 2"}
+        await world.plane.close()
+
+    run(life())
+
+
+def test_with_nothing_else_that_answered_before_a_sick_version_stays_and_it_is_not_ready() -> None:
+    async def life() -> None:
+        world = await started("a")
+        world.plane.accept()
+        make_sick(world, "1")
+        await world.look()
+        assert world.served() == {"a": "1"}
+        assert world.plane.faults() == {"a": "it answers wrongly"}
+        assert not world.plane.ready
+        world.loader.aliases["a"] = 2
+        await world.look()
+        assert world.served() == {"a": "2 1"}, "the alias moved"
+        assert world.plane.ready
+        assert world.reconciler.problems == {}
+        await world.plane.close()
+
+    run(life())
