@@ -8,10 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.errors import CorruptArtifact, ModelFailed
+from penstock.core.clock import ManualClock
+from penstock.core.errors import ConfigurationError, CorruptArtifact, ModelFailed
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
-from penstock.models.golden import GOLDEN_ROWS_MAX, Golden, check_golden, golden_rows
+from penstock.models.golden import (
+    GOLDEN_ROWS_MAX,
+    Golden,
+    check_golden,
+    declared_golden,
+    examination,
+    golden_rows,
+)
 
 
 def objects(*elements: Any) -> np.ndarray:
@@ -146,3 +154,50 @@ def test_other_answers_are_named(
 def test_answers_of_another_form(outputs: Tensors) -> None:
     with pytest.raises(ModelFailed, match="output 'y'"):
         check(outputs, {"y": np.zeros(3)})
+
+
+SIGNATURE = Signature.of(inputs={"x": "FP32[-1]", "s": "STRING[-1]"}, outputs={"y": "INT64[-1]"})
+
+
+def test_golden_rows_as_a_user_writes_them() -> None:
+    golden = declared_golden("m", SIGNATURE, {"s": ["a", "b"], "x": [1, 2]}, {"y": [3, 4]})
+    assert list(golden.inputs) == ["x", "s"]
+    assert (golden.inputs["x"].dtype, golden.outputs["y"].dtype) == ("<f4", "<i8")
+    assert golden.outputs["y"].tolist() == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [
+        ({"x": [1.0]}, {"y": [1]}),
+        ({"x": ["a"], "s": ["a"]}, {"y": [1]}),
+        ({"x": [1.0], "s": ["a"]}, {"z": [1]}),
+        ({"x": [1.0], "s": ["a"]}, {"y": [1, 2]}),
+        ({"x": [], "s": []}, {"y": []}),
+        ({"x": [[1.0, 2.0]], "s": ["a"]}, {"y": [1]}),
+        ({"x": [math.nan], "s": ["a"]}, {"y": [1]}),
+        ({"x": [1.0] * 65, "s": ["a"] * 65}, {"y": [1] * 65}),
+    ],
+)
+def test_golden_rows_that_do_not_fit(inputs: Any, outputs: Any) -> None:
+    with pytest.raises(ConfigurationError, match="model 'm': "):
+        declared_golden("m", SIGNATURE, inputs, outputs)
+
+
+def test_an_examination_has_a_bound_on_time() -> None:
+    clock = ManualClock()
+    runtime = Fixed({"y": np.array([1.0], "<f4")})
+    golden = Golden({"x": np.array([1.0], "<f4")}, {"y": np.array([1.0], "<f4")})
+
+    def run_slowly(tensors: Tensors, timeout_s: float) -> Tensors:
+        clock.advance(0.25)
+        return runtime.outputs
+
+    runtime.run = run_slowly  # type: ignore[method-assign]
+    for latency_s in (None, 0.25):
+        examination(golden, clock, model="m", timeout_s=5.0, latency_s=latency_s)(runtime)  # type: ignore[arg-type]
+    with pytest.raises(ModelFailed, match=r"took 250\.0 ms, and may take 200\.0 ms"):
+        examination(golden, clock, model="m", timeout_s=5.0, latency_s=0.2)(runtime)  # type: ignore[arg-type]
+    runtime.outputs = {"y": np.array([2.0], "<f4")}
+    with pytest.raises(ModelFailed, match="golden row 0"):
+        examination(golden, clock, model="m", timeout_s=5.0, latency_s=None)(runtime)  # type: ignore[arg-type]

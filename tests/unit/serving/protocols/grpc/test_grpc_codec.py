@@ -383,3 +383,16 @@ def test_parameters_have_a_bound(where: str) -> None:
         owner.parameters[str(number)].bool_param = True
     with pytest.raises(InvalidInput, match="257 parameters"):
         decode(message)
+
+
+def test_an_answer_of_another_rung_names_it_and_what_computed_it() -> None:
+    codec = GrpcCodec(MESSAGES, model="m", version="3", signature=SIGNATURE)
+    request = GrpcRequest("", {}, ("y",), None, None)
+    tensors = {"y": np.ones((2, 2), np.float32)}
+    for rung, model, version in (("lite", "lite", "7"), ("constant", "m", ""), ("", "", "")):
+        answer = BatchRows(BatchOutputs(tensors, rung, model, version), 0, 2)
+        response = MESSAGES.ModelInferResponse.FromString(codec.encode(request, answer))
+        said = {name: value.string_param for name, value in response.parameters.items()}
+        assert said == ({"rung": rung} if rung else {})
+        assert (response.model_name, response.model_version) == ((model, version) if rung else ("m", "3"))
+        assert [output.name for output in response.outputs] == ["y"]

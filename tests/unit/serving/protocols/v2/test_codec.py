@@ -240,3 +240,19 @@ def test_answers_in_part_binary() -> None:
     raw = body[json_bytes:]
     assert unpack("STRING", raw[:z_bytes]) == ["a", "é", "", "b"]
     assert unpack("INT16", raw[z_bytes:]) == [1, 2]
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_an_answer_of_another_rung_names_it_and_what_computed_it(binary: bool) -> None:
+    signature = Signature.of(inputs={"x": "FP32[-1]"}, outputs={"y": "FP32[-1]"})
+    codec = V2Codec(model="m", version="3", signature=signature)
+    message = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "data": [1.0, 2.0]}]}
+    if binary:
+        message["parameters"] = {"binary_data_output": True}  # type: ignore[assignment]
+    request = codec.decode(json.dumps(message).encode(), None)
+    for rung, model, version in (("", "", ""), ("lite", "lite", "7"), ("constant", "m", ""), ("", "", "")):
+        outputs = BatchOutputs({"y": np.ones(2, np.float32)}, rung, model, version)
+        content, json_bytes = codec.encode(request, BatchRows(outputs, 0, 2))
+        head = json.loads(content[:json_bytes])
+        assert head.get("parameters") == ({"rung": rung} if rung else None)
+        assert (head["model_name"], head["model_version"]) == ((model, version) if rung else ("m", "3"))
