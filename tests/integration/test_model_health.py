@@ -54,9 +54,8 @@ def test_a_version_that_answers_wrongly_is_taken_out_and_comes_back(commands: Co
         assert "on golden row 0 output 'y' is 3.0, it should be 2.0" in refused.json()["error"]
         wait_until(lambda: ask(server, "laddered").headers.get("x-penstock-rung") == "constant", server)
         wait_until(lambda: not ready(server), server)
-        status = commands.run("status")
-        assert status.status == 1
-        assert "alone: it is taken out, as it keeps failing its checks" in status.stdout
+        wait_until(lambda: commands.run("status").status == 1, server)
+        assert "alone: it is taken out, as it keeps failing its checks" in commands.run("status").stdout
         (commands.folder / "wrong").unlink()
         wait_until(lambda: ask(server, "alone").status_code == 200, server)
         wait_until(lambda: ready(server), server)
