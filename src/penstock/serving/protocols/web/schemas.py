@@ -42,8 +42,14 @@ def v2_answer(signature: Signature) -> Schema:
         "required": ["model_name", "model_version", "outputs"],
         "properties": {
             "model_name": {"type": "string"},
-            "model_version": {"type": "string"},
+            "model_version": {"type": "string", "description": "Empty where no version computed the answer."},
             "id": {"type": "string"},
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "rung": {"type": "string", "description": "What answered in the model's place."}
+                },
+            },
             "outputs": {
                 "type": "array",
                 "minItems": 1,
