@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING
 
+from penstock.app.caching import Cache
 from penstock.app.declarations import App, Health, Objective
 from penstock.app.fallbacks import cached, constant, heuristic
 from penstock.core.errors import InvalidInput, PenstockError
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Tensors
 from penstock.serving.admission.rates.rule import RateLimit
+from penstock.serving.cache.cached_step import cached_step
 from penstock.serving.fallback.breaker import BreakerConfig as Breaker
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ __all__ = [
     "App",
     "AsyncClient",
     "Breaker",
+    "Cache",
     "Client",
     "Health",
     "InvalidInput",
@@ -29,6 +32,7 @@ __all__ = [
     "TensorSpec",
     "Tensors",
     "cached",
+    "cached_step",
     "constant",
     "heuristic",
 ]

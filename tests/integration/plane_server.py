@@ -16,6 +16,7 @@ from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Tensors
 from penstock.observe.metrics import MetricSet
 from penstock.serving.batching.batcher import BatchingConfig
+from penstock.serving.cache.prediction_cache import PredictionCache
 from penstock.serving.deployment import ServedModel
 from penstock.serving.listening import listen
 from penstock.serving.plane import DataPlane
@@ -121,7 +122,7 @@ class PlaneServer:
     def __init__(self, settings: ServerSettings) -> None:
         self.loop = asyncio.new_event_loop()
         self.metrics = MetricSet()
-        self.plane = DataPlane(self.metrics, SystemClock())
+        self.plane = DataPlane(self.metrics, SystemClock(), cache=PredictionCache(1 << 24, self.metrics))
         self.runtimes: dict[tuple[str, str], FunctionRuntime] = {}
         config = HttpConfig(name="penstock", version="1.2.3", request_timeout_s=PATIENCE_S)
         application = HttpApplication(self.plane, _Instance(self.plane), self.metrics, config)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import msgspec
 
+from penstock.app.caching import Cache, check_cache
 from penstock.app.fallbacks import check_backups, rungs
 from penstock.core.durations import duration_s
 from penstock.core.errors import ConfigurationError, InvalidInput, shown
@@ -75,6 +76,7 @@ class ModelDeclaration(msgspec.Struct, frozen=True, kw_only=True):
     fallback: tuple[Rung, ...] = ()
     breaker: BreakerConfig | None = None
     health: Health = msgspec.field(default_factory=Health)
+    cache: Cache | None = None
 
 
 class CallableDeclaration(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +90,7 @@ class CallableDeclaration(msgspec.Struct, frozen=True, kw_only=True):
     fallback: tuple[Rung, ...] = ()
     breaker: BreakerConfig | None = None
     health: Health = msgspec.field(default_factory=Health)
+    cache: Cache | None = None
 
 
 Declaration = ModelDeclaration | CallableDeclaration
@@ -123,13 +126,15 @@ class App:
         fallback: Sequence[Rung | str] = (),
         breaker: BreakerConfig | None = None,
         health: Health | None = None,
+        cache: Cache | None = None,
     ) -> ModelDeclaration:
         """Serves a model of the registry: the version under `alias`, or the one with number `version`.
 
         A running server follows the alias when it is moved. `beside` names further versions to keep loaded, by
         alias or number: they answer where a request names them.
 
-        `batch_rows_max` bounds the rows of one run (default: the settings' `batching.rows_max`).
+        `batch_rows_max` bounds the rows of one run (default: the settings' `batching.rows_max`). `cache` says
+        for how long answers are given again to the same inputs (default: not at all).
 
         `fallback` is what answers where the model does not, in order: `cached(...)`, another model's name,
         `heuristic(...)`, `constant(...)`. `breaker` says when a version that keeps failing is left alone
@@ -145,6 +150,7 @@ class App:
             fallback=rungs(name, fallback),
             breaker=breaker,
             health=health or Health(),
+            cache=cache,
         )
         self._declare(declared)
         return declared
@@ -159,6 +165,7 @@ class App:
         fallback: Sequence[Rung | str] = (),
         breaker: BreakerConfig | None = None,
         health: Health | None = None,
+        cache: Cache | None = None,
     ) -> Callable[[F], F]:
         """Serves the function (or class) under it. It runs in a process of its own.
 
@@ -183,6 +190,7 @@ class App:
                     fallback=ladder,
                     breaker=breaker,
                     health=health or Health(),
+                    cache=cache,
                 )
             )
             return target
@@ -230,6 +238,7 @@ class App:
 
     def _declare(self, declared: Declaration) -> None:
         check_model_name(declared.name)
+        check_cache(declared.name, declared.cache)
         if isinstance(declared, ModelDeclaration):
             check_alias(declared.alias)
             _check_version(declared.name, declared.version)

@@ -229,4 +229,5 @@ class Loader:
                 queue_rows_max=settings.queue_rows_max,
                 queue_bytes_max=settings.queue_bytes_max,
             ),
+            cache=declared.cache.config if declared.cache is not None else None,
         )

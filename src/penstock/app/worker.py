@@ -27,6 +27,7 @@ from penstock.core.memory import resident_bytes
 from penstock.observe.metrics import MetricSet
 from penstock.observe.process import add_process_metrics
 from penstock.serving.admission.rates.buckets import BucketTable
+from penstock.serving.cache.prediction_cache import PredictionCache
 from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.grpc.server import GrpcConfig, GrpcServer
 from penstock.serving.protocols.http.application import HttpApplication, HttpConfig
@@ -89,7 +90,13 @@ class _Worker:
         add_process_metrics(self._metrics)
         limits = make_limits(app, self._settings, self._metrics, clock, buckets)
         self._limits = LimitsFollower(app, self._settings, limits)
-        self._plane = DataPlane(self._metrics, clock, sheds=self._settings.admission.enabled, limits=limits)
+        self._plane = DataPlane(
+            self._metrics,
+            clock,
+            sheds=self._settings.admission.enabled,
+            limits=limits,
+            cache=PredictionCache(self._settings.cache.bytes_max, self._metrics),
+        )
         self._pulse = Pulse(self._plane, clock)
         self._loader = Loader(app, file, self._settings, clock)
         self._reconciler = Reconciler(app, self._loader, self._plane, self._settings, clock)
@@ -101,6 +108,13 @@ class _Worker:
             model_control=self._settings.server.model_control,
             failure=self._reconciler.failure,
         )
+        self._http = self._http_server(listener, clock)
+        self._grpc = self._grpc_server(clock) if start.grpc_port >= 0 else None
+        self._linger_s = 0.0
+        self._drain_s = start.settings.server.drain_s
+        self._background: set[asyncio.Task[None]] = set()
+
+    def _http_server(self, listener: socket.socket, clock: Clock) -> HttpServer:
         server = self._settings.server
         config = HttpConfig(
             name="penstock",
@@ -111,11 +125,7 @@ class _Worker:
             cors_origins=server.cors_origins,
         )
         application = HttpApplication(self._plane, self._instance, self._metrics, config)
-        self._http = HttpServer(application, listener, server, clock, self._metrics)
-        self._grpc = self._grpc_server(clock) if start.grpc_port >= 0 else None
-        self._linger_s = 0.0
-        self._drain_s = self._settings.server.drain_s
-        self._background: set[asyncio.Task[None]] = set()
+        return HttpServer(application, listener, server, clock, self._metrics)
 
     def _grpc_server(self, clock: Clock) -> GrpcServer:
         server = self._settings.server

@@ -19,6 +19,7 @@ from penstock.core.errors import ConfigurationError
 __all__ = [
     "AdmissionSettings",
     "BatchingSettings",
+    "CacheSettings",
     "HealthSettings",
     "LimitsSettings",
     "LoadedSettings",
@@ -98,6 +99,13 @@ class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
     taken on, and under overload nearly all of it is answered too late."""
 
 
+class CacheSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The prediction cache, for models that have one."""
+
+    bytes_max: Annotated[int, Meta(ge=1024 * 1024)] = 64 * 1024 * 1024
+    """What the answers that a serving process keeps may take, those of all its models together."""
+
+
 class LimitsSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Whom rate limits take a request to be from."""
 
@@ -155,6 +163,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batching: BatchingSettings = msgspec.field(default_factory=BatchingSettings)
     admission: AdmissionSettings = msgspec.field(default_factory=AdmissionSettings)
     limits: LimitsSettings = msgspec.field(default_factory=LimitsSettings)
+    cache: CacheSettings = msgspec.field(default_factory=CacheSettings)
     runtime: RuntimeSettings = msgspec.field(default_factory=RuntimeSettings)
     health: HealthSettings = msgspec.field(default_factory=HealthSettings)
     registry: RegistrySettings = msgspec.field(default_factory=RegistrySettings)

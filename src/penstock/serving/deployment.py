@@ -8,20 +8,23 @@ from penstock.core.errors import DeadlineExceeded, PenstockError, QuotaExceeded,
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
 from penstock.models.runtimes.runtime import Runtime
-from penstock.observe.metrics import LATENCY_BUCKETS_S, ROWS_BUCKETS, Counter, MetricSet
+from penstock.observe.metrics import MetricSet
 from penstock.serving.admission.admission import LAG_S_MAX, Admission, AdmissionStatistics, ShedReason
 from penstock.serving.admission.lag import LoopLag
 from penstock.serving.batching.batcher import BatchingConfig, DispatcherStatistics
 from penstock.serving.batching.dispatcher import Dispatcher
-from penstock.serving.batching.observer import BatchRun
+from penstock.serving.batching.outputs import BatchRows
 from penstock.serving.batching.pending import Answer, PendingAnswer
+from penstock.serving.cache.prediction_cache import CacheConfig, CacheStatistics, VersionCache
+from penstock.serving.cached_answers import CachedAnswers
 from penstock.serving.fallback.breaker import BreakerConfig, BreakerStatistics, Probe
 from penstock.serving.fallback.rungs import Rung
 from penstock.serving.guards import BreakerGate, HealthWatch
 from penstock.serving.health import HealthConfig, HealthStatistics
-from penstock.serving.inference import Criticality, Inference
+from penstock.serving.inference import Inference
 from penstock.serving.laddered import Ladder
-from penstock.serving.statistics import BatchSize, DeploymentStatistics, Durations
+from penstock.serving.measures import Measures
+from penstock.serving.statistics import DeploymentStatistics
 
 __all__ = ["Deployment", "ServedModel", "shed"]
 
@@ -47,6 +50,7 @@ class ServedModel:
     """Raises where the runtime does not give what is known to be right; None: nothing is known."""
     health: HealthConfig | None = None
     """How often that is asked while it serves; None: never."""
+    cache: CacheConfig | None = None
 
 
 _SHED: dict[ShedReason, str] = {
@@ -59,10 +63,17 @@ _SHED: dict[ShedReason, str] = {
 
 
 class Deployment:
-    """One version being served. `lag` is that of the event loop."""
+    """One version being served. `lag` is that of the event loop, `cache` what keeps its answers."""
 
     def __init__(
-        self, served: ServedModel, metrics: MetricSet, clock: Clock, lag: LoopLag, *, sheds: bool = True
+        self,
+        served: ServedModel,
+        metrics: MetricSet,
+        clock: Clock,
+        lag: LoopLag,
+        *,
+        sheds: bool = True,
+        cache: VersionCache[BatchRows] | None = None,
     ) -> None:
         self.model = served.model
         self.version = served.version
@@ -76,7 +87,7 @@ class Deployment:
         self._lag = lag
         self._objective_s = served.batching.objective_s
         self._conform = self.signature.conform
-        self._measures = _Measures(metrics, clock, model=served.model, version=served.version)
+        self._measures = Measures(metrics, clock, model=served.model, version=served.version)
         self._dispatcher = Dispatcher(served.runtime, served.batching, clock, self._measures)
         for rows, seconds in served.timings:
             self._dispatcher.batcher.ran(rows, seconds)
@@ -90,6 +101,7 @@ class Deployment:
             self._health = HealthWatch(served.health, served.examine, self._dispatcher.examine, clock, name)
         self.ladder: Ladder | None = None
         """What answers where this version does not, if its model has that."""
+        self._cached = CachedAnswers(cache, clock, self._run, self._measures) if cache is not None else None
         for name, meaning, read in (
             (
                 "penstock_queue_rows",
@@ -144,6 +156,18 @@ class Deployment:
             self._measures.shed(reason, criticality)
         return reason
 
+    @property
+    def caches(self) -> bool:
+        """Whether a request may be answered without its model: its head alone does not decide then."""
+        return self._cached is not None
+
+    def cap(self, criticality: int) -> ShedReason | None:
+        """Why a request is not even looked up, counted; None: it is."""
+        reason = self._admission.cap(self._clock.monotonic())
+        if reason is not None:
+            self._measures.shed(reason, criticality)
+        return reason
+
     def refusal_of_all(self, criticality: int) -> ShedReason | None:
         """Why not even the ladder takes a request on, counted: the event loop is too far behind."""
         if self._lag.lag_s(self._clock.monotonic()) <= LAG_S_MAX:
@@ -158,11 +182,29 @@ class Deployment:
         the dispatcher raises.
         """
         if inference.falls_back and self.ladder is not None:
-            return self.ladder.infer(inference)
+            # What is kept goes before every rung, also in a brown-out.
+            kept = None
+            if self._cached is not None and self.sick is None:
+                kept = self._cached.kept(self._conformed(inference))
+            return self.ladder.infer(inference) if kept is None else kept
         return self.ask(inference)
 
     def ask(self, inference: Inference) -> PendingAnswer:
-        """What will hold this version's own outputs. Raises likewise."""
+        """What will hold this version's own outputs, from its cache where they are kept. Raises likewise."""
+        # What a version gave that fails its checks may be as wrong as what it gives.
+        if self._cached is None or self.sick is not None:
+            return self._run(inference)
+        return self._cached.infer(self._conformed(inference))
+
+    def _conformed(self, inference: Inference) -> Inference:
+        try:
+            return inference._replace(tensors=self._conform(inference.tensors))
+        except PenstockError as error:
+            self.refused(error)
+            raise
+
+    def _run(self, inference: Inference) -> PendingAnswer:
+        """What will hold what the model gives. Raises likewise."""
         deadline_s, due_s = inference.deadline_s, inference.due_s
         if due_s is None:
             due_s = deadline_s
@@ -170,7 +212,7 @@ class Deployment:
             # Nobody promised its caller a time from the first byte on, and sending it may have taken long.
             due_s = self._clock.monotonic() + self._objective_s
         if not inference.admitted:
-            self._admit(due_s, inference.criticality, inference.caller)
+            self._admit(due_s, inference)
         probe: Probe | None = None
         try:
             if self._health is not None and self._health.sick is not None:
@@ -189,10 +231,16 @@ class Deployment:
             self._breaker.watch(probe, answer.future)
         return answer
 
-    def _admit(self, due_s: float, criticality: int, caller: bytes) -> None:
-        reason = self._admission.refusal(self._clock.monotonic(), due_s, criticality=criticality, caller=caller)
+    def _admit(self, due_s: float, inference: Inference) -> None:
+        reason = self._admission.refusal(
+            self._clock.monotonic(),
+            due_s,
+            criticality=inference.criticality,
+            caller=inference.caller,
+            retry=inference.retry,
+        )
         if reason is not None:
-            self._measures.shed(reason, criticality)
+            self._measures.shed(reason, inference.criticality)
             raise shed(reason)
 
     def refused(self, error: PenstockError) -> None:
@@ -237,8 +285,14 @@ class Deployment:
     def dispatcher_statistics(self) -> DispatcherStatistics:
         return self._dispatcher.statistics()
 
+    def cache_statistics(self) -> CacheStatistics | None:
+        """None where no answers are kept."""
+        return self._cached.statistics() if self._cached is not None else None
+
     async def close(self) -> None:
         """Finishes what was taken on, then frees the runtime."""
+        if self._cached is not None:
+            self._cached.close()
         # First of all: the same version may be served anew before this one has ended.
         for name in ("penstock_queue_rows", "penstock_shed_ratio"):
             self._metrics.remove(name, model=self.model, version=self.version)
@@ -252,126 +306,3 @@ def shed(reason: ShedReason) -> PenstockError:
     if reason is ShedReason.EXPIRED:
         return DeadlineExceeded(_SHED[reason])
     return Refused(_SHED[reason], reason=reason.value, hint="try again later")
-
-
-class _Measures:
-    """What is counted of a deployment. Told of everything in the event loop."""
-
-    def __init__(self, metrics: MetricSet, clock: Clock, *, model: str, version: str) -> None:
-        labels = {"model": model, "version": version}
-        self._metrics = metrics
-        self._clock = clock
-        self._labels = labels
-        self._failures: dict[str, Counter] = {}
-        self._shed: dict[tuple[ShedReason, int], Counter] = {}
-        self.breaker: BreakerGate | None = None
-        self.on_taken: Callable[[float], object] = float
-        """Told how long the newest of each batch had waited."""
-        self._answered = self._outcome("ok")
-        self.last_s = float("-inf")
-        self._success_s = 0.0
-        self._successes = 0
-        self._failure_s = 0.0
-        self._failed = 0
-        self._queue_s = 0.0
-        self._ran = 0
-        self._answered_rows = 0
-        self._batches: dict[int, list[float]] = {}
-        """By rows: how many runs, and their seconds."""
-        self._rows = metrics.counter("penstock_rows_total", "Rows that were answered.", **labels)
-        self._latency_s = metrics.histogram(
-            "penstock_request_seconds", "From a request's arrival to its answer.", LATENCY_BUCKETS_S, **labels
-        )
-        self._wait_s = metrics.histogram(
-            "penstock_batch_wait_seconds",
-            "How long a batch's first request waited for the runtime.",
-            LATENCY_BUCKETS_S,
-            **labels,
-        )
-        self._run_s = metrics.histogram(
-            "penstock_batch_run_seconds", "How long the runtime took for a batch.", LATENCY_BUCKETS_S, **labels
-        )
-        self._batch_rows = metrics.histogram("penstock_batch_rows", "Rows in a batch.", ROWS_BUCKETS, **labels)
-
-    def batch(self, run: BatchRun) -> None:
-        self._batch_rows.observe(run.rows)
-        self._wait_s.observe(run.first_waited_s)
-        self._run_s.observe(run.seconds)
-        self._queue_s += run.waited_s
-        self._ran += run.requests
-        runs = self._batches.get(run.rows)
-        if runs is None:
-            runs = self._batches[run.rows] = [0.0, 0.0]
-        runs[0] += 1
-        runs[1] += run.seconds
-
-    def answered(self, rows: int, seconds: float, now_s: float) -> None:
-        self._answered.value += 1
-        self._rows.value += rows
-        self._latency_s.observe(seconds)
-        self._successes += 1
-        self._success_s += seconds
-        self._answered_rows += rows
-        self.last_s = now_s
-        if self.breaker is not None:
-            self.breaker.answered(seconds, now_s)
-
-    def taken(self, sojourn_s: float) -> None:
-        self.on_taken(sojourn_s)
-
-    def shed(self, reason: ShedReason, criticality: int) -> None:
-        """A request was not taken on."""
-        counter = self._shed.get((reason, criticality))
-        if counter is None:
-            counter = self._shed[reason, criticality] = self._metrics.counter(
-                "penstock_shed_total",
-                "Requests that were not taken on, by reason and criticality.",
-                **self._labels,
-                reason=reason.value,
-                criticality=Criticality(criticality).name,
-            )
-        counter.value += 1
-        self._fail("DeadlineExceeded" if reason is ShedReason.EXPIRED else "Refused", 0.0)
-
-    def failed(self, error: Exception, seconds: float) -> None:
-        self._fail(type(error).__name__, seconds)
-        if self.breaker is not None:
-            self.breaker.failed(error, seconds)
-
-    def outcome(self, outcome: str) -> None:
-        """A request ended so before anything was done for it."""
-        self._fail(outcome, 0.0)
-
-    def _fail(self, outcome: str, seconds: float) -> None:
-        counter = self._failures.get(outcome)
-        if counter is None:
-            counter = self._failures[outcome] = self._outcome(outcome)
-        counter.value += 1
-        self._failed += 1
-        self._failure_s += seconds
-
-    def statistics(self) -> DeploymentStatistics:
-        last_s = 0.0
-        if self._successes:
-            last_s = self._clock.now().timestamp() - (self._clock.monotonic() - self.last_s)
-        return DeploymentStatistics(
-            model=self._labels["model"],
-            version=self._labels["version"],
-            last_inference_s=last_s,
-            rows=self._answered_rows,
-            success=Durations(self._successes, self._success_s),
-            failure=Durations(self._failed, self._failure_s),
-            queue=Durations(self._ran, self._queue_s),
-            batches=tuple(
-                BatchSize(rows, Durations(int(count), seconds))
-                for rows, (count, seconds) in sorted(self._batches.items())
-            ),
-        )
-
-    def _outcome(self, outcome: str) -> Counter:
-        return self._metrics.counter(
-            "penstock_requests_total",
-            "Requests by outcome: ok, or the kind of error.",
-            **self._labels,
-            outcome=outcome,
-        )

@@ -49,6 +49,7 @@ class Inference(NamedTuple):
     the outputs to give (None: all). `admitted`: whether it was decided already that it is taken on.
     `falls_back`: whether another rung of the model's ladder may answer, which is not what one wants who names a
     version.
+    `retry`: its caller has asked before.
     """
 
     tensors: Mapping[str, Array]
@@ -60,3 +61,4 @@ class Inference(NamedTuple):
     wanted: tuple[str, ...] | None = None
     admitted: bool = False
     falls_back: bool = False
+    retry: bool = False

@@ -8,6 +8,9 @@ from penstock.core.errors import NotFound, shown
 from penstock.observe.metrics import MetricSet
 from penstock.serving.admission.lag import LoopLag
 from penstock.serving.admission.rate_limits import RateLimits
+from penstock.serving.batching.outputs import BatchRows
+from penstock.serving.cache.prediction_cache import PredictionCache
+from penstock.serving.cached_answers import KeptAnswers
 from penstock.serving.deployment import Deployment, ServedModel
 from penstock.serving.fallback.stale import StaleAnswers
 from penstock.serving.laddered import Ladder, LadderPorts
@@ -19,22 +22,29 @@ __all__ = ["DataPlane"]
 class DataPlane:
     """The versions that are served, and which of them answers for its model. In the event loop alone.
 
-    `sheds`: whether requests that cannot be answered in time are refused at once.
-    `limits`: who may ask how often.
+    `sheds`: whether requests that cannot be answered in time are refused at once. `limits`: who may ask how
+    often. `cache` keeps the answers of versions that want that.
     """
 
     def __init__(
-        self, metrics: MetricSet, clock: Clock, *, sheds: bool = True, limits: RateLimits | None = None
+        self,
+        metrics: MetricSet,
+        clock: Clock,
+        *,
+        sheds: bool = True,
+        limits: RateLimits | None = None,
+        cache: PredictionCache[BatchRows] | None = None,
     ) -> None:
         self._metrics = metrics
         self._clock = clock
         self._sheds = sheds
         self.limits = limits
+        self.cache = cache
         self.lag = LoopLag()
         """How far the event loop is behind."""
         self._deployments: dict[str, dict[str, Deployment]] = {}
         self._defaults: dict[str, Deployment] = {}
-        self.stale: StaleAnswers | None = None
+        self.stale: StaleAnswers | None = KeptAnswers(cache, clock) if cache is not None else None
         """Where ladders find answers that were given before."""
         self._wanted: frozenset[str] = frozenset()
         self._accepting = False
@@ -88,8 +98,11 @@ class DataPlane:
         """Serves a version: under its number, and as its model's default where the model has none."""
         versions = self._deployments.setdefault(served.model, {})
         assert served.version not in versions, f"{served.model} version {served.version} is served already"
+        cache = None
+        if self.cache is not None and served.cache is not None:
+            cache = self.cache.open(served.model, served.version, served.cache)
         deployment = versions[served.version] = Deployment(
-            served, self._metrics, self._clock, self.lag, sheds=self._sheds
+            served, self._metrics, self._clock, self.lag, sheds=self._sheds, cache=cache
         )
         if served.fallback:
             deployment.ladder = Ladder(

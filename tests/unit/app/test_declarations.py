@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from penstock import App, Objective, Signature
+from penstock import App, Cache, Objective, Signature
 from penstock.app.declarations import CallableDeclaration, ModelDeclaration
 from penstock.core.errors import ConfigurationError
 
@@ -76,3 +76,36 @@ def test_a_version_is_a_number(version: Any) -> None:
         App("a").model("coll", version=version)
     assert len(str(raised.value)) < 200
     assert App("a").model("coll", version=1).version == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"ttl": "soon"},
+        {"ttl": 0},
+        {"ttl": -1},
+        {"ttl": "10m", "stale": -1},
+        {"ttl": "10m", "stale": None},
+        {"ttl": float("nan")},
+        {"ttl": float("inf")},
+        {"ttl": "31d"},
+        {"ttl": True},
+        {"ttl": "9" * 100_000},
+    ],
+)
+def test_caches_that_cannot_work(said: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"of a cache is|a cache with ttl") as raised:
+        Cache(**said)
+    assert len(str(raised.value)) < 250
+
+
+def test_caches() -> None:
+    app = App("a")
+    declared = app.model("coll", cache=Cache(ttl="10m", stale="1h"))
+    assert declared.cache is not None
+    assert (declared.cache.config.ttl_s, declared.cache.config.stale_s) == (600, 3600)
+    assert app.model("plain").cache is None
+    app.callable("c", signature=SIGNATURE, cache=Cache(ttl=5))(lambda inputs: inputs)
+    assert app.declarations[2].cache == Cache(ttl=5)
+    with pytest.raises(ConfigurationError, match="cache is '10m', not a Cache"):
+        App("a").model("coll", cache="10m")  # type: ignore[arg-type]

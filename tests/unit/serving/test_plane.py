@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from penstock.core.clock import SystemClock
-from penstock.core.errors import NotFound, Refused
+from penstock.core.errors import InvalidInput, ModelFailed, NotFound, Refused
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
 from penstock.observe.metrics import MetricSet
 from penstock.serving.batching.batcher import BatchingConfig
+from penstock.serving.batching.outputs import BatchRows
+from penstock.serving.cache.prediction_cache import CacheConfig, PredictionCache
 from penstock.serving.deployment import Deployment, ServedModel
+from penstock.serving.fallback.rungs import Cached
 from penstock.serving.inference import Inference
 from penstock.serving.plane import DataPlane
 
@@ -45,9 +48,11 @@ class FakeRuntime:
         self.closed += 1
 
 
-def served(model: str, version: str, runtime: FakeRuntime) -> ServedModel:
+def served(model: str, version: str, runtime: FakeRuntime, **further: Any) -> ServedModel:
     batching = BatchingConfig(objective_s=1.0, rows_max=8, queue_rows_max=100, queue_bytes_max=10_000)
-    return ServedModel(model=model, version=version, platform="fake", runtime=runtime, batching=batching)
+    return ServedModel(
+        model=model, version=version, platform="fake", runtime=runtime, batching=batching, **further
+    )
 
 
 def plane() -> DataPlane:
@@ -155,6 +160,85 @@ def test_what_was_taken_on_is_finished_while_the_same_version_is_served_anew() -
         third = served_here.add(served("a", "1", FakeRuntime()))
         await ask(third)
         assert served_here.statistics()[0].success.count == 4
+        await served_here.close()
+
+    run(life())
+
+
+def test_what_is_kept_is_answered_while_nothing_more_is_taken_on() -> None:
+    async def life() -> None:
+        metrics = MetricSet()
+        served_here = DataPlane(metrics, SystemClock(), cache=PredictionCache(1 << 20, metrics))
+        runtime = FakeRuntime(7)
+        cached = served_here.add(served("a", "1", runtime, cache=CacheConfig(ttl_s=GUARD_S)))
+        plain = served_here.add(served("b", "1", FakeRuntime()))
+        assert (cached.caches, plain.caches, plain.cache_statistics()) == (True, False, None)
+        await ask(cached)
+        runtime.gate.clear()
+        waiting = [ask(cached, rows=rows) for rows in (2, 60, 38)]
+        assert cached.cap(2) is not None
+        assert (await ask(cached)).outputs.tensors["y"].tolist() == [7]
+        joined = ask(cached, rows=38)
+        with pytest.raises(Refused):
+            ask(cached, rows=3)
+        runtime.gate.set()
+        assert [(await each).stop for each in (*waiting, joined)] == [2, 60, 38, 38]
+        assert cached.cap(2) is None
+        counted = cached.cache_statistics()
+        assert counted is not None
+        assert (counted.hits, counted.misses, counted.joined) == (1, 4, 1)
+        assert cached.statistics().success.count == 6, "whoever is answered is counted once"
+        assert cached.statistics().failure.count == 2, (
+            "the one that was refused, and the cap that was asked for"
+        )
+        with pytest.raises(InvalidInput):
+            cached.infer(Inference({"z": np.zeros(1, np.int64)}, 0.0, 1e12))
+        await served_here.remove("a", "1")
+        again = served_here.add(served("a", "1", FakeRuntime(8), cache=CacheConfig(ttl_s=GUARD_S)))
+        assert (await ask(again)).outputs.tensors["y"].tolist() == [8]
+        await served_here.close()
+
+    run(life())
+
+
+def test_what_is_old_is_given_where_the_model_does_not_answer() -> None:
+    class Clock(SystemClock):
+        later_s = 0.0
+
+        def monotonic(self) -> float:  # type: ignore[override]
+            return SystemClock.monotonic() + self.later_s
+
+    async def life() -> None:
+        metrics, clock = MetricSet(), Clock()
+        served_here = DataPlane(metrics, clock, cache=PredictionCache(1 << 20, metrics))
+        runtime = FakeRuntime(7)
+        config = CacheConfig(ttl_s=100.0, stale_s=1000.0)
+        deployment = served_here.add(
+            served("a", "1", runtime, cache=config, fallback=(Cached(max_age_s=500.0),))
+        )
+
+        async def given(rows: int) -> BatchRows:
+            now_s = clock.monotonic()
+            inference = Inference({"x": np.zeros(rows, np.int64)}, now_s, now_s + GUARD_S, falls_back=True)
+            return await deployment.infer(inference).future
+
+        def broken(tensors: Tensors, timeout_s: float) -> Tensors:
+            raise ModelFailed("broken")
+
+        assert (await given(2)).outputs.rung == ""
+        runtime.run = broken  # type: ignore[method-assign]
+        assert (await given(2)).outputs.rung == "", "still fresh"
+        with pytest.raises(ModelFailed):
+            await given(3)
+        clock.later_s = 200.0
+        old = await given(2)
+        assert (old.outputs.rung, old.outputs.tensors["y"].tolist()) == ("cached", [7, 7])
+        clock.later_s = 700.0
+        with pytest.raises(ModelFailed):
+            await given(2)
+        counted = deployment.cache_statistics()
+        assert counted is not None
+        assert (counted.hits, counted.stale) == (1, 1)
         await served_here.close()
 
     run(life())

@@ -97,6 +97,17 @@ class Admission:
             self._refused[reason] += 1
         return reason
 
+    def cap(self, now_s: float) -> ShedReason | None:
+        """Why nothing at all is taken on, whoever asks; None: what is asked may be looked at."""
+        reason = None
+        if self._enabled and self._backlog.full:
+            reason = ShedReason.QUEUE_FULL
+        elif self._enabled and self._lag.lag_s(now_s) > LAG_S_MAX:
+            reason = ShedReason.LOOP_LAG
+        if reason is not None:
+            self._refused[reason] += 1
+        return reason
+
     def tick(self, now_s: float) -> None:
         """Adjusts what is shed."""
         backlog = self._backlog

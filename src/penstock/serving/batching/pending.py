@@ -75,6 +75,11 @@ class PendingAnswer:
         self._request = request
         self._queue = queue
 
+    @property
+    def queued(self) -> bool:
+        """Whether it waits, and does not run yet."""
+        return self._request.queued
+
     def abandon(self) -> None:
         """Nobody waits for it any more: it takes no room from now on, and never runs unless it does already."""
         self.future.cancel()

@@ -78,6 +78,7 @@ class Terms:
             self.caller,
             admitted=self.admitted,
             falls_back=self.falls_back,
+            retry=self.retry,
         )
 
     def charge(self, deployment: Deployment, rows: int) -> None:

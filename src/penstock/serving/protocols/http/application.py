@@ -92,14 +92,15 @@ class HttpApplication:
         if falls_back and deployment.ladder is not None:
             # Whom the model would refuse, another rung may answer, but not without the inputs.
             reason = deployment.refusal_of_all(terms.criticality)
-            return terms if reason is None else self._responder.shed(reason)
-        reason = deployment.refusal(
-            arrived_s, terms.timeout_s, terms.criticality, terms.caller, retry=terms.retry
-        )
-        if reason is not None:
-            return self._responder.shed(reason)
-        terms.admitted = True
-        return terms
+        elif deployment.caches:
+            # What its cache holds costs the model nothing, so the rest is decided when that was asked.
+            reason = deployment.cap(terms.criticality)
+        else:
+            reason = deployment.refusal(
+                arrived_s, terms.timeout_s, terms.criticality, terms.caller, retry=terms.retry
+            )
+            terms.admitted = reason is None
+        return terms if reason is None else self._responder.shed(reason)
 
     def handle(self, request: HttpRequest) -> None:
         """Answers the request, at once or when its model has answered."""

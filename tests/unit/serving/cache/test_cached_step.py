@@ -1,0 +1,176 @@
+"""Steps whose results are kept. Time is a ManualClock's; threads meet at events."""
+
+import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from penstock.core.clock import ManualClock
+from penstock.core.errors import ConfigurationError
+from penstock.serving.cache.cached_step import cached_step
+
+GUARD_S = 10.0
+
+
+def test_it_runs_once_for_the_same_until_that_is_old() -> None:
+    clock = ManualClock()
+    calls: list[Any] = []
+
+    @cached_step(ttl="10s", clock=clock)
+    def scaled(x: Any, by: float = 2.0) -> Any:
+        """Doc."""
+        calls.append(by)
+        clock.advance(1.0)
+        return {"y": x * by, "by": [by]}
+
+    x = np.arange(3.0)
+    assert (scaled.__name__, scaled.__doc__) == ("scaled", "Doc.")
+    assert scaled(x)["y"].tolist() == scaled(x.copy())["y"].tolist() == [0, 2, 4]
+    assert scaled(x, by=3.0)["y"].tolist() == [0, 3, 6]
+    assert scaled(-x)["y"].tolist() == [0, -2, -4]
+    assert calls == [2.0, 3.0, 2.0]
+    counted = scaled.statistics()
+    assert (counted.hits, counted.misses, counted.saved_s) == (1, 3, 1.0)
+    clock.advance(10.0)
+    scaled(x)
+    assert len(calls) == 4
+
+
+def test_what_is_handed_out_is_not_another_s_to_change() -> None:
+    kept = np.zeros(2)
+
+    @cached_step(ttl=1e6)
+    def give() -> Any:
+        return {"a": kept, "l": [1, (kept, {"b": 2})]}
+
+    first = give()
+    first["l"].append(5)
+    first["l"][1][1]["b"] = 9
+    first["x"] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        first["a"][0] = 1.0
+    kept[0] = 7.0
+    second = give()
+    assert second.keys() == {"a", "l"}
+    assert second["a"].tolist() == [0, 0]
+    assert second["l"][1][1] == {"b": 2}
+    assert len(second["l"]) == 2
+
+
+def test_threads_share_a_run() -> None:
+    gate, begun, calls = threading.Event(), threading.Event(), []
+
+    @cached_step(ttl=1e6)
+    def slow(x: int) -> int:
+        calls.append(x)
+        begun.set()
+        assert gate.wait(GUARD_S)
+        if x < 0:
+            raise OSError("broken")
+        return x
+
+    with ThreadPoolExecutor(8) as threads:
+        for x in (1, -1):
+            gate.clear()
+            begun.clear()
+            asked = [threads.submit(slow, x) for _ in range(8)]
+            assert begun.wait(GUARD_S)
+            gate.set()
+            if x > 0:
+                assert [each.result(GUARD_S) for each in asked] == [x] * 8
+            else:
+                assert {str(each.exception(GUARD_S)) for each in asked} == {"broken"}
+    assert calls.count(1) == 1
+    counted = slow.statistics()
+    assert counted.hits + counted.misses + counted.joined == 16
+
+
+def test_what_is_raised_is_not_kept() -> None:
+    calls: list[int] = []
+
+    @cached_step(ttl=1e6)
+    def broken() -> None:
+        calls.append(1)
+        raise OSError("broken")
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="broken"):
+            broken()
+    assert len(calls) == 2
+
+
+def test_an_interrupt_is_its_thread_s_own() -> None:
+    gate, begun, calls = threading.Event(), threading.Event(), []
+
+    @cached_step(ttl=1e6)
+    def slow() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            begun.set()
+            assert gate.wait(GUARD_S)
+            raise SystemExit
+        return 5
+
+    with ThreadPoolExecutor(2) as threads:
+        leader = threads.submit(slow)
+        assert begun.wait(GUARD_S)
+        other = threads.submit(slow)
+        gate.set()
+        assert other.result(GUARD_S) == 5
+        assert isinstance(leader.exception(GUARD_S), SystemExit)
+
+
+def test_one_that_calls_itself_ends() -> None:
+    depth: list[int] = []
+
+    @cached_step(ttl=1e6)
+    def again() -> int:
+        depth.append(1)
+        return 3 if len(depth) > 2 else again()
+
+    assert again() == 3
+
+
+def test_what_has_no_key_and_what_is_no_step() -> None:
+    step = cached_step(ttl=1)(len)
+    with pytest.raises(TypeError, match="len is a cached step: a value of type 'set' has no key"):
+        step({1})  # type: ignore[arg-type]
+
+    async def coroutine() -> None: ...
+
+    for wrong in (coroutine, 5):
+        with pytest.raises(ConfigurationError, match="cannot be a cached step"):
+            cached_step(ttl=1)(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"ttl": 0}, {"ttl": "x"}, {"ttl": "31d"}, {"ttl": 1, "bytes_max": 5}, {"ttl": 1, "bytes_max": "64MB"}],
+)
+def test_times_and_sizes_that_are_none(said: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="of a cached step is"):
+        cached_step(**said)
+
+
+def test_it_stays_within_its_bytes() -> None:
+    """The oracle is the interpreter's own account of memory."""
+    bytes_max = 1 << 20
+
+    @cached_step(ttl=1e6, bytes_max=bytes_max)
+    def give(number: int) -> Any:
+        return {"a": np.full(number % 40, number), "t": ("x" * (number % 50), [number, str(number)])}
+
+    give(0)
+    tracemalloc.start()
+    try:
+        before_bytes = tracemalloc.get_traced_memory()[0]
+        for number in range(6000):
+            give(number)
+        held_bytes = tracemalloc.get_traced_memory()[0] - before_bytes
+    finally:
+        tracemalloc.stop()
+    assert 0.5 * bytes_max < give.size_bytes <= bytes_max
+    assert held_bytes <= 1.1 * bytes_max
