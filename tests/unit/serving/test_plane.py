@@ -12,12 +12,15 @@ from penstock.core.clock import SystemClock
 from penstock.core.errors import InvalidInput, ModelFailed, NotFound, Refused
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
+from penstock.models.runtimes.runtime import Runtime
 from penstock.observe.metrics import MetricSet
 from penstock.serving.batching.batcher import BatchingConfig
 from penstock.serving.batching.outputs import BatchRows
 from penstock.serving.cache.prediction_cache import CacheConfig, PredictionCache
 from penstock.serving.deployment import Deployment, ServedModel
+from penstock.serving.fallback.breaker import BreakerConfig
 from penstock.serving.fallback.rungs import Cached
+from penstock.serving.health import HealthConfig
 from penstock.serving.inference import Inference
 from penstock.serving.plane import DataPlane
 
@@ -239,6 +242,44 @@ def test_what_is_old_is_given_where_the_model_does_not_answer() -> None:
         counted = deployment.cache_statistics()
         assert counted is not None
         assert (counted.hits, counted.stale) == (1, 1)
+        await served_here.close()
+
+    run(life())
+
+
+def test_hits_say_nothing_of_the_model_and_a_version_that_fails_its_checks_gives_none() -> None:
+    async def life() -> None:
+        metrics = MetricSet()
+        served_here = DataPlane(metrics, SystemClock(), cache=PredictionCache(1 << 20, metrics))
+        runtime = FakeRuntime(7)
+        wrong = False
+
+        def examine(_: Runtime) -> None:
+            if wrong:
+                raise ModelFailed("wrong")
+
+        deployment = served_here.add(
+            served(
+                "a",
+                "1",
+                runtime,
+                cache=CacheConfig(ttl_s=GUARD_S),
+                breaker=BreakerConfig(),
+                examine=examine,
+                health=HealthConfig(every_s=1e-6, failures_max=1),
+            )
+        )
+        for _ in range(5):
+            await ask(deployment)
+        breaker = deployment.breaker_statistics()
+        assert breaker is not None
+        assert breaker.requests == 1
+        wrong = True
+        while deployment.sick is None:
+            deployment.check()
+            await asyncio.sleep(0)
+        with pytest.raises(Refused):
+            await ask(deployment)
         await served_here.close()
 
     run(life())
