@@ -1,8 +1,8 @@
-"""A V2 server with a known capacity: one request after the other, each for a fixed time; it may refuse what waits.
+"""A V2 server with a known capacity: one request after the other, each for a fixed time; it may refuse.
 
-Run as a process: `python drill_server.py SERVICE_MS WAIT_MS_MAX`, which prints its port. A service time of 0 answers
-at once; a longest wait of 0 refuses nothing. Half of the refusals say `queue`, half `deadline`; every 10th answer
-comes from the rung `cached`. The criticality and the key of each request are counted at GET /seen.
+`python drill_server.py SERVICE_MS WAIT_MS_MAX` prints its port. A service time of 0 answers at once; a longest
+wait of 0 refuses nothing. Half of the refusals say `queue`, half `deadline`; every 10th answer comes from the
+rung `cached`. What stood in the requests' headers is counted at GET /seen.
 """
 
 import asyncio

@@ -92,12 +92,12 @@ class Fleet:
             self._tell(("start", at_s))
             latest: dict[int, Progress] = {}
 
-            def told(progress: tuple[int, Progress]) -> None:
+            def note(progress: tuple[int, Progress]) -> None:
                 latest[progress[0]] = progress[1]
                 watch(_together(list(latest.values())))
 
             load = self._plan.load
-            done = self._gather("done", load.shape.duration_s + load.timeout_s + ENDING_S_MAX, told)
+            done = self._gather("done", load.shape.duration_s + load.timeout_s + ENDING_S_MAX, note)
         finally:
             self._end()
         return self._result(done)

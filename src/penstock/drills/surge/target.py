@@ -36,6 +36,8 @@ def parse_target(url: str, model: str, *, version: str | None, allow_remote: boo
         raise InvalidInput(f"{shown(url)} is not the URL of a server", hint="e.g. http://127.0.0.1:8000")
     if parts.scheme == "https":
         raise InvalidInput(f"{shown(url)}: drills speak plain HTTP", hint="send the load past what ends TLS")
+    if parts.username is not None:
+        raise InvalidInput("the URL has a user in it", hint="keys are given by --tenant and --api-key")
     if not allow_remote and not _is_loopback(host):
         raise Forbidden(
             f"{host} is another machine, and a surge can take it down",
