@@ -237,6 +237,6 @@ def _measured(plan: Plan, result: FleetResult, capacity_per_s: float | None) -> 
 
 def _told(asked: Asked, mix: tuple[Kind, ...]) -> dict[str, Any]:
     """What was asked, with the mix and without its keys."""
-    told: dict[str, Any] = msgspec.to_builtins(asked)
+    told: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(asked))
     told["mix"] = [{"class": kind.criticality, "tenant": kind.tenant, "weight": kind.weight} for kind in mix]
     return told
