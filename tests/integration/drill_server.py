@@ -46,6 +46,7 @@ class Backend:
         starts_s = max(self.free_s, now_s)
         if self.wait_s_max and starts_s - now_s > self.wait_s_max:
             reason = "queue" if self.asked % 2 else "deadline"
+            self.seen[f"refused={reason}"] += 1
             return now_s, http(503, b"{}", f"X-Shed-Reason: {reason}", "retry-after: 1")
         self.free_s = starts_s + self.service_s
         rung = ["x-penstock-rung: cached"] if self.asked % 10 == 0 else []

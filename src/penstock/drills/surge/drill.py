@@ -96,9 +96,10 @@ def run_drill(
     base, peak = parse_rate(asked.base, "--base"), parse_rate(asked.peak, "--peak")
     # With any rates, so that a shape that cannot be is told before anything is measured.
     bins = None if asked.trace is None else read_trace(Path(asked.trace), part=asked.trace_part)
+    uses_base = bins is None and asked.shape != "constant"
     load = _load(asked, _shape(asked, bins, 1.0, 2.0), mix)
     plan = _plan(asked, load)
-    capacity_per_s = _capacity(asked, plan, needed=base[1] or peak[1], say=say)
+    capacity_per_s = _capacity(asked, plan, needed=peak[1] or (base[1] and uses_base), say=say)
     scale = capacity_per_s or 1.0
     rates = [value * (scale if relative else 1.0) for value, relative in (base, peak)]
     shape = _shape(asked, bins, rates[0], rates[1])

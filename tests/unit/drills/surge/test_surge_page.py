@@ -3,7 +3,7 @@
 from html.parser import HTMLParser
 
 import pytest
-from test_report import report, surge
+from test_surge_report import report, surge
 
 from penstock.drills.surge.page import render_page
 
