@@ -11,7 +11,7 @@ from command_line import PATIENCE_S, PENSTOCK, CommandLine
 COMMANDS = [
     [], ["run"], ["predict"], ["config"], ["config", "show"], ["model"], ["model", "push"], ["model", "list"],
     ["model", "show"], ["model", "alias"], ["model", "pull"], ["model", "delete"], ["model", "gc"], ["status"],
-    ["drill"], ["drill", "surge"],
+    ["limits"], ["drill"], ["drill", "surge"],
 ]  # fmt: skip
 
 

@@ -101,6 +101,12 @@ def test_recovery_counts_from_the_end_of_the_surge(
     assert made.exit_code == (0 if recovery_s == 0 else 1), "never is not held; it is not unmeasured"
 
 
+def test_good_windows_with_bad_ones_between_them_are_no_recovery() -> None:
+    rows = list(surge(bad_until_s=6))
+    rows += [finished(6.05 + 0.3 * number, 0, Outcome.SHED, 1) for number in range(10)]
+    assert report(rows).recovered is False
+
+
 def test_what_was_ended_early_has_not_recovered() -> None:
     rows = [each for each in surge(bad_until_s=6) if each.intended_s < 6.3]
     made = report(rows, "recovery_s<=1", run_s=6.3, stopped=True)

@@ -34,6 +34,8 @@ def test_shares_are_a_partition_of_what_the_seed_gives(seed: int, processes: int
     shares = [whole.share(index, processes) for index in range(processes)]
     together = np.sort(np.concatenate([share.at_s for share in shares]))
     assert np.array_equal(together, whole.at_s)
+    pairs = {pair for share in shares for pair in zip(share.at_s.tolist(), share.kind.tolist(), strict=True)}
+    assert pairs == set(zip(whole.at_s.tolist(), whole.kind.tolist(), strict=True))
     again = draw_schedule(SPIKE, (1.0, 2.0), seeded(seed), requests_max=requests_max)
     assert np.array_equal(again.at_s, whole.at_s)
     assert np.array_equal(again.kind, whole.kind)
