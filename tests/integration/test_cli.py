@@ -11,6 +11,7 @@ from command_line import PATIENCE_S, PENSTOCK, CommandLine
 COMMANDS = [
     [], ["run"], ["predict"], ["config"], ["config", "show"], ["model"], ["model", "push"], ["model", "list"],
     ["model", "show"], ["model", "alias"], ["model", "pull"], ["model", "delete"], ["model", "gc"], ["status"],
+    ["limits"], ["drill"], ["drill", "surge"],
 ]  # fmt: skip
 
 
@@ -23,6 +24,7 @@ def test_every_command_has_help(commands: CommandLine, command: list[str]) -> No
 
 def test_help_of_all_commands_is_tested(commands: CommandLine) -> None:
     listed = commands.succeeds("--help") + commands.succeeds("model", "--help")
+    listed += commands.succeeds("drill", "--help")
     rows = [line.strip("│ ").split()[:1] for line in listed.splitlines() if line.startswith("│ ")]
     named = {row[0] for row in rows if row and not row[0].startswith("-")}
     assert named == {word for command in COMMANDS for word in command} - {"show"} | {"show"}

@@ -16,6 +16,7 @@ __all__ = [
     "parse_metrics",
     "parse_pairs",
     "parse_parameters",
+    "server_url",
     "settings_from",
 ]
 
@@ -34,6 +35,13 @@ def settings_from(config: Path | None, overrides: list[str] | None, **flags: obj
     given: dict[str, object] = dict(parse_pairs(overrides, "--set"))
     given |= {key.replace("__", "."): value for key, value in flags.items() if value is not None}
     return load_settings(file=config, environment=os.environ, flags=given)
+
+
+def server_url() -> str:
+    """Where `penstock run` listens when it is started in the same folder."""
+    server = settings_from(None, None).settings.server
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)  # noqa: S104 - asked, not bound
+    return f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
 
 
 def parse_pairs(pairs: list[str] | None, option: str) -> dict[str, str]:

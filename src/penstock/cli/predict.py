@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 import typer
 
-from penstock.cli.options import JsonOption, settings_from
+from penstock.cli.options import JsonOption, server_url
 from penstock.cli.output import print_json, print_table
 from penstock.core.errors import InvalidInput, PenstockError, shown
 
@@ -36,7 +36,7 @@ def predict(
     """Ask a running server for predictions and print them, a row each."""
     if (data is None) == (row is None):
         raise InvalidInput("give either --data FILE or --row JSON")
-    server = _Server(url or _url_from_settings())
+    server = _Server(url or server_url())
     path = f"/v2/models/{name}" + (f"/versions/{version}" if version else "")
     metadata = server.call("GET", path)
     columns = _columns_of_file(data, metadata) if data is not None else _columns_of_row(row or "", metadata)
@@ -55,13 +55,6 @@ def predict(
         print_json(answers)
     else:
         print_table(tuple(answers[0]), (tuple(answer.values()) for answer in answers))
-
-
-def _url_from_settings() -> str:
-    """Where `penstock run` listens when it is started in the same folder."""
-    server = settings_from(None, None).settings.server
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)  # noqa: S104 - asked, not bound
-    return f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
 
 
 class _Server:

@@ -2,7 +2,12 @@
 
 import secrets
 
-__all__ = ["secret_bytes", "unique_token", "unit_random"]
+import numpy as np
+
+__all__ = ["Rng", "secret_bytes", "seeded", "unique_token", "unit_random"]
+
+Rng = np.random.Generator
+"""A source that gives the same numbers again for the same seed."""
 
 _system = secrets.SystemRandom()
 
@@ -20,3 +25,8 @@ def unique_token(length_bytes: int = 16) -> str:
 def unit_random() -> float:
     """Drawn evenly from 0 to below 1, by nobody foreseen: for jitter and for choices between equals."""
     return _system.random()
+
+
+def seeded(seed: int) -> Rng:
+    """For loads and simulations that have to be repeatable; never for secrets."""
+    return np.random.default_rng(seed)

@@ -1,0 +1,1 @@
+"""Rehearsals: load and surges, as they would come from outside."""

@@ -1,0 +1,1 @@
+"""`penstock drill surge`: open-loop load, and a report of what came of it."""
