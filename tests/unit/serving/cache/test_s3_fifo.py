@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.serving.cache.s3_fifo import ENTRY_SHARE_MAX, Entry, S3Fifo
+from penstock.serving.cache.s3_fifo import CHANCES_MAX, ENTRY_SHARE_MAX, Entry, S3Fifo
 
 BYTES_MAX = 10_000
 
@@ -110,6 +110,50 @@ def test_what_is_over_leaves_without_being_asked_for() -> None:
         queue.put(b"new%d" % number, entry(1), 20.0)
     assert len(queue) == 100
     assert queue.statistics().evicted == 0, "nobody had to make room"
+
+
+def test_one_put_does_not_go_through_all_that_was_used() -> None:
+    """Whoever asks for all of it thrice would stop the event loop for as long as there are entries."""
+    queue: S3Fifo[int] = S3Fifo(1_000_000)
+    kept = [entry(number) for number in range(9000)]
+    for number, each in enumerate(kept):
+        queue.put(b"%d" % number, each, 0.0)
+        for _ in range(3):
+            queue.get(b"%d" % number)
+    for number in range(2000):
+        for each in kept if number == 1500 else []:
+            each.uses = 3  # as three who ask for it make it
+        before = [each.uses for each in kept]
+        queue.put(b"new%d" % number, new := entry(number), 0.0)
+        kept.append(new)
+        queue.get(b"new%d" % number)
+        queue.get(b"new%d" % number)
+        assert sum(one != each.uses for one, each in zip(before, kept, strict=False)) <= CHANCES_MAX
+    assert queue.statistics().evicted > 1000
+    assert queue.size_bytes <= 1_000_000
+
+
+def test_what_is_put_anew_keeps_its_place() -> None:
+    """Those that are asked often are put anew whenever their time is over."""
+    queue: S3Fifo[int] = S3Fifo(BYTES_MAX)
+    for number in range(100):
+        queue.put(b"%d" % number, entry(1), 0.0)
+    queue.get(b"0")
+    queue.get(b"0")
+    for number in range(100, 120):
+        queue.put(b"%d" % number, entry(1), 0.0)
+    queue.put(b"0", entry(2), 1.0)
+    queue.get(b"118")
+    queue.get(b"118")
+    queue.put(b"118", entry(2), 1.0)
+    queue.put(b"119", entry(2), 1.0)
+    for number in range(200, 400):
+        queue.put(b"%d" % number, entry(1), 1.0)
+    kept = queue.get(b"0")
+    assert kept is not None, "it was in the main queue, and there it stays"
+    assert kept.value == 2
+    assert queue.get(b"118") is not None, "it was used while it was in the small one"
+    assert queue.get(b"119") is None, "it was in the small one, which has moved on"
 
 
 def test_its_hit_ratio_is_above_that_of_least_recently_used() -> None:
