@@ -33,6 +33,10 @@ ENTRY_BYTES = 700
 """What an entry costs beside its value."""
 OBJECT_BYTES = 120
 DEPTH_MAX = 32
+_NO_STEPS = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+_PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
+"""What cannot be changed, and weighs what the interpreter says."""
+_NESTS = frozenset({list, tuple, dict})
 
 
 def cached_step(
@@ -40,12 +44,12 @@ def cached_step(
 ) -> Callable[[Callable[P, R]], "CachedStep[P, R]"]:
     """Keeps what the function under it gives for `ttl` ("10m", or seconds), within `bytes_max` bytes.
 
-    Its arguments are arrays, numbers, text, bytes, None, and lists, tuples and dicts of them, bit for bit; a
-    call with others raises `TypeError`. What it gives is shared: its arrays cannot be written to, dicts and
-    lists are each caller's own, and other objects are not to be changed. Threads that call it at once with the
-    same share one run of it, also one that raises; what is raised is not kept.
+    Its arguments, and what it gives, are arrays, numbers, text, bytes, None, and lists, tuples and dicts of
+    them; a call with others, or that gives others, raises `TypeError`: they cannot be told apart, or weighed.
+    What it gives is shared: its arrays cannot be written to, and dicts and lists are each caller's own. Threads
+    that call it at once with the same share one run of it, also one that raises; what is raised is not kept.
 
-    Raises `ConfigurationError` for times and sizes that are none, and for coroutines.
+    Raises `ConfigurationError` for times and sizes that are none, and for coroutines, generators and methods.
     """
     ttl_s = _checked_ttl_s(ttl)
     _check_bytes_max(bytes_max)
@@ -76,11 +80,20 @@ def _check_bytes_max(bytes_max: object) -> None:
 
 
 def _check_function(function: object) -> None:
-    if not callable(function) or inspect.iscoroutinefunction(function):
+    called = function if inspect.isroutine(function) else getattr(function, "__call__", None)  # noqa: B004
+    if called is None or any(is_other(called) for is_other in _NO_STEPS) or _is_method(function):
         raise ConfigurationError(
             f"{shown(getattr(function, '__name__', function))} cannot be a cached step",
-            hint="a cached step is a function, and no coroutine",
+            hint="a cached step is a function, and no coroutine, generator or method (self has no key)",
         )
+
+
+def _is_method(function: object) -> bool:
+    """Seen by its first parameter's name: in a class's body nothing else tells methods."""
+    if not inspect.isfunction(function):
+        return False
+    code = function.__code__
+    return code.co_argcount > 0 and code.co_varnames[0] in {"self", "cls"}
 
 
 class _Flight:
@@ -182,13 +195,28 @@ class CachedStep(Generic[P, R]):
 
 
 def _own(value: Any, depth: int = 0) -> Any:
-    """The value with arrays of its own that cannot be written to."""
+    """The value with arrays of its own that cannot be written to. Raises `TypeError` for what is not kept."""
+    kind = type(value)
     if depth > DEPTH_MAX:
-        raise ValueError(f"a cached step gave a value nested more than {DEPTH_MAX} deep")
-    if type(value) is np.ndarray:
+        raise TypeError(f"a cached step gave a value nested more than {DEPTH_MAX} deep")
+    if kind is np.ndarray:
+        if value.dtype.hasobject and not (value.dtype.kind == "O" and _PLAIN.issuperset(map(type, value.flat))):
+            raise TypeError("a cached step gave an array of objects that are neither text, bytes nor numbers")
         own = value.copy()
         own.flags.writeable = False
         return own
+    if (
+        kind not in _PLAIN
+        and kind not in _NESTS
+        and not (isinstance(value, np.generic) and kind is not np.void)
+    ):
+        raise TypeError(
+            f"a cached step gave a {shown(kind.__name__)}, which cannot be weighed; give arrays, numbers, "
+            "text, bytes, None, and lists, tuples and dicts of them"
+        )
+    if kind is dict:
+        for key in value:
+            _own(key, depth + 1)
     return _rebuilt(value, lambda each: _own(each, depth + 1))
 
 

@@ -3,6 +3,7 @@
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -141,7 +142,15 @@ def test_what_has_no_key_and_what_is_no_step() -> None:
 
     async def coroutine() -> None: ...
 
-    for wrong in (coroutine, 5):
+    def generator() -> Any:
+        yield 1
+
+    class Called:
+        async def __call__(self) -> None: ...
+
+        def method(self) -> None: ...
+
+    for wrong in (coroutine, generator, Called(), Called.method, 5):
         with pytest.raises(ConfigurationError, match="cannot be a cached step"):
             cached_step(ttl=1)(wrong)  # type: ignore[arg-type]
 
@@ -153,6 +162,66 @@ def test_what_has_no_key_and_what_is_no_step() -> None:
 def test_times_and_sizes_that_are_none(said: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="of a cached step is"):
         cached_step(**said)
+
+
+@dataclass
+class Held:
+    array: Any
+
+
+def objects(*elements: Any) -> Any:
+    array = np.empty(len(elements), dtype=object)
+    array[:] = elements
+    return array
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        Held(np.zeros(9)),
+        [Held(np.zeros(9))],
+        {Held: 1},
+        iter([1]),
+        {1, 2},
+        bytearray(9),
+        objects({}, 1),
+        np.zeros(1, [("a", "O")]),
+        np.zeros(1, [("a", "f4")])[0],
+        np.ma.masked_array(np.zeros(9)),
+    ],
+)
+def test_what_could_not_be_weighed_or_would_be_another_s_to_change(given: Any) -> None:
+    """A mebibyte in an object would count as what the object itself takes: some 50 bytes."""
+    calls: list[int] = []
+
+    @cached_step(ttl=1e6)
+    def give() -> Any:
+        calls.append(1)
+        return given
+
+    for _ in range(2):
+        with pytest.raises(TypeError, match=r"a cached step gave an? "):
+            give()
+    assert len(calls) == 2
+    assert give.size_bytes == 0
+
+
+@pytest.mark.parametrize(
+    "given", [None, True, 1, 1j, "a", b"a", np.float32(1), np.bool_(1), objects("a", 1, None)]
+)
+def test_what_is_kept_as_it_is(given: Any) -> None:
+    calls: list[int] = []
+
+    @cached_step(ttl=1e6)
+    def give() -> Any:
+        calls.append(1)
+        return given
+
+    first, again = give(), give()
+    assert type(first) is type(again) is type(given)
+    assert np.array_equal(first, given)
+    assert np.array_equal(again, given)
+    assert len(calls) == 1
 
 
 def test_it_stays_within_its_bytes() -> None:
