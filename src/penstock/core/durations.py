@@ -1,12 +1,13 @@
 """Durations as people write them."""
 
-import math
 import re
 
 from penstock.core.errors import ConfigurationError, shown
 
 __all__ = ["duration_s"]
 
+_S_MAX = 1e15
+"""No time, and within what a float holds: an integer may not be."""
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _NOTATION = re.compile(r"\s*(\d{1,12}(?:\.\d{1,9})?)\s*(ms|s|m|h|d)\s*", re.ASCII)
 
@@ -17,7 +18,7 @@ def duration_s(value: object, what: str) -> float:
     Raises `ConfigurationError` for anything else, saying `what` it was for. Whether it is above 0 is the
     caller's to say.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _S_MAX:
         return float(value)
     match = _NOTATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:

@@ -39,6 +39,7 @@ def test_durations(value: Any, seconds: float) -> None:
         [],
         float("nan"),
         float("inf"),
+        10**400,
     ],
 )
 def test_what_is_none(value: Any) -> None:
