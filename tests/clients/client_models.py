@@ -19,7 +19,7 @@ APP = """
 import time
 import numpy as np
 import penstock as ps
-from penstock import InvalidInput, Signature
+from penstock import InvalidInput, Objective, Signature
 
 app = ps.App("clients")
 app.model("late")
@@ -50,7 +50,13 @@ def half(inputs):
 def reverse(inputs):
     return {"y": inputs["x"][:, ::-1]}
 
-@app.callable("moody", signature=Signature.of(inputs={"x": "FP32?[-1]"}, outputs={"y": "FP32[-1]"}))
+PATIENT = Objective(latency_ms=60_000)
+
+@app.callable(
+    "moody",
+    signature=Signature.of(inputs={"x": "FP32?[-1]"}, outputs={"y": "FP32[-1]"}),
+    objective=PATIENT,
+)
 def moody(inputs):
     x = inputs["x"]
     if (x > 100).any():

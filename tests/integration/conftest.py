@@ -106,14 +106,14 @@ def picky(inputs):
         print("printed by the model")
     return {"y": x}
 
-@app.callable("slow", signature=NUMBER)
+@app.callable("slow", signature=NUMBER, objective=ps.Objective(latency_ms=60_000))
 def slow(inputs):
     until = time.monotonic() + float(inputs["x"][0])
     while time.monotonic() < until:  # holds the lock of its interpreter
         pass
     return {"y": inputs["x"]}
 
-@app.callable("sleepy", signature=NUMBER)
+@app.callable("sleepy", signature=NUMBER, objective=ps.Objective(latency_ms=60_000))
 def sleepy(inputs):
     time.sleep(float(inputs["x"].max()))
     return {"y": inputs["x"]}

@@ -465,7 +465,10 @@ def queued(server: PlaneServer, model: str) -> int:
 
 def refusals(server: PlaneServer, model: str) -> int:
     deployment = server.plane.default(model)
-    return 0 if deployment is None else deployment.dispatcher_statistics().queue.refused
+    if deployment is None:
+        return 0
+    early = sum(deployment.admission_statistics().refused.values())
+    return early + deployment.dispatcher_statistics().queue.refused
 
 
 def wait_for(condition: Any, patience_s: float = PATIENCE_S) -> None:

@@ -23,7 +23,7 @@ import penstock as ps
 app = ps.App("life")
 NUMBER = ps.Signature.of(inputs={"x": "FP32[-1]"}, outputs={"y": "FP32[-1]"})
 
-@app.callable("sleepy", signature=NUMBER, batch_rows_max=1)
+@app.callable("sleepy", signature=NUMBER, batch_rows_max=1, objective=ps.Objective(latency_ms=60_000))
 def sleepy(inputs):
     time.sleep(float(inputs["x"][0]))
     return {"y": inputs["x"]}

@@ -154,6 +154,7 @@ def check_sequences_are_refused(facts):
 def check_timeouts(facts):
     with connect(facts) as client:
         failure("DEADLINE_EXCEEDED", client.infer, "moody", number(0.4), timeout=20_000)
+        client.infer("moody", number(0))  # behind what still runs; who cannot wait for that is refused
         failure("DEADLINE_EXCEEDED", client.infer, "moody", number(0.4), client_timeout=0.02)
         assert client.infer("moody", number(0)).as_numpy("y").tolist() == [0]
 

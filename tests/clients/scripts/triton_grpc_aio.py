@@ -49,6 +49,7 @@ async def check_errors(facts):
         assert "above 100" in await failure("INVALID_ARGUMENT", client.infer("moody", number(101)))
         await failure("INTERNAL", client.infer("moody", number(-1)))
         await failure("DEADLINE_EXCEEDED", client.infer("moody", number(0.4), timeout=20_000))
+        await client.infer("moody", number(0))  # behind what still runs; who cannot wait for that is refused
         await failure("DEADLINE_EXCEEDED", client.infer("moody", number(0.4), client_timeout=0.02))
         await failure("UNIMPLEMENTED", client.get_system_shared_memory_status())
         await failure("UNIMPLEMENTED", client.get_log_settings())
