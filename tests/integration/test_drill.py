@@ -78,6 +78,26 @@ def test_capacity_is_measured_when_rates_are_multiples(commands: CommandLine, ba
     assert report["capacity_per_s"] == pytest.approx(CAPACITY_PER_S, rel=0.15)
 
 
+def test_who_is_refused_while_the_capacity_is_measured_does_not_storm_the_server(
+    commands: CommandLine, backend: str
+) -> None:
+    """32 of the 64 in flight are refused at once, always: they come back 50 times a second each, for 4 s."""
+    surge(commands, backend, "--duration", "0.1", "--shape", "constant", "--peak", "0.1x")
+    seen = httpx.get(f"{backend}/seen", trust_env=False).json()
+    assert 0 < seen["refused=queue"] + seen["refused=deadline"] < 64 * 50 * 4
+
+
+def test_the_limit_on_requests_ends_it(commands: CommandLine, backend: str) -> None:
+    """Two hundred, at 400 a second, of an hour: nobody waits for the rest of the hour."""
+    report = surge(
+        *(commands, backend, "--shape", "constant", "--peak", "400", "--duration", "3600"),
+        *("--max-requests", "200", "--require", "good>=0.9"),
+    )
+    assert report["total"]["offered"] == 200
+    assert report["run_s"] < 1
+    assert "--max-requests" in report["notes"][0]
+
+
 def test_a_server_that_hangs_cannot_hold_back_the_load(commands: CommandLine) -> None:
     """A second a request: a closed loop of 200 connections would offer what the server allows."""
     with running_backend(service_ms=1000) as port:
@@ -152,7 +172,7 @@ def test_a_generator_that_was_the_limit_gives_no_verdict(commands: CommandLine) 
 def test_a_trace_gives_the_load_its_form(commands: CommandLine, backend: str, tmp_path: Path) -> None:
     trace = tmp_path / "trace.csv"
     trace.write_text(
-        "minute,count\n" + "".join(f"{60 * n},{count}\n" for n, count in enumerate((100, 0, 300, 0, 0)))
+        "minute,count\n" + "".join(f"{60 * n},{count}\n" for n, count in enumerate((100, 0, 300, 0)))
     )
     report = surge(commands, backend, "--trace", str(trace), "--peak", "600", "--duration", "4")
     offered = report["timeline"]["offered_per_s"]

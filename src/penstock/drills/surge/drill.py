@@ -227,6 +227,7 @@ def _measured(plan: Plan, result: FleetResult, capacity_per_s: float | None) -> 
             loop_lag_max_ms=1e3 * max(use.loop_lag_s_max for use in result.use),
             unsent_share=float(recording.counts[:, :, Outcome.UNSENT].sum()) / max(offered, 1),
             reconnects=sum(use.reconnects for use in result.use),
+            connections_failed=result.connections_failed,
         ),
         capacity_per_s=capacity_per_s,
         run_s=max(use.run_s for use in result.use),

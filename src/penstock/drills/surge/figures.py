@@ -75,13 +75,15 @@ class Figures:
         first = math.ceil(end_s / recording.width_s - 1e-9)
         offered = recording.counts.sum(axis=(1, 2))[first : self._windows]
         good = recording.counts[:, :, Outcome.GOOD].sum(axis=1)[first : self._windows]
-        if len(offered) < RECOVERED_WINDOWS or not offered.any():
+        # A window in which nobody asked says nothing, for or against.
+        asked = np.flatnonzero(offered)
+        if len(asked) < RECOVERED_WINDOWS:
             return None
         in_a_row = 0
-        for index, fine in enumerate(good >= RECOVERED_SHARE * offered):
-            in_a_row = in_a_row + 1 if fine else 0
+        for place, index in enumerate(asked):
+            in_a_row = in_a_row + 1 if good[index] >= RECOVERED_SHARE * offered[index] else 0
             if in_a_row == RECOVERED_WINDOWS:
-                begun = first + index + 1 - RECOVERED_WINDOWS
+                begun = first + int(asked[place + 1 - RECOVERED_WINDOWS])
                 return max(begun * recording.width_s - end_s, 0.0)
         return math.inf
 

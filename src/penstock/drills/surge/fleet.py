@@ -49,6 +49,7 @@ class FleetResult(NamedTuple):
     recording: Recording
     use: tuple[GeneratorUse, ...]
     processor_shares: tuple[float, ...]
+    connections_failed: int
     stopped: bool
     cut: bool
     """Whether the limit on requests ended it early."""
@@ -58,6 +59,7 @@ class _Done(NamedTuple):
     recording: Recording
     use: GeneratorUse
     processor_share: float
+    connections_failed: int
     cut: bool
 
 
@@ -152,6 +154,7 @@ class Fleet:
             recording=whole,
             use=tuple(each.use for each in done),
             processor_shares=tuple(each.processor_share for each in done),
+            connections_failed=sum(each.connections_failed for each in done),
             stopped=self._stopped,
             cut=any(each.cut for each in done),
         )
@@ -197,7 +200,7 @@ async def _share(plan: Plan, index: int, orders: Any, channel: Any) -> _Done:
     if plan.closed_loop:
         own = own._replace(at_s=own.at_s[:0], kind=own.kind[:0], cut=False)
     generator = Generator(plan, own, clock, connections=connections)
-    await generator.open()
+    opened = await generator.open()
     # What is here now stays: nothing of it has to be looked through again.
     gc.collect()
     gc.freeze()
@@ -213,7 +216,7 @@ async def _share(plan: Plan, index: int, orders: Any, channel: Any) -> _Done:
     processor_share = (time.process_time() - used_s) / max(clock.monotonic() - at_s, 1e-3)
     telling.cancel()
     loop.remove_reader(orders.fileno())
-    return _Done(generator.recording, use, processor_share, own.cut)
+    return _Done(generator.recording, use, processor_share, connections - opened, own.cut)
 
 
 def _listen(orders: Any, started: "asyncio.Future[float]", generator: Generator) -> None:

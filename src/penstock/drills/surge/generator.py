@@ -16,6 +16,7 @@ __all__ = ["Generator", "GeneratorUse"]
 CONNECTING_MAX = 32
 """Connections opened at once: more overflow the server's backlog, and the kernel then drops them unseen."""
 RECONNECT_PAUSE_S = 0.05
+REFUSED_PAUSE_S = 0.02
 STEP_S = 0.001
 """Arrivals are sent in steps of a millisecond: shorter timers turn into a loop that takes a core for itself."""
 SWEEP_S = 0.01
@@ -46,6 +47,9 @@ class Generator:
         self._kinds: list[int] = schedule.kind.tolist()
         self._next = 0
         self._end_s = load.shape.duration_s
+        if schedule.cut:
+            # What the limit on requests cut off does not come: there is nothing to wait for.
+            self._end_s = float(schedule.at_s[-1]) if len(schedule.at_s) else 0.0
         self._start_s = 0.0
         self._wanted = connections
         self._idle: list[Connection] = []
@@ -63,7 +67,7 @@ class Generator:
         self._reconnects = 0
         self._running = False
         self.offered = 0
-        self.recording = Recording(duration_s=self._end_s, kinds=len(load.mix))
+        self.recording = Recording(duration_s=load.shape.duration_s, kinds=len(load.mix))
 
     async def open(self) -> int:
         """Opens all connections; how many there are. Raises `OSError` where there is none."""
@@ -165,8 +169,9 @@ class Generator:
         )
         if self._plan.closed_loop:
             if now_s < self._end_s:
-                # Not from here: a server that refuses at once would have this call itself without end.
-                asyncio.get_running_loop().call_soon(lambda: self._offer(self._now(), flight.kind, 0))
+                # A server that refuses would do nothing else if who was refused came back at once.
+                pause_s = 0.0 if outcome <= Outcome.LATE else REFUSED_PAUSE_S
+                asyncio.get_running_loop().call_later(pause_s, lambda: self._offer(self._now(), flight.kind, 0))
         elif outcome in _RETRIED and self._retrying.failed(now_s, flight.kind, flight.attempt):
             self._come_back()
 
@@ -223,17 +228,28 @@ class Generator:
     async def _reconnect(self) -> None:
         self._reconnects += 1
         while self._running:
-            try:
-                await self._connect()
-            except OSError:
-                await asyncio.sleep(RECONNECT_PAUSE_S)
-            else:
+            if await self._connect_again():
                 return
 
-    async def _connect(self) -> None:
-        target = self._plan.target
+    async def _connect_again(self) -> bool:
+        """Who fails keeps its place meanwhile: a thousand that try again at once would take the processor."""
         async with self._connecting:
-            _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: Connection(self), target.host, target.port
-            )
+            try:
+                connection = await self._connection()
+            except OSError:
+                await asyncio.sleep(RECONNECT_PAUSE_S)
+                return False
         self.freed(connection)
+        return True
+
+    async def _connect(self) -> None:
+        async with self._connecting:
+            connection = await self._connection()
+        self.freed(connection)
+
+    async def _connection(self) -> Connection:
+        target = self._plan.target
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: Connection(self), target.host, target.port
+        )
+        return connection

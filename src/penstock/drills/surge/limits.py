@@ -26,6 +26,8 @@ class GeneratorFigures(msgspec.Struct, frozen=True, kw_only=True):
     unsent_share: float
     """Of the offered: no connection was free in time."""
     reconnects: int
+    connections_failed: int = 0
+    """Could not be opened before the load began."""
 
 
 def limits_met(figures: GeneratorFigures) -> tuple[str, ...]:
@@ -50,5 +52,10 @@ def limits_met(figures: GeneratorFigures) -> tuple[str, ...]:
         told.append(
             f"{figures.unsent_share:.1%} of the requests found no free connection of {figures.connections}; "
             "give it more --connections"
+        )
+    if figures.connections_failed:
+        told.append(
+            f"{figures.connections_failed:,} of {figures.connections:,} connections could not be opened; "
+            "allow more open files (ulimit -n), or ask for fewer --connections"
         )
     return tuple(told)

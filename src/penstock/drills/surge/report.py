@@ -120,7 +120,9 @@ def make_report(
     figures = _figures(measured)
     limits = limits_met(measured.generator)
     judged = tuple(_judge(each, figures) for each in thresholds)
-    code = exit_code(judged, trusted=allow_limited or not limits)
+    # A part of a surge is no evidence of what would have come of the whole.
+    trusted = (allow_limited or not limits) and (_whole(measured) or not judged)
+    code = exit_code(judged, trusted=trusted)
     recovery_s = figures.metric("recovery_s")
     recording = measured.recording
     return Report(
@@ -163,6 +165,11 @@ def _figures(measured: Measured) -> Figures:
     )
 
 
+def _whole(measured: Measured) -> bool:
+    end_s = measured.shape.surge_end_s
+    return not measured.stopped and (end_s is None or measured.run_s >= end_s)
+
+
 def _judge(threshold: Threshold, figures: Figures) -> Judged:
     measured = figures.metric(threshold.metric, threshold.of)
     return Judged(
@@ -187,6 +194,8 @@ def _notes(measured: Measured) -> list[str]:
         notes.append(f"It was ended early, after {measured.run_s:.1f} s of {measured.shape.duration_s:.1f} s.")
     if measured.cut:
         notes.append("The limit on requests (--max-requests) cut the load off before its end.")
+    if not _whole(measured):
+        notes.append("It did not see the whole surge: there is no verdict on what was required.")
     if measured.capacity_per_s is None:
         notes.append("The capacity was not measured: goodput is compared with all that was offered.")
     return notes

@@ -37,8 +37,12 @@ def draw_schedule(shape: Shape, weights: tuple[float, ...], rng: Rng, *, request
     """
     expected = shape.requests_expected
     count = int(rng.poisson(expected))
-    # Given their number, the arrivals of a Poisson process lie evenly over its mean.
-    at_s = shape.times_at(np.sort(rng.random(count)) * expected)
+    kept = min(count, requests_max)
+    # Given their number, the arrivals of a Poisson process lie evenly over its mean. Sums of exponentials, over
+    # the sum of one more than there are, lie so too, and in order: only those that are kept have to be drawn.
+    sums = np.cumsum(rng.standard_exponential(kept))
+    whole = (sums[-1] if kept else 0.0) + rng.standard_gamma(count + 1 - kept)
+    at_s = shape.times_at(sums / whole * expected)
     share = np.array(weights, dtype=np.float64)
-    kind = rng.choice(len(weights), size=count, p=share / share.sum()).astype(np.uint8)
-    return Schedule(at_s[:requests_max], kind[:requests_max], count > requests_max)
+    kind = rng.choice(len(weights), size=kept, p=share / share.sum()).astype(np.uint8)
+    return Schedule(at_s, kind, count > requests_max)

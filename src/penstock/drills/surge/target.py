@@ -23,6 +23,8 @@ ANSWER_BYTES_MAX = 16 * 1024 * 1024
 AXIS_ANY = 8
 """How long an axis of any length is made."""
 TIMEOUT_S = 30.0
+_JSON_SPACE = " \t\r\n"
+"""Of JSON, that is: what else Python takes for space may be a tensor's bytes."""
 
 
 def parse_target(url: str, model: str, *, version: str | None, allow_remote: bool) -> Target:
@@ -36,6 +38,8 @@ def parse_target(url: str, model: str, *, version: str | None, allow_remote: boo
         raise InvalidInput(f"{shown(url)} is not the URL of a server", hint="e.g. http://127.0.0.1:8000")
     if parts.scheme == "https":
         raise InvalidInput(f"{shown(url)}: drills speak plain HTTP", hint="send the load past what ends TLS")
+    if not (parts.path.isascii() and parts.path.isprintable()) or " " in parts.path:
+        raise InvalidInput(f"{shown(url)}: its path cannot stand in a request", hint="write it percent-encoded")
     if parts.username is not None:
         raise InvalidInput("the URL has a user in it", hint="keys are given by --tenant and --api-key")
     if not allow_remote and not _is_loopback(host):
@@ -79,13 +83,14 @@ def body_of_file(file: Path) -> Body:
         raise InvalidInput(f"the body {file} cannot be read: {error}", where="--body") from None
     # Bytes map to characters one to one, so that the end in characters is the end in bytes.
     text = content.decode("latin-1")
+    begin = len(text) - len(text.lstrip(_JSON_SPACE))
     try:
-        message, end = json.JSONDecoder().raw_decode(text)
+        message, end = json.JSONDecoder().raw_decode(text, begin)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"the body {file} does not begin with JSON: {error}", where="--body") from None
     if not isinstance(message, dict) or "inputs" not in message:
         raise InvalidInput(f"the body {file} has no inputs", where="--body", hint="it has to be a V2 request")
-    return Body(content=content, json_bytes=None if not text[end:].strip() else end)
+    return Body(content=content, json_bytes=None if not text[end:].strip(_JSON_SPACE) else end)
 
 
 def try_body(target: Target, body: Body, api_key: str) -> None:

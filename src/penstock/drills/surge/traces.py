@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from penstock.core.errors import InvalidInput, shown
 
@@ -22,8 +23,11 @@ BINS_MAX = 600
 """The rate is constant within a bin; burstiness finer than a six hundredth is drawn, not replayed."""
 ROWS_MAX = 20_000_000
 
+Bins = tuple[float, ...]
+_Floats = npt.NDArray[np.float64]
 
-def read_trace(file: Path, *, part: tuple[float, float] = (0.0, 1.0)) -> tuple[float, ...]:
+
+def read_trace(file: Path, *, part: tuple[float, float] = (0.0, 1.0)) -> Bins:
     """Counts by bins of equal width, over this part of the trace's span. Raises `InvalidInput`."""
     if not 0 <= part[0] < part[1] <= 1:
         raise InvalidInput(
@@ -36,29 +40,46 @@ def read_trace(file: Path, *, part: tuple[float, float] = (0.0, 1.0)) -> tuple[f
         raise InvalidInput(f"the trace {file} cannot be read: {error}", where="--trace") from None
     if len(rows) < 2:
         raise InvalidInput(f"the trace {file} has {len(rows)} rows; two are the least", where="--trace")
-    times = np.array([at for at, _ in rows])
-    counts = np.array([count for _, count in rows])
-    start, span = float(times.min()), float(times.max() - times.min())
-    if span <= 0:
+    times, at = np.unique([at for at, _ in rows], return_inverse=True)
+    if len(times) < 2:
         raise InvalidInput(f"the trace {file} is of a single moment", where="--trace")
+    counted = [count for _, count in rows if count is not None]
+    counts = np.bincount(at, weights=counted or np.ones(len(rows))).astype(np.float64)
+    step = float(np.median(np.diff(times)))
+    # A count is of the step that begins with its time; a single request is of its moment.
+    ends = np.minimum(times + step, np.append(times[1:], math.inf)) if counted else times
+    return _binned(times, ends, counts, step, part)
+
+
+def _binned(times: _Floats, ends: _Floats, counts: _Floats, step: float, part: tuple[float, float]) -> Bins:
+    """Counts by bins that are no shorter than a step. What lies across the edge of a bin is shared out."""
+    start, span = float(times[0]), float(ends[-1] - times[0])
     low, high = start + part[0] * span, start + part[1] * span
-    # A bin holds what its own step of the file held: never fewer rows than one, where the file has counts.
-    steps = np.diff(np.unique(times))
-    bins = int(min(BINS_MAX, max(1.0, (high - low) / float(np.median(steps))))) if len(rows) > 2 else 1
-    inside = (times >= low) & (times <= high)
-    found, _ = np.histogram(times[inside], bins=bins, range=(low, high), weights=counts[inside])
+    bins = int(min(BINS_MAX, max(1, round((high - low) / step))))
+    if (ends == times).all():
+        inside = (times >= low) & (times <= high)
+        found, _ = np.histogram(times[inside], bins=bins, range=(low, high), weights=counts[inside])
+    else:
+        until = np.cumsum(counts)
+        known_s = np.column_stack((times, ends)).ravel()
+        known = np.column_stack((until - counts, until)).ravel()
+        found = np.diff(np.interp(np.linspace(low, high, bins + 1), known_s, known))
     return tuple(float(count) for count in found)
 
 
-def _rows(file: Path, reader: Iterator[list[str]]) -> Iterator[tuple[float, float]]:
-    """The time and the count of each row; a first row that is neither is a heading."""
+def _rows(file: Path, reader: Iterator[list[str]]) -> Iterator[tuple[float, float | None]]:
+    """The time and the count of each row, None for a request of its own; a heading is passed over.
+
+    Raises `InvalidInput` where rows with a count stand beside rows without.
+    """
+    columns = 0
     for number, row in enumerate(reader, start=1):
         if not row:
             continue
         if number > ROWS_MAX:
             raise InvalidInput(f"the trace {file} has more than {ROWS_MAX:,} rows", where="--trace")
         try:
-            at_s, count = _seconds(row[0]), float(row[1]) if len(row) > 1 else 1.0
+            at_s, count = _seconds(row[0]), float(row[1]) if len(row) > 1 else None
         except (ValueError, OverflowError):
             if number == 1:
                 continue
@@ -66,7 +87,12 @@ def _rows(file: Path, reader: Iterator[list[str]]) -> Iterator[tuple[float, floa
                 f"{file}, line {number}: {shown(','.join(row))} is no timestamp, nor one with a count",
                 where="--trace",
             ) from None
-        if not (math.isfinite(at_s) and 0 <= count < math.inf):
+        columns = columns or min(len(row), 2)
+        if min(len(row), 2) != columns:
+            raise InvalidInput(
+                f"{file}, line {number}: some rows have a count and some have none", where="--trace"
+            )
+        if not (math.isfinite(at_s) and (count is None or 0 <= count < math.inf)):
             raise InvalidInput(
                 f"{file}, line {number}: {shown(','.join(row))} has no place in time", where="--trace"
             )

@@ -29,6 +29,7 @@ def test_one_that_kept_up_is_trusted() -> None:
         ({"processor_share": 0.96}, "core"),
         ({"loop_lag_max_ms": 251.0}, "stood still"),
         ({"unsent_share": 0.002}, "connection"),
+        ({"connections_failed": 1}, "could not be opened"),
     ],
 )
 def test_what_makes_it_the_limit(change: dict[str, float], word: str) -> None:

@@ -145,3 +145,22 @@ def test_nobody_is_lost_and_nobody_counts_twice(rows: list[tuple[float, int, Out
     endings = [*line.shed_per_s.values(), line.admitted_per_s, line.failed_per_s]
     assert sum(map(sum, endings)) == pytest.approx(sum(line.offered_per_s))
     assert all(good <= admitted for good, admitted in zip(line.good_per_s, line.admitted_per_s, strict=True))
+
+
+def test_a_surge_that_was_not_seen_whole_has_no_verdict() -> None:
+    """Ended before the surge came, all is well: but nobody asked about that."""
+    rows = [each for each in surge(bad_until_s=6) if each.intended_s < 2.5]
+    early = report(rows, "good>=0.99", run_s=2.5, stopped=True)
+    assert (early.total.good_share, early.exit_code, early.verdict) == (1.0, 2, "not measured")
+    assert report(rows, "good>=0.99", run_s=2.5).exit_code == 2, "the limit on requests cut it off"
+    assert report(rows, run_s=2.5, stopped=True).exit_code == 0, "nothing was required"
+    assert report(list(surge(bad_until_s=6)), "good>=0.7").exit_code == 0
+
+
+def test_silence_is_no_recovery() -> None:
+    """One request a second, and those until 8 s refused: the windows between them are empty."""
+    rows = [finished(at + 0.05, 0, Outcome.SHED if 3 <= at < 8 else Outcome.GOOD) for at in range(9)]
+    assert report(rows).recovered is None, "three requests after the surge are too few to say"
+    rows += [finished(8.1 + number / 10 + 0.05, 0, Outcome.GOOD) for number in range(8)]
+    made = report(rows)
+    assert (made.recovered, round(made.recovery_s or 0, 6)) == (True, 2.0)

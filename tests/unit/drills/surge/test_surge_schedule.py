@@ -42,3 +42,12 @@ def test_shares_are_a_partition_of_what_the_seed_gives(seed: int, processes: int
     assert whole.cut == (
         len(draw_schedule(SPIKE, (1.0, 2.0), seeded(seed), requests_max=10**6).at_s) > requests_max
     )
+
+
+def test_a_limit_keeps_the_first_and_draws_no_others() -> None:
+    """Drawn in full, this load would be 860 thousand million times."""
+    long = make_shape("constant", base_per_s=0, peak_per_s=1e7, duration_s=86_400)
+    at_s = draw_schedule(long, (1.0,), seeded(3), requests_max=10_000).at_s
+    assert len(at_s) == 10_000
+    # Ten thousand gaps of 0.1 µs; five deviations of their sum are five hundredths.
+    assert abs(at_s[-1] - 1e-3) < 5e-5

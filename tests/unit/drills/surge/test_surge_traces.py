@@ -2,8 +2,11 @@
 
 import gzip
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.core.errors import InvalidInput
 from penstock.drills.surge.traces import read_trace
@@ -16,9 +19,8 @@ COUNTS = "period,count\n" + "".join(
 def test_counts_by_bins_with_a_gap_that_had_none(tmp_path: Path) -> None:
     file = tmp_path / "trace.csv.gz"
     file.write_bytes(gzip.compress(COUNTS.encode()))
-    # Four steps of a minute; the last row stands at the end of the span and falls into the last bin.
-    assert read_trace(file) == (2, 11, 0, 7)
-    assert read_trace(file, part=(0.0, 0.5)) == (2, 11)
+    assert read_trace(file) == (2, 11, 0, 0, 7)
+    assert read_trace(file, part=(0.0, 0.4)) == (2, 11)
 
 
 def test_one_timestamp_a_request(tmp_path: Path) -> None:
@@ -29,6 +31,17 @@ def test_one_timestamp_a_request(tmp_path: Path) -> None:
     counts = read_trace(file)
     assert sum(counts) == 5
     assert counts == (2, 1, 1, 1)
+
+
+@given(st.integers(2, 2000), st.sampled_from([(0.0, 1.0), (0.0, 0.37), (0.6, 1.0)]))
+def test_an_even_load_has_no_peak(rows: int, part: tuple[float, float]) -> None:
+    """Whatever part of it is taken, and however many rows there are to a bin."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "trace.csv"
+        file.write_text("".join(f"{300 * row},100\n" for row in range(rows)))
+        counts = read_trace(file, part=part)
+    assert max(counts) == pytest.approx(min(counts))
+    assert sum(counts) == pytest.approx(100 * rows * (part[1] - part[0]))
 
 
 def test_seconds_are_timestamps_too(tmp_path: Path) -> None:
@@ -48,6 +61,7 @@ def test_seconds_are_timestamps_too(tmp_path: Path) -> None:
         "0\nnan\n",
         "5\n5\n5\n",
         "0,1\nlater,2\n",
+        "0,1\n1\n2,1\n",
     ],
 )
 def test_what_is_no_trace(tmp_path: Path, text: str) -> None:
