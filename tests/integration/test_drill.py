@@ -129,6 +129,26 @@ def test_ctrl_c_ends_it_early_with_a_report(backend: str, tmp_path: Path) -> Non
     assert "ended early" in report["notes"][0]
 
 
+def test_a_server_that_dies_is_not_the_generators_fault(tmp_path: Path) -> None:
+    """The port refuses: that there is no connection any more is what the server does, and a verdict stands."""
+    report_file = tmp_path / "report.json"
+    with running_backend(service_ms=1) as port:
+        command = [PENSTOCK, "drill", "surge", "double", "--url", f"http://127.0.0.1:{port}"]
+        command += ["--shape", "constant", "--peak", "300", "--duration", "5", "--connections", "300"]
+        command += ["--require", "good>=0.99", "--json-file", str(report_file), "--allow-limited"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "good/s" in line:
+                break
+    with process:
+        process.stderr.read()
+        assert process.wait(PATIENCE_S) == 1
+    total = json.loads(report_file.read_text())["total"]
+    assert total["broken"] > 300
+    assert total["unsent"] <= 30, "those of the moment before anybody knew"
+
+
 @pytest.mark.parametrize(
     ("options", "word"),
     [

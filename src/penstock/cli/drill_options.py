@@ -11,6 +11,7 @@ __all__ = [
     "ApiKeyOption",
     "BaseOption",
     "BinaryOption",
+    "BodiesOption",
     "BodyOption",
     "CapacityOption",
     "ClassOption",
@@ -82,6 +83,7 @@ BodyOption = Annotated[
     Path | None, _option("A V2 request to send (default: drawn to fit the model).", _SENDING)
 ]
 RowsOption = Annotated[int, _option("Rows of a drawn request.", _SENDING)]
+BodiesOption = Annotated[int, _option("Different requests that are drawn; a cache soon knows them.", _SENDING)]
 BinaryOption = Annotated[bool, _option("Draw requests with tensors in binary.", _SENDING, "--binary")]
 ProcessesOption = Annotated[int, _option("Processes of the generator.", _SENDING)]
 ConnectionsOption = Annotated[int, _option("Connections, opened before the load begins.", _SENDING)]

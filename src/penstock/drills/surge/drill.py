@@ -26,7 +26,6 @@ from penstock.drills.surge.traces import read_trace
 
 __all__ = ["Asked", "parse_rate", "run_drill"]
 
-BODIES = 64
 CAPACITY_CONCURRENCY = 64
 CAPACITY_S = 4.0
 CAPACITY_WARM_SHARE = 0.25
@@ -58,6 +57,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     retry_delay_ms: float = 0.0
     body: str | None = None
     rows: int = 1
+    bodies: int = 64
+    """Different ones that are drawn. A model's cache soon knows all of them."""
     binary: bool = False
     processes: int = 1
     connections: int = 1000
@@ -67,7 +68,12 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     allow_limited: bool = False
 
     def __post_init__(self) -> None:
-        bounds = {"processes": (1, 64), "connections": (1, 60_000), "rows": (1, 100_000)}
+        bounds = {
+            "processes": (1, 64),
+            "connections": (1, 60_000),
+            "rows": (1, 100_000),
+            "bodies": (1, 100_000),
+        }
         for name, (low, high) in bounds.items():
             if not low <= getattr(self, name) <= high:
                 raise InvalidInput(f"--{name} {getattr(self, name)} is not between {low} and {high:,}")
@@ -150,7 +156,7 @@ def _bodies(asked: Asked, target: Target) -> tuple[Body, ...]:
     if asked.body is not None:
         return (body_of_file(Path(asked.body)),)
     inputs = model_inputs(target)
-    return make_bodies(inputs, seeded(asked.seed), count=BODIES, rows=asked.rows, binary=asked.binary)
+    return make_bodies(inputs, seeded(asked.seed), count=asked.bodies, rows=asked.rows, binary=asked.binary)
 
 
 def _plan(asked: Asked, load: Load) -> Plan:

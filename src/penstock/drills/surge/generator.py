@@ -66,6 +66,7 @@ class Generator:
         self._lag_s_max = 0.0
         self._reconnects = 0
         self._running = False
+        self._unreachable = False
         self.offered = 0
         self.recording = Recording(duration_s=load.shape.duration_s, kinds=len(load.mix))
 
@@ -146,7 +147,9 @@ class Generator:
         self._lag_s_max = max(self._lag_s_max, now_s - expected_s)
         objective_s, timeout_s = self._plan.load.objective_s, self._plan.load.timeout_s
         while self._waiting and self._waiting[0].intended_s + objective_s <= now_s:
-            self._count(self._waiting.popleft(), Outcome.UNSENT, 0, now_s)
+            # Whose fault it is that no connection was free: the server's, where it takes none.
+            outcome = Outcome.BROKEN if self._unreachable else Outcome.UNSENT
+            self._count(self._waiting.popleft(), outcome, 0, now_s)
         while self._flying and (self._flying[0].over or self._flying[0].intended_s + timeout_s <= now_s):
             flight = self._flying.popleft()
             if not flight.over:
@@ -237,8 +240,10 @@ class Generator:
             try:
                 connection = await self._connection()
             except OSError:
+                self._unreachable = True
                 await asyncio.sleep(RECONNECT_PAUSE_S)
                 return False
+        self._unreachable = False
         self.freed(connection)
         return True
 

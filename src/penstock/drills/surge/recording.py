@@ -34,7 +34,7 @@ class Outcome(IntEnum):
     UNSENT = 6
     """No connection was free for as long as the objective."""
     BROKEN = 7
-    """The connection broke off."""
+    """The connection broke off, or the server took none."""
 
 
 class Finished(NamedTuple):

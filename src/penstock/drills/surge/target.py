@@ -20,6 +20,7 @@ from penstock.drills.surge.plan import Body, Target
 __all__ = ["body_of_file", "make_bodies", "model_inputs", "parse_target", "try_body"]
 
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
+BODIES_BYTES_MAX = 256 * 1024 * 1024
 AXIS_ANY = 8
 """How long an axis of any length is made."""
 TIMEOUT_S = 30.0
@@ -69,10 +70,21 @@ def model_inputs(target: Target) -> tuple[TensorSpec, ...]:
 def make_bodies(
     inputs: tuple[TensorSpec, ...], rng: Rng, *, count: int, rows: int, binary: bool
 ) -> tuple[Body, ...]:
-    """Requests that fit, with values drawn: different ones, so that a cache does not answer for the model."""
-    return tuple(
-        _encoded(inputs, {each.name: _values(each, rows, rng) for each in inputs}, binary) for _ in range(count)
-    )
+    """Requests that fit, with values drawn; all different but by chance.
+
+    Raises `InvalidInput` where they are more than the generators can hold.
+    """
+    bodies: list[Body] = []
+    size_bytes = 0
+    for _ in range(count):
+        bodies.append(_encoded(inputs, {each.name: _values(each, rows, rng) for each in inputs}, binary))
+        size_bytes += len(bodies[-1].content)
+        if size_bytes > BODIES_BYTES_MAX:
+            raise InvalidInput(
+                f"{count:,} bodies of {len(bodies[-1].content):,} bytes pass {BODIES_BYTES_MAX:,} bytes",
+                hint="fewer --bodies, or fewer --rows",
+            )
+    return tuple(bodies)
 
 
 def body_of_file(file: Path) -> Body:
