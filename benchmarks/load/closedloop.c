@@ -22,8 +22,8 @@
  * SIGINT and SIGTERM end the measuring early; the report comes all the same. Prints one JSON object: requests,
  * seconds, rps, p50_us, p90_us, p99_us, p999_us, max_us, status (counts), errors (connections broken in
  * mid-request, then opened anew), of them reset and closed; refused (connections not had at the first try),
- * hung (unanswered for over 1 s at the end), early (failures of any kind before counting began), overdue (of an
- * open loop: due by the end, and not sent), start_s (when counting began, on the monotonic clock), idle,
+ * hung (unanswered for over 1 s at the end; of an open loop, whose end waits for its answers, for 5 s), early
+ * (failures of any kind before counting began), overdue (of an open loop: due by the end, and not sent), start_s (when counting began, on the monotonic clock), idle,
  * idle_served, idle_dropped (closed by the server while they were silent); with -X also versions (answers, first
  * and last answer of each), mixed and unread answers. Exit status 1 when nothing was answered, 2 when it could
  * not run.
@@ -62,6 +62,8 @@ enum {
   VERSIONS_MAX = 4096,
   HUNG_NS = 1000 * 1000 * 1000,
 };
+
+static const uint64_t DRAIN_NS = 5ull * 1000 * 1000 * 1000;
 
 typedef struct { char *data; size_t bytes; } Request;
 
@@ -291,7 +293,6 @@ static void send_due(uint64_t end_ns) {
 static void wait_for_events(uint64_t end_ns) {
   struct epoll_event events[1024];
   uint64_t now = now_ns(), until = now + 10 * 1000 * 1000;
-  if (interval_ns && spare_count && next_due_ns < until) until = next_due_ns;
   if (end_ns < until) until = end_ns;
   struct timespec t = {0, until > now ? (long)(until - now) : 0};
   int n = epoll_pwait2(poller, events, 1024, &t, NULL);
@@ -301,8 +302,20 @@ static void wait_for_events(uint64_t end_ns) {
 static void run_until(uint64_t end_ns) {
   while (!stopping && now_ns() < end_ns && (!counted_max || counted < counted_max)) {
     if (interval_ns) send_due(end_ns);
-    wait_for_events(end_ns);
+    wait_for_events(interval_ns && spare_count && next_due_ns < end_ns ? next_due_ns : end_ns);
   }
+}
+
+static int in_flight(const Conn *all, int n) {
+  int found = 0;
+  for (int i = 0; i < n; i++) found += all[i].request != NULL;
+  return found;
+}
+
+/* An open loop's last requests get their answers: a machine that stands still is no server that hangs. */
+static void drain(const Conn *all, int n) {
+  uint64_t end_ns = now_ns() + DRAIN_NS;
+  while (in_flight(all, n) && now_ns() < end_ns) wait_for_events(end_ns);
 }
 
 static void stop(int number) { (void)number; stopping = 1; }
@@ -486,8 +499,9 @@ int main(int argc, char **argv) {
     run_until(now_ns() + OVERTIME_S_MAX * 1000000000ull);
   }
   uint64_t elapsed = now_ns() - start;
+  if (interval_ns) drain(senders, active);
   counting = 0;
-  int hung = count_hung(senders, active, start + elapsed);
+  int hung = interval_ns ? in_flight(senders, active) : count_hung(senders, active, start + elapsed);
   int served = serve_idle(idlers, idle);
   if (record) write_record(record);
   if (!counted) { fprintf(stderr, "nothing was answered\n"); return 1; }

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Slope", "floors", "slope"]
+__all__ = ["Slope", "slope"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,18 +14,6 @@ class Slope:
     per_hour: float
     standard_error: float
     samples: int
-
-
-def floors(times_s: Sequence[float], values: Sequence[float], span_s: float) -> tuple[list[float], list[float]]:
-    """The least value of each whole span, at the span's middle. What comes and goes within it is left out; what
-    stays is in every least value, so a leak is too.
-    """
-    least: dict[int, float] = {}
-    for time_s, value in zip(times_s, values, strict=True):
-        span = int(time_s // span_s)
-        least[span] = min(value, least.get(span, value))
-    whole = sorted(least)[:-1]
-    return [(span + 0.5) * span_s for span in whole], [least[span] for span in whole]
 
 
 def slope(times_s: Sequence[float], values: Sequence[float]) -> Slope | None:

@@ -1,4 +1,8 @@
-"""Good and bad requests over every protocol for long: memory, the server's errors, its processes."""
+"""Good and bad requests over every protocol for long: memory, the server's errors, its processes.
+
+Load comes in spells with rests between. Under load memory swings with the bodies that happen to be held; what a
+process holds at rest is what it keeps.
+"""
 
 import asyncio
 import contextlib
@@ -19,7 +23,7 @@ from benchmarks.protocols.figure import Bench
 from benchmarks.protocols.fuzz import HTTP_CASES, exchange
 from benchmarks.protocols.fuzz_grpc import WIRES
 from benchmarks.protocols.server import Start, serving
-from benchmarks.protocols.slope import Slope, floors, slope
+from benchmarks.protocols.slope import Slope, slope
 from benchmarks.protocols.soak_grpc import GrpcTraffic
 
 __all__ = ["measure"]
@@ -30,9 +34,10 @@ MINUTES = 10.0
 QUICK_MINUTES = 0.1
 SLOPE_MINUTES_MIN = 5.0
 """Below that a slope an hour says nothing."""
-WARM_SHARE, WARM_S_MAX = 0.25, 600.0
+SPELLS, QUICK_SPELLS = 6, 1
+"""The first one warms up: memory is judged from the rest after it."""
+REST_S, QUICK_REST_S = 20.0, 0.5
 SAMPLE_EVERY_S = 1.0
-FLOOR_S = 30.0
 FUZZERS = 8
 FUZZ_PAUSE_S = 0.005
 GRPC_WIRE_SHARE = 0.1
@@ -68,37 +73,47 @@ class Memory:
 
     times_s: list[float] = field(default_factory=list)
     resident: list[int] = field(default_factory=list)
+    rests_s: list[float] = field(default_factory=list)
+    at_rest: list[int] = field(default_factory=list)
 
-    def kept(self, from_s: float) -> tuple[list[float], list[float]]:
-        """Times and resident MiB from then on."""
+    def slope_mb_h(self) -> Slope | None:
+        """Of every sample under load, from the first rest on."""
+        if not self.rests_s:
+            return None
         pairs = zip(self.times_s, self.resident, strict=True)
-        kept = [(at_s, value / MIB) for at_s, value in pairs if at_s >= from_s]
-        return [at_s for at_s, _ in kept], [value for _, value in kept]
+        kept = [(at_s, value / MIB) for at_s, value in pairs if at_s >= self.rests_s[0]]
+        return slope([at_s for at_s, _ in kept], [value for _, value in kept])
 
-    def slope_mb_h(self, from_s: float) -> Slope | None:
-        """Of every sample."""
-        return slope(*self.kept(from_s))
-
-    def floor_mb_h(self, from_s: float) -> Slope | None:
-        """Of the least in each half minute: large requests come and go, and hide what stays."""
-        return slope(*floors(*self.kept(from_s), FLOOR_S))
+    def rest_mb_h(self) -> Slope | None:
+        """Of what it holds at rest."""
+        return slope(self.rests_s, [value / MIB for value in self.at_rest])
 
 
 def measure(bench: Bench) -> Result:
     minutes = bench.minutes or (QUICK_MINUTES if bench.quick else MINUTES)
-    seconds = 60 * minutes
-    with ExitStack() as held:
-        start = Start(app="codecs", workers=WORKERS, grpc=True, settings=SETTINGS)
-        server = held.enter_context(serving(bench, "soak", start))
+    spells, rest_s = (QUICK_SPELLS, QUICK_REST_S) if bench.quick else (SPELLS, REST_S)
+    with serving(bench, "soak", Start(app="codecs", workers=WORKERS, grpc=True, settings=SETTINGS)) as server:
         before = server.pids()
         traffic = GrpcTraffic(server.grpc_port, SEED) if _speaks_grpc(server) else None
-        loads = {name: held.enter_context(load) for name, load in _loads(bench, server, seconds)}
-        abuse, memory = asyncio.run(_abuse(bench, server, traffic, seconds))
-        seen = {name: load.wait() for name, load in loads.items()}
+        soaked = Soaked(60 * minutes, {name: Memory() for name in before}, traffic)
+        for spell in range(spells):
+            _soak(bench, server, soaked, spell, 60 * minutes / spells)
+            time.sleep(rest_s)
+            soaked.rested(before)
+            bench.say(f"soak, rest {spell + 1} of {spells}: {soaked.held()}")
         after = server.pids()
         log = server.service.log.read_text(errors="replace")
-    gone = sum(after.get(name) != pid for name, pid in before.items())
-    return _result(Soaked(seconds, abuse, memory, seen, traffic, gone, log.count("Traceback (most recent")))
+    soaked.gone = sum(after.get(name) != pid for name, pid in before.items())
+    soaked.tracebacks = log.count("Traceback (most recent")
+    return _result(soaked)
+
+
+def _soak(bench: Bench, server: Server, soaked: "Soaked", spell: int, seconds: float) -> None:
+    with ExitStack() as held:
+        loads = {name: held.enter_context(load) for name, load in _loads(bench, server, seconds)}
+        asyncio.run(_abuse(bench, server, soaked, SEED + FUZZERS * spell, seconds))
+        for name, load in loads.items():
+            soaked.loads.setdefault(name, []).append(load.wait())
 
 
 def _speaks_grpc(server: Server) -> bool:
@@ -128,20 +143,16 @@ def _loads(bench: Bench, server: Server, seconds: float) -> Iterator[tuple[str, 
         yield name, bench.load.start(target, pace, seconds_max=seconds)
 
 
-async def _abuse(
-    bench: Bench, server: Server, traffic: GrpcTraffic | None, seconds: float
-) -> tuple[Abuse, dict[str, Memory]]:
-    abuse, memory = Abuse(), {name: Memory() for name in server.pids()}
+async def _abuse(bench: Bench, server: Server, soaked: "Soaked", seed: int, seconds: float) -> None:
+    abuse, traffic = soaked.abuse, soaked.traffic
     until_s = time.monotonic() + seconds
     async with asyncio.TaskGroup() as tasks:
         for number in range(FUZZERS):
-            tasks.create_task(
-                _fuzz(server, abuse, random.Random(SEED + number), until_s, grpc=traffic is not None)
-            )
-        tasks.create_task(_sample(bench, server, memory, seconds))
+            rng = random.Random(seed + number)
+            tasks.create_task(_fuzz(server, abuse, rng, until_s, grpc=traffic is not None))
+        tasks.create_task(_sample(bench, server, soaked, until_s))
         if traffic is not None:
             tasks.create_task(traffic.run(until_s, abuse.add))
-    return abuse, memory
 
 
 async def _fuzz(server: Server, abuse: Abuse, rng: random.Random, until_s: float, *, grpc: bool) -> None:
@@ -160,22 +171,14 @@ async def _fuzz(server: Server, abuse: Abuse, rng: random.Random, until_s: float
                 await asyncio.sleep(FUZZ_PAUSE_S)
 
 
-async def _sample(bench: Bench, server: Server, memory: dict[str, Memory], seconds: float) -> None:
-    begun_s = time.monotonic()
+async def _sample(bench: Bench, server: Server, soaked: "Soaked", until_s: float) -> None:
     pids = server.pids()
-    said_s = begun_s
-    while (now_s := time.monotonic()) < begun_s + seconds:
-        for name, pid in pids.items():
-            # A process that is gone has no samples from then on; that it is gone is found at the end.
-            with contextlib.suppress(OSError, LookupError):
-                memory[name].resident.append(_resident_bytes(pid))
-                memory[name].times_s.append(now_s - begun_s)
+    said_s = time.monotonic()
+    while (now_s := time.monotonic()) < until_s:
+        soaked.sampled(pids)
         if now_s - said_s >= 60:
             said_s = now_s
-            held = "  ".join(
-                f"{name} {each.resident[-1] / MIB:.1f} MiB" for name, each in memory.items() if each.resident
-            )
-            bench.say(f"soak, minute {(now_s - begun_s) / 60:.0f}: {held}")
+            bench.say(f"soak, minute {(now_s - soaked.begun_s) / 60:.0f}: {soaked.held()}")
         await asyncio.sleep(SAMPLE_EVERY_S)
 
 
@@ -187,54 +190,75 @@ def _resident_bytes(pid: int) -> int:
     raise LookupError(f"no VmRSS for process {pid}")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Soaked:
-    """All that a soak has gathered."""
+    """All that a soak gathers. `seconds` are those under load."""
 
     seconds: float
-    abuse: Abuse
     memory: dict[str, Memory]
-    loads: dict[str, Load]
     traffic: GrpcTraffic | None
-    gone: int
-    tracebacks: int
+    abuse: Abuse = field(default_factory=Abuse)
+    loads: dict[str, list[Load]] = field(default_factory=dict)
+    """By kind, of each spell."""
+    begun_s: float = field(default_factory=time.monotonic)
+    gone: int = 0
+    tracebacks: int = 0
 
-    def warm_s(self) -> float:
-        return min(WARM_SHARE * self.seconds, WARM_S_MAX)
+    def sampled(self, pids: dict[str, int]) -> None:
+        # A process that is gone has no samples from then on; that it is gone is found at the end.
+        for name, pid in pids.items():
+            with contextlib.suppress(OSError, LookupError):
+                self.memory[name].resident.append(_resident_bytes(pid))
+                self.memory[name].times_s.append(time.monotonic() - self.begun_s)
+
+    def rested(self, pids: dict[str, int]) -> None:
+        for name, pid in pids.items():
+            with contextlib.suppress(OSError, LookupError):
+                self.memory[name].at_rest.append(_resident_bytes(pid))
+                self.memory[name].rests_s.append(time.monotonic() - self.begun_s)
+
+    def held(self) -> str:
+        """What each process was last seen to hold, in words."""
+        words = []
+        for name, each in self.memory.items():
+            loaded, rested = (
+                f"{seen[-1] / MIB:.1f}" if seen else "?" for seen in (each.resident, each.at_rest)
+            )
+            words.append(f"{name} {loaded} MiB (at rest {rested})")
+        return "  ".join(words)
 
     def server_errors(self) -> int:
         """Answers of 500 and gRPC's INTERNAL and UNKNOWN, to good and bad requests alike."""
         statuses = self.abuse.statuses()
-        good = sum(load.statuses.get("500", 0) for load in self.loads.values())
+        good = sum(load.statuses.get("500", 0) for loads in self.loads.values() for load in loads)
         return good + sum(statuses[code] for code in ("500", "INTERNAL", "UNKNOWN"))
 
     def good_failed(self) -> dict[str, int]:
-        failed = {name: load.failed + load.early for name, load in self.loads.items()}
+        failed = {name: sum(load.failed + load.early for load in loads) for name, loads in self.loads.items()}
         if self.traffic is not None:
             failed["gRPC"] = sum(self.traffic.failures.values())
         return failed
 
 
 def _result(soaked: Soaked) -> Result:
-    slopes = {name: each.floor_mb_h(soaked.warm_s()) for name, each in soaked.memory.items()}
+    slopes = {name: each.rest_mb_h() for name, each in soaked.memory.items()}
     known = [each for each in slopes.values() if each is not None]
     enough = soaked.seconds >= 60 * SLOPE_MINUTES_MIN and len(known) == len(slopes)
     statuses = soaked.abuse.statuses()
-    good = {name: load.answered for name, load in soaked.loads.items()}
+    good = {name: sum(load.answered for load in loads) for name, loads in soaked.loads.items()}
     if soaked.traffic is not None:
         good["gRPC"] = soaked.traffic.answered
     lines = [
-        ("minutes, of them to warm up", f"{soaked.seconds / 60:.1f}, {soaked.warm_s() / 60:.1f}"),
+        ("minutes under load", f"{soaked.seconds / 60:.1f}"),
         ("good requests answered, failed", f"{sum(good.values()):,}, {sum(soaked.good_failed().values()):,}"),
         ("bad requests", f"{statuses.total():,}"),
         *((f"  outcome {outcome}", f"{count:,}") for outcome, count in sorted(statuses.items())),
         ("tracebacks in the log", f"{soaked.tracebacks}"),
     ]
     for name, memory in soaked.memory.items():
-        if memory.resident:
-            lines.append((f"{name}: MiB at the end", f"{memory.resident[-1] / MIB:.1f}"))
-        lines.append((f"{name}: slope of the least in 30 s, MiB an hour", _said(slopes[name])))
-        lines.append((f"{name}: slope of every sample, MiB an hour", _said(memory.slope_mb_h(soaked.warm_s()))))
+        lines.append((f"{name}: MiB at rest", "  ".join(f"{each / MIB:.1f}" for each in memory.at_rest)))
+        lines.append((f"{name}: slope of that, MiB an hour", _said(slopes[name])))
+        lines.append((f"{name}: slope of every sample under load, MiB an hour", _said(memory.slope_mb_h())))
     return Result(
         name="soak",
         claims=(
@@ -258,15 +282,20 @@ def _facts(soaked: Soaked, slopes: dict[str, Slope | None], good: dict[str, int]
     cases: dict[str, dict[str, int]] = {}
     for (case, outcome), count in sorted(soaked.abuse.outcomes.items()):
         cases.setdefault(case, {})[outcome] = count
-    samples = {name: each.slope_mb_h(soaked.warm_s()) for name, each in soaked.memory.items()}
+    samples = {name: each.slope_mb_h() for name, each in soaked.memory.items()}
+    failures: dict[str, Counter[str]] = {name: Counter() for name in soaked.loads}
+    for name, loads in soaked.loads.items():
+        for load in loads:
+            failures[name].update(load.failures)
     return {
         "minutes": soaked.seconds / 60,
         "answered": good,
-        "good_failures": {name: load.failures for name, load in soaked.loads.items() if load.failures},
+        "good_failures": {name: dict(found) for name, found in failures.items() if found},
         "grpc_failures": dict(soaked.traffic.failures) if soaked.traffic is not None else None,
         "outcomes": cases,
         "slopes_mb_h": {name: _slope_facts(each) for name, each in slopes.items()},
         "slopes_of_samples_mb_h": {name: _slope_facts(each) for name, each in samples.items()},
+        "at_rest_mb": {n: [round(v / MIB, 2) for v in each.at_rest] for n, each in soaked.memory.items()},
         "resident_mb": {
             n: [round(v / MIB, 2) for v in each.resident[::60]] for n, each in soaked.memory.items()
         },

@@ -15,6 +15,7 @@ import msgspec
 import uvloop
 
 import penstock
+from penstock.app.idle import IdleWatch
 from penstock.app.instance import SupervisedInstance
 from penstock.app.limits import LimitsFollower, make_limits, open_buckets
 from penstock.app.loader import Loader
@@ -23,9 +24,9 @@ from penstock.app.logs import configure_logs
 from penstock.app.reconciler import Reconciler
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import ConfigurationError, ModelFailed, PenstockError
-from penstock.core.memory import resident_bytes
+from penstock.core.memory import give_back_memory, resident_bytes
 from penstock.observe.metrics import MetricSet
-from penstock.observe.process import add_process_metrics
+from penstock.observe.process import add_process_metrics, processor_s
 from penstock.serving.admission.rates.buckets import BucketTable
 from penstock.serving.cache.prediction_cache import PredictionCache
 from penstock.serving.plane import DataPlane
@@ -110,6 +111,7 @@ class _Worker:
         )
         self._http = self._http_server(listener, clock)
         self._grpc = self._grpc_server(clock) if start.grpc_port >= 0 else None
+        self._monotonic = clock.monotonic
         self._linger_s = 0.0
         self._drain_s = start.settings.server.drain_s
         self._background: set[asyncio.Task[None]] = set()
@@ -232,9 +234,14 @@ class _Worker:
             )
 
     async def _report_for_ever(self) -> None:
+        idle = IdleWatch(self._monotonic(), processor_s())
         while True:
             await asyncio.sleep(REPORT_EVERY_S)
             try:
+                if idle.fell_idle(self._monotonic(), processor_s()):
+                    # Large bodies leave holes in the heap: freed, and the allocator's for ever otherwise.
+                    gc.collect()
+                    await asyncio.to_thread(give_back_memory)
                 self._plane.check()
                 self._channel.send(self._report())
             except Exception:

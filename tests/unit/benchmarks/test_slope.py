@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from benchmarks.protocols.slope import floors, slope
+from benchmarks.protocols.slope import slope
 from scipy.stats import linregress
 
 
@@ -22,14 +22,3 @@ def test_slope_and_error_are_those_of_least_squares():
 @pytest.mark.parametrize("times_s", [[], [1.0, 2.0], [1.0, 1.0, 1.0]])
 def test_too_little_says_nothing(times_s):
     assert slope(times_s, [5.0] * len(times_s)) is None
-
-
-def test_floors_leave_out_what_comes_and_goes_but_not_what_stays():
-    times_s = [float(second) for second in range(600)]
-    leaking = [100 + second / 60 + (40 if second % 7 else 0) for second in range(600)]
-
-    found = slope(*floors(times_s, leaking, 30.0))
-
-    assert found is not None
-    assert found.per_hour == pytest.approx(60, rel=0.02)
-    assert found.samples == 19
