@@ -20,6 +20,7 @@ import psutil
 import pytest
 from sklearn.linear_model import LinearRegression
 
+from penstock.core.calling import on_behalf_of
 from penstock.core.clock import ManualClock
 from penstock.core.errors import DeadlineExceeded, InvalidInput, ModelFailed, PenstockError, Refused
 from penstock.core.signature import Signature
@@ -105,6 +106,15 @@ def test_a_model_in_a_process_of_its_own(start: Start) -> None:
     worker = psutil.Process(pid_of(runtime))
     assert worker.ppid() == os.getpid()
     assert worker.environ()["OMP_NUM_THREADS"] == os.environ.get("OMP_NUM_THREADS", "1")
+
+
+def test_it_knows_for_whom_it_runs(start: Start) -> None:
+    runtime = start("load_behalf")
+    with on_behalf_of(time.monotonic() + 30.0, 3):
+        told = double(runtime, 1)[0]
+    assert told // 100_000 == 3
+    assert 30_000 - 1000 * BOUND_S < told % 100_000 <= 30_000
+    assert double(runtime, 1) == [-1], "the next run is for nobody"
 
 
 def test_close_ends_it_and_frees_everything(start: Start) -> None:

@@ -5,10 +5,12 @@ import resource
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
 
+from penstock.core.calling import inherited_criticality, inherited_deadline_s
 from penstock.core.errors import InvalidInput, ModelFailed
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
@@ -24,6 +26,17 @@ class Model:
 
 def load_double() -> Model:
     return Model(lambda tensors: {"y": 2 * tensors["x"]})
+
+
+def load_behalf() -> Model:
+    """Answers with how important what it is asked is, and in how many ms nobody wants it any more."""
+
+    def run(tensors: Tensors) -> Tensors:
+        until_s, level = inherited_deadline_s(), inherited_criticality()
+        left_ms = -1 if until_s is None else round(1000 * (until_s - time.monotonic()))
+        return {"y": np.full_like(tensors["x"], 100_000 * (level or 0) + left_ms)}
+
+    return Model(run)
 
 
 def load_echo() -> Model:

@@ -19,6 +19,7 @@ __all__ = [
     "deadline",
     "inherited_criticality",
     "inherited_deadline_s",
+    "on_behalf_of",
     "until",
 ]
 
@@ -74,6 +75,18 @@ def criticality(level: str | int) -> Iterator[None]:
         yield
     finally:
         _criticality.reset(token)
+
+
+@contextmanager
+def on_behalf_of(deadline_s: float, criticality: int) -> Iterator[None]:
+    """All calls inside it are made for a request that is wanted until then, and so important (1 to 4)."""
+    was_until = _deadline_s.set(deadline_s)
+    was_critical = _criticality.set(criticality)
+    try:
+        yield
+    finally:
+        _criticality.reset(was_critical)
+        _deadline_s.reset(was_until)
 
 
 def criticality_number(level: str | int) -> int:

@@ -27,7 +27,7 @@ def resident_bytes(pid: int | None = None) -> int:
 def give_back_memory() -> None:
     """Has the allocator give the system what it holds and nobody uses.
 
-    Takes milliseconds, without Python's lock. Does nothing where the C library cannot (glibc's malloc_trim(3) can).
+    Takes milliseconds, without Python's lock. Nothing where the C library cannot (glibc can: malloc_trim(3)).
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
+from penstock.core.calling import on_behalf_of
 from penstock.core.errors import ConfigurationError, ModelFailed, NotFound, PenstockError, Refused
 from penstock.core.signature import Signature
 from penstock.core.tensors import Array, Tensors, row_count, slice_rows
@@ -244,12 +245,14 @@ class _HeuristicStep:
         self._threads = ThreadPoolExecutor(HEURISTIC_THREADS, thread_name_prefix=f"heuristic-{asked.model}")
         self._said: set[str] = set()
 
-    def ask(self, inference: Inference, until_s: float) -> Waiting:  # noqa: ARG002 - the ladder keeps the time
+    def ask(self, inference: Inference, until_s: float) -> Waiting:
         permit = _entered(self._bulkhead, self.name)
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[BatchRows] = loop.create_future()
         try:
-            work = self._threads.submit(self._call, _read_only(inference.tensors))
+            work = self._threads.submit(
+                self._call, _read_only(inference.tensors), until_s, inference.criticality
+            )
         except BaseException:
             permit.leave()
             raise
@@ -267,11 +270,12 @@ class _HeuristicStep:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _call(self, tensors: Tensors) -> BatchRows:
+    def _call(self, tensors: Tensors, until_s: float, criticality: int) -> BatchRows:
         """In one of the threads."""
         rows = row_count(tensors)
         try:
-            given = fitted(self._asked.signature, self._function(tensors), rows)
+            with on_behalf_of(until_s, criticality):
+                given = fitted(self._asked.signature, self._function(tensors), rows)
         except BaseException as error:
             raise self._blamed(error) from None
         return BatchRows(BatchOutputs(given, HEURISTIC, self._asked.model), 0, rows)

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 import msgspec
 
 from penstock.core.backoff import RestartBackoff
+from penstock.core.calling import inherited_criticality, inherited_deadline_s
 from penstock.core.clock import Clock
 from penstock.core.errors import DeadlineExceeded, ModelFailed, PenstockError, Refused
 from penstock.core.memory import resident_bytes
@@ -105,7 +106,8 @@ class ProcessRuntime:
         return worker.process.pid if worker is not None else None
 
     def run(self, tensors: Tensors, timeout_s: float) -> Tensors:
-        message = _encode_run(Run(self._requests.write(tensors)))
+        layouts = self._requests.write(tensors)
+        message = _encode_run(Run(layouts, inherited_deadline_s(), inherited_criticality()))
         worker = self._worker or self._restart()
         try:
             reply = self._ask(worker, message, timeout_s)

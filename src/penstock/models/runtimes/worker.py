@@ -4,6 +4,7 @@ It answers one message at a time on the connection that it inherited, tensors st
 arenas, and ends when its parent does.
 """
 
+import contextlib
 import importlib
 import os
 import signal
@@ -15,6 +16,7 @@ from typing import Protocol
 
 import msgspec
 
+from penstock.core.calling import criticality, until
 from penstock.core.errors import InvalidInput, ModelFailed, PenstockError, Refused
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
@@ -33,9 +35,14 @@ class WorkerModel(Protocol):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """Parent to worker: run the model on the tensors that stand in the arena."""
+    """Parent to worker: run the model on the tensors that stand in the arena.
+
+    What it calls in turn is wanted until `deadline_s` (monotonic seconds, the same in both) and so important.
+    """
 
     layouts: tuple[TensorLayout, ...]
+    deadline_s: float | None = None
+    criticality: int | None = None
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):
@@ -96,7 +103,12 @@ def serve(connection: Connection, requests: Arena, replies: Arena, loader: str, 
 
 def _answer(model: WorkerModel, requests: Arena, replies: Arena, run: Run) -> WorkerReply:
     try:
-        outputs = model.run(requests.read(run.layouts))
+        with contextlib.ExitStack() as behalf:
+            if run.deadline_s is not None:
+                behalf.enter_context(until(run.deadline_s))
+            if run.criticality is not None:
+                behalf.enter_context(criticality(run.criticality))
+            outputs = model.run(requests.read(run.layouts))
         try:
             return Answer(replies.write(outputs))
         except Refused as error:

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
+from penstock.core.calling import on_behalf_of
 from penstock.core.clock import Clock
 from penstock.core.errors import InvalidInput, ModelFailed, PenstockError
 from penstock.core.tensors import Tensors, concatenate_rows
@@ -130,12 +131,15 @@ class BatchRunner:
         rows = sum(request.rows for request in batch)
         outputs: Tensors | None = None
         outcomes: list[Tensors | PenstockError] | None = None
-        try:
-            outputs = self._run_rows([request.tensors for request in batch], rows)
-        except InvalidInput as error:
-            outcomes = self._run_apart(batch) if len(batch) > 1 else [_bare(error)]
-        except BaseException as error:  # whatever a runtime raises, exits too, goes to the callers
-            outcomes = [_bare(error)] * len(batch)
+        # What the model calls in turn is wanted as long as one of them waits, and matters as much as the first.
+        deadline_s = max(request.deadline_s for request in batch)
+        with on_behalf_of(deadline_s, min(request.criticality for request in batch)):
+            try:
+                outputs = self._run_rows([request.tensors for request in batch], rows)
+            except InvalidInput as error:
+                outcomes = self._run_apart(batch) if len(batch) > 1 else [_bare(error)]
+            except BaseException as error:  # whatever a runtime raises, exits too, goes to the callers
+                outcomes = [_bare(error)] * len(batch)
         return FinishedBatch(batch, rows, started_s, self._clock.monotonic(), outputs, outcomes)
 
     def _run_apart(self, batch: list[PendingRequest]) -> list[Tensors | PenstockError]:

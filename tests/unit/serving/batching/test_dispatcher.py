@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.core.calling import inherited_criticality, inherited_deadline_s
 from penstock.core.clock import ManualClock
 from penstock.core.errors import DeadlineExceeded, InvalidInput, ModelFailed, NotFound, PenstockError, Refused
 from penstock.core.signature import Signature
@@ -234,6 +235,27 @@ def test_what_comes_in_one_turn_of_the_loop_runs_together() -> None:
         assert bench.observer.batches == [10]
 
     run(test)
+
+
+def test_what_a_model_calls_is_wanted_while_one_waits_and_matters_as_the_most_important() -> None:
+    seen: list[tuple[float | None, int | None]] = []
+
+    def behave(tensors: Tensors) -> Tensors:
+        seen.append((inherited_deadline_s(), inherited_criticality()))
+        return double(tensors)
+
+    async def test(bench: Bench) -> None:
+        dispatcher = bench.start(FakeRuntime(behave))
+        now_s = bench.clock.monotonic()
+        answers = [
+            dispatcher.submit({"x": np.array([1], "<i8")}, now_s, now_s + life_s, None, criticality).future
+            for life_s, criticality in ((1.0, 2), (9.0, 4), (4.0, 3))
+        ]
+        await asyncio.gather(*answers)
+        assert seen == [(now_s + 9.0, 2)]
+
+    run(test)
+    assert inherited_deadline_s() is None
 
 
 def test_a_model_bound_to_a_number_of_rows_gets_one_request_at_a_time() -> None:
