@@ -14,6 +14,7 @@ from command_line import PATIENCE_S
 
 from penstock.core.clock import SystemClock
 from penstock.serving.protocols.http.connection import HttpConnection
+from penstock.serving.protocols.http.heads import KnownHeads, RequestHead
 from penstock.serving.protocols.http.messages import (
     ConnectionLimits,
     DateLine,
@@ -21,6 +22,7 @@ from penstock.serving.protocols.http.messages import (
     HttpRequest,
     ReceiveBudget,
     ResponseHead,
+    SharedParts,
 )
 
 LIMITS = ConnectionLimits(head_bytes_max=10_000, body_bytes_max=1000, receive_timeout_s=30, keep_alive_s=60)
@@ -39,11 +41,11 @@ class Streams:
         self.sent_bytes = 0
         self.abandoned = threading.Event()
 
-    def meet(self, method, target, headers, arrived_s, sink):
+    def meet(self, head, arrived_s, sink):
         return None
 
-    def wants_stream(self, method: bytes, target: bytes, headers: dict[bytes, bytes]) -> bool:
-        return method == b"POST"
+    def wants_stream(self, head: RequestHead) -> bool:
+        return head.method == b"POST"
 
     def handle(self, request: HttpRequest) -> None:
         answer = {b"/echo": self.echo, b"/count": self.count, b"/endless": self.endless}[request.target]
@@ -89,10 +91,10 @@ def served(request: pytest.FixtureRequest) -> Iterator[tuple[Streams, int]]:
     """A server in a thread, and its port."""
     streams = Streams()
     loop = uvloop.new_event_loop() if request.param == "uvloop" else asyncio.new_event_loop()
-    date = DateLine(datetime.now(UTC))
+    shared = SharedParts(LIMITS, streams.budget, DateLine(datetime.now(UTC)), KnownHeads())
 
     def connect() -> HttpConnection:
-        return HttpConnection(streams, LIMITS, streams.budget, SystemClock(), date, lambda _: None)
+        return HttpConnection(streams, shared, SystemClock(), lambda _: None)
 
     server: Any = loop.run_until_complete(loop.create_server(connect, "127.0.0.1", 0))
     thread = threading.Thread(target=loop.run_forever)

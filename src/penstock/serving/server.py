@@ -12,12 +12,14 @@ from penstock.core.settings import ServerSettings
 from penstock.observe.metrics import MetricSet
 from penstock.serving.listening import BACKLOG
 from penstock.serving.protocols.http.connection import HttpConnection
+from penstock.serving.protocols.http.heads import KnownHeads
 from penstock.serving.protocols.http.messages import (
     ConnectionLimits,
     DateLine,
     HttpHandler,
     ReceiveBudget,
     ResponseHead,
+    SharedParts,
 )
 
 __all__ = ["HttpServer"]
@@ -46,23 +48,23 @@ class HttpServer:
         self._settings = settings
         self._clock = clock
         self._connections: set[HttpConnection] = set()
-        self._date = DateLine(clock.now())
-        self._budget = ReceiveBudget(settings.receiving_bytes_max)
         self._empty = asyncio.Event()
         self._empty.set()
-        self._limits = ConnectionLimits(
+        limits = ConnectionLimits(
             head_bytes_max=settings.head_bytes_max,
             body_bytes_max=settings.body_bytes_max,
             receive_timeout_s=settings.receive_timeout_s,
             keep_alive_s=settings.keep_alive_s,
         )
+        budget = ReceiveBudget(settings.receiving_bytes_max)
+        self._shared = SharedParts(limits, budget, DateLine(clock.now()), KnownHeads())
         self._refused = metrics.counter(
             "penstock_connections_refused_total", "Connections refused at the limit."
         )
         metrics.gauge(
             "penstock_receiving_bytes",
             "Bodies that are received and not answered.",
-            lambda: self._budget.used_bytes,
+            lambda: budget.used_bytes,
         )
         metrics.gauge("penstock_connections", "Open connections.", lambda: len(self._connections))
         self._connections_max = settings.connections_max
@@ -115,10 +117,8 @@ class HttpServer:
     def _connect(self) -> asyncio.Protocol:
         if len(self._connections) >= self._connections_max:
             self._refused.value += 1
-            return _FullHouse(self._handler, self._date)
-        connection = HttpConnection(
-            self._handler, self._limits, self._budget, self._clock, self._date, self._closed
-        )
+            return _FullHouse(self._handler, self._shared.date)
+        connection = HttpConnection(self._handler, self._shared, self._clock, self._closed)
         self._connections.add(connection)
         if self._retiring:
             connection.retire()
@@ -131,7 +131,7 @@ class HttpServer:
             self._empty.set()
 
     def _check(self) -> None:
-        self._date.set(self._clock.now())
+        self._shared.date.set(self._clock.now())
         now_s = self._clock.monotonic()
         for connection in list(self._connections):
             connection.check(now_s)

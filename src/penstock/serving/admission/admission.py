@@ -11,7 +11,7 @@ from penstock.serving.admission.shedder import Shedder, ShedderStatistics, rank_
 __all__ = ["LAG_S_MAX", "Admission", "AdmissionStatistics", "Backlog", "ShedReason"]
 
 
-class ShedReason(enum.Enum):
+class ShedReason(enum.StrEnum):
     """Why a request is not taken on; what `x-shed-reason` says."""
 
     QUEUE_FULL = "queue_full"
@@ -29,8 +29,10 @@ class Backlog(Protocol):
         """Whether nothing more can be held."""
         ...
 
-    def answer_in_s(self, criticality: int, now_s: float) -> float:
-        """How long a request of that class that comes now takes to be answered, in seconds, as predicted."""
+    def answer_in_s(self, criticality: int, wait_s: float) -> float:
+        """How long a request of that class takes to be answered that waits so long for others, in seconds, as
+        predicted.
+        """
         ...
 
     def wait_in_s(self, criticality: int, now_s: float) -> float:
@@ -151,6 +153,6 @@ class Admission:
             shedder.seen(rank_of(criticality, caller, now_s))
         # An idle runtime takes anybody: only running shows that a prediction is wrong.
         margin = MARGIN if criticality > 1 else 1.0
-        if wait_s > 0.0 and now_s + lag_s + margin * backlog.answer_in_s(criticality, now_s) > due_s:
+        if wait_s > 0.0 and now_s + lag_s + margin * backlog.answer_in_s(criticality, wait_s) > due_s:
             return ShedReason.TOO_LATE
         return None

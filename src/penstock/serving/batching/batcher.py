@@ -117,13 +117,14 @@ class Batcher(Generic[R]):
             self._service.observe(rows, seconds)
             self._limit.observe(seconds)
 
-    def answer_in_s(self, criticality: int, now_s: float) -> float:
-        """How long a request of that class that comes now takes to be answered, in seconds, as predicted."""
-        ahead_s = self.wait_in_s(criticality, now_s)
+    def answer_in_s(self, criticality: int, wait_s: float) -> float:
+        """How long a request of that class takes to be answered that comes now and waits so long for its batch
+        to begin, in seconds, as predicted.
+        """
         rows = self.queue.rows_ahead(criticality) % self._batch_rows
         # Who comes until its batch is formed comes along, and makes it longer.
-        rows_then = min(self._batch_rows, rows + 1 + self._waiting.coming(ahead_s))
-        return ahead_s + OVERHEAD_S + self._service.predict_s(rows_then)
+        rows_then = min(self._batch_rows, rows + 1 + self._waiting.coming(wait_s))
+        return wait_s + OVERHEAD_S + self._service.predict_s(rows_then)
 
     def wait_in_s(self, criticality: int, now_s: float) -> float:
         """How long until its batch begins, in seconds, as predicted: for the running one, and full ones."""

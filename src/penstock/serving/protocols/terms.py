@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from penstock.core.errors import InvalidInput, PenstockError, shown
 from penstock.core.tensors import Array
@@ -9,7 +10,7 @@ from penstock.serving.admission.rate_limits import RateLimits
 from penstock.serving.deployment import Deployment
 from penstock.serving.inference import DEFAULT_CRITICALITY, Criticality, Inference
 
-__all__ = ["NAMES", "Terms", "parse_timeout_s", "read_terms"]
+__all__ = ["NAMES", "SaidTerms", "Terms", "parse_timeout_s", "read_terms"]
 
 TIMEOUTS = (b"x-request-timeout-ms", b"x-envoy-expected-rq-timeout-ms")
 CRITICALITY = b"x-criticality"
@@ -19,10 +20,38 @@ FORWARDED_FOR = b"x-forwarded-for"
 NAMES = frozenset(name.decode() for name in (*TIMEOUTS, CRITICALITY, RETRY, *CALLERS, FORWARDED_FOR))
 
 
-class Terms:
-    """`timeout_s` is the time that the caller gives, None for none. `caller` is its key, else its address.
+class SaidTerms(NamedTuple):
+    """What headers alone say. `timeout_s` is the time that the caller gives, None for none; `caller` its key,
+    empty where it brings none; `retry`: it has asked before.
+    """
 
-    `retry`: it has asked before. `admitted`: it was decided already that the request is taken on.
+    timeout_s: float | None = None
+    criticality: int = DEFAULT_CRITICALITY
+    caller: bytes = b""
+    retry: bool = False
+
+    @classmethod
+    def read(cls, headers: Mapping[bytes, bytes]) -> "SaidTerms":
+        """From headers whose names are in lower case.
+
+        Raises `InvalidInput` for a time that is no number above 0, and for a criticality that is none.
+        """
+        timeout_s: float | None = None
+        for name in TIMEOUTS:
+            asked_ms = headers.get(name)
+            if asked_ms is not None:
+                asked_s = parse_timeout_s(asked_ms.decode("latin-1"), name.decode())
+                timeout_s = asked_s if timeout_s is None else min(timeout_s, asked_s)
+        level = headers.get(CRITICALITY)
+        criticality = DEFAULT_CRITICALITY if level is None else Criticality.parse(level.decode("latin-1"))
+        caller = next((headers[name] for name in CALLERS if name in headers), b"")
+        return cls(timeout_s, criticality, caller, headers.get(RETRY, b"0") != b"0")
+
+
+class Terms:
+    """What was said, who said it, and what became of it. `caller` is its key, else its address.
+
+    `admitted`: it was decided already that the request is taken on.
     `tenant` is who asks, where there are rate limits; `metered`: they were charged with the request already.
     `falls_back`: it names no version, so that other rungs of the model's ladder may answer.
     """
@@ -39,14 +68,16 @@ class Terms:
         "timeout_s",
     )
 
-    def __init__(self, caller: bytes = b"") -> None:
-        self.timeout_s: float | None = None
-        self.criticality: int = DEFAULT_CRITICALITY
-        self.caller = caller
-        self.retry = False
+    def __init__(
+        self, said: SaidTerms, peer: bytes, limits: RateLimits | None = None, tenant: str | None = None
+    ) -> None:
+        self.timeout_s = said.timeout_s
+        self.criticality = said.criticality
+        self.caller = said.caller or peer
+        self.retry = said.retry
         self.admitted = False
-        self.limits: RateLimits | None = None
-        self.tenant: str | None = None
+        self.limits = limits
+        self.tenant = tenant
         self.metered = False
         self.falls_back = False
 
@@ -104,27 +135,8 @@ def read_terms(headers: Mapping[bytes, bytes], peer: bytes, limits: RateLimits |
 
     Raises `InvalidInput` for a time that is no number above 0, and for a criticality that is none.
     """
-    terms = Terms(peer)
-    for name in TIMEOUTS:
-        asked_ms = headers.get(name)
-        if asked_ms is not None:
-            timeout_s = parse_timeout_s(asked_ms.decode("latin-1"), name.decode())
-            if terms.timeout_s is None or timeout_s < terms.timeout_s:
-                terms.timeout_s = timeout_s
-    criticality = headers.get(CRITICALITY)
-    if criticality is not None:
-        terms.criticality = Criticality.parse(criticality.decode("latin-1"))
-    attempt = headers.get(RETRY)
-    if attempt is not None and attempt != b"0":
-        terms.retry = True
-    for name in CALLERS:
-        if name in headers:
-            terms.caller = headers[name]
-            break
-    if limits is not None:
-        terms.limits = limits
-        terms.tenant = limits.identify(headers, peer)
-    return terms
+    tenant = limits.identify(headers, peer) if limits is not None else None
+    return Terms(SaidTerms.read(headers), peer, limits, tenant)
 
 
 def parse_timeout_s(text: str, name: str = "x-request-timeout-ms") -> float:

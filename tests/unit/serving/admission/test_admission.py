@@ -17,7 +17,7 @@ class Waiting:
     """For the most important class."""
     answer_s: float = 0.01
 
-    def answer_in_s(self, criticality: int, now_s: float) -> float:
+    def answer_in_s(self, criticality: int, wait_s: float) -> float:
         return self.answer_s
 
     def wait_in_s(self, criticality: int, now_s: float) -> float:

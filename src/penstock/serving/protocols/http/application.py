@@ -11,10 +11,11 @@ from penstock.serving.instance import Instance
 from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.http.bodies import BodyDecoder
 from penstock.serving.protocols.http.cors import CrossOrigins
+from penstock.serving.protocols.http.heads import RequestHead
 from penstock.serving.protocols.http.messages import AnswerSink, HttpRequest, Refusal
 from penstock.serving.protocols.http.responder import Responder, no_such_path, require_method
 from penstock.serving.protocols.rows.rest import RowsRest
-from penstock.serving.protocols.terms import Terms, read_terms
+from penstock.serving.protocols.terms import SaidTerms, Terms
 from penstock.serving.protocols.v2.rest import V2Rest
 from penstock.serving.protocols.web.rest import WebRest
 
@@ -65,42 +66,48 @@ class HttpApplication:
         )
         self._web = WebRest(plane, self._responder, version=config.version)
 
-    def wants_stream(self, method: bytes, target: bytes, headers: dict[bytes, bytes]) -> bool:
+    def wants_stream(self, head: RequestHead) -> bool:
         """Whether the body is read while it arrives, as batches are."""
-        return self._rows.wants_stream(method, target, headers)
+        return self._rows.wants_stream(head)
 
-    def meet(
-        self, method: bytes, target: bytes, headers: dict[bytes, bytes], arrived_s: float, sink: AnswerSink
-    ) -> Terms | Refusal | None:
+    def meet(self, head: RequestHead, arrived_s: float, sink: AnswerSink) -> Terms | Refusal | None:
         """Decides by the head whether a model takes the request on. Its body is not decoded then, if it is
         read at all: under pressure, what is refused must cost next to nothing.
         """
-        found = self._v2.target(target) or self._rows.target(target)
-        if found is None or method != b"POST" or b"origin" in headers:
+        found = self._v2.target(head.target) or self._rows.target(head.target)
+        if found is None or head.method != b"POST" or b"origin" in head.headers:
             return None
         deployment, falls_back = found
+        said = head.said
         try:
-            terms = read_terms(headers, sink.peer, limits := self._plane.limits)
+            if said is None:
+                said = head.said = SaidTerms.read(head.headers)
         except InvalidInput:
             return None  # found again, and answered, with the body
-        if limits is not None and terms.tenant is not None:
-            wait_s = limits.admit(terms.tenant, deployment.model, limits.clock.monotonic())
+        limits = self._plane.limits
+        tenant = limits.identify(head.headers, sink.peer) if limits is not None else None
+        if limits is not None and tenant is not None:
+            wait_s = limits.admit(tenant, deployment.model, limits.clock.monotonic())
             if wait_s:
                 deployment.over_quota()
                 return self._responder.over_quota(limits.refusal(wait_s))
-            terms.metered = True
+        admitted = False
         if falls_back and deployment.ladder is not None:
             # Whom the model would refuse, another rung may answer, but not without the inputs.
-            reason = deployment.refusal_of_all(terms.criticality)
+            reason = deployment.refusal_of_all(said.criticality)
         elif deployment.caches:
             # What its cache holds costs the model nothing, so the rest is decided when that was asked.
-            reason = deployment.cap(terms.criticality)
+            reason = deployment.cap(said.criticality)
         else:
-            reason = deployment.refusal(
-                arrived_s, terms.timeout_s, terms.criticality, terms.caller, retry=terms.retry
-            )
-            terms.admitted = reason is None
-        return terms if reason is None else self._responder.shed(reason)
+            caller = said.caller or sink.peer
+            reason = deployment.refusal(arrived_s, said.timeout_s, said.criticality, caller, retry=said.retry)
+            admitted = True
+        if reason is not None:
+            return self._responder.shed(reason)
+        terms = Terms(said, sink.peer, limits, tenant)
+        terms.metered = tenant is not None
+        terms.admitted = admitted
+        return terms
 
     def handle(self, request: HttpRequest) -> None:
         """Answers the request, at once or when its model has answered."""

@@ -15,13 +15,11 @@ from penstock.serving.protocols.http.answering import StreamedAnswer
 from penstock.serving.protocols.http.messages import (
     BodyStream,
     BrokenBody,
-    ConnectionLimits,
-    DateLine,
     HttpHandler,
     HttpHungUp,
     HttpRequest,
-    ReceiveBudget,
     ResponseHead,
+    SharedParts,
     peer_address,
 )
 from penstock.serving.protocols.http.receiving import RequestReceiver
@@ -53,19 +51,17 @@ class HttpConnection(asyncio.Protocol):
     def __init__(
         self,
         handler: HttpHandler,
-        limits: ConnectionLimits,
-        budget: ReceiveBudget,
+        shared: SharedParts,
         clock: Clock,
-        date: DateLine,
         on_closed: "Callable[[HttpConnection], object]",
     ) -> None:
         self._handler = handler
-        self._limits = limits
-        self._budget = budget
+        self._limits = shared.limits
+        self._budget = shared.budget
         self._monotonic = clock.monotonic
-        self._date = date
+        self._date = shared.date
         self._on_closed = on_closed
-        self._receiver = RequestReceiver(self, handler, limits, budget, clock.monotonic)
+        self._receiver = RequestReceiver(self, handler, shared, clock.monotonic)
         self._transport: asyncio.Transport
         self.peer = b""
         self._active: HttpRequest | None = None
@@ -206,7 +202,7 @@ class HttpConnection(asyncio.Protocol):
         if self._retired and not self._more:
             request.keep_alive = False
         self._streamed = StreamedAnswer(
-            self._transport, chunks=request.chunks, bodiless=request.method == b"HEAD"
+            self._transport, chunks=request.head.chunks, bodiless=request.method == b"HEAD"
         )
         if self._write_paused_since_s is not None:
             self._streamed.pause()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 from http import HTTPStatus
@@ -10,6 +11,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from penstock.core.errors import InvalidInput, PenstockError
+from penstock.serving.protocols.http.heads import KnownHeads, RequestHead
 from penstock.serving.protocols.terms import Terms
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "ReceiveBudget",
     "Refusal",
     "ResponseHead",
+    "SharedParts",
     "peer_address",
 ]
 
@@ -63,6 +66,16 @@ class ReceiveBudget:
     def give_back(self, size_bytes: int) -> None:
         self.used_bytes -= size_bytes
         assert self.used_bytes >= 0, "more was given back than taken"
+
+
+@dataclass(frozen=True, slots=True)
+class SharedParts:
+    """What all connections of a server share."""
+
+    limits: ConnectionLimits
+    budget: ReceiveBudget
+    date: "DateLine"
+    known: KnownHeads
 
 
 class BrokenBody(InvalidInput):
@@ -191,35 +204,22 @@ class HttpRequest:
     """
 
     __slots__ = (
-        "arrived_s", "body", "body_stream", "chunks", "connection", "headers", "keep_alive", "method",
+        "arrived_s", "body", "body_stream", "connection", "head", "headers", "keep_alive", "method",
         "on_abandoned", "refused", "target", "terms",
     )  # fmt: skip
 
-    def __init__(  # noqa: PLR0913, PLR0917 - made once a request, on the hot path
-        self,
-        connection: AnswerSink,
-        method: bytes,
-        target: bytes,
-        headers: dict[bytes, bytes],
-        body: bytes,
-        arrived_s: float,
-        keep_alive: bool,
-        chunks: bool,
-    ) -> None:
+    def __init__(self, connection: AnswerSink, head: RequestHead, body: bytes, arrived_s: float) -> None:
         self.connection = connection
-        self.method = method
-        self.target = target
-        """The path and query as they were sent."""
-        self.headers = headers
-        """By names in lower case; of a name that came twice, the last one."""
+        self.head = head
+        self.method = head.method
+        self.target = head.target
+        self.headers = head.headers
         self.body = body
         self.body_stream: BodyStream | None = None
         """The body where it is read as it comes; `body` is empty then."""
         self.arrived_s = arrived_s
         """When its first byte came, in monotonic seconds."""
-        self.keep_alive = keep_alive
-        self.chunks = chunks
-        """Whether the client knows chunked transfer encoding, as HTTP/1.1 has it."""
+        self.keep_alive = head.keep_alive
         self.on_abandoned: Callable[[], object] | None = None
         """Called when the client hangs up before it was answered."""
         self.terms: Terms | None = None
@@ -262,15 +262,13 @@ class HttpRequest:
 class HttpHandler(Protocol):
     """What answers requests."""
 
-    def wants_stream(self, method: bytes, target: bytes, headers: dict[bytes, bytes]) -> bool:
-        """Whether a request with this head is handled at once, its body to be read as it arrives. Never
-        raises.
+    def wants_stream(self, head: RequestHead) -> bool:
+        """Whether a request with this head is handled at once, its body to be read as it arrives: always the
+        same for one head. Never raises.
         """
         ...
 
-    def meet(
-        self, method: bytes, target: bytes, headers: dict[bytes, bytes], arrived_s: float, sink: AnswerSink
-    ) -> Terms | Refusal | None:
+    def meet(self, head: RequestHead, arrived_s: float, sink: AnswerSink) -> Terms | Refusal | None:
         """What becomes of a request by its head alone: its terms where it is taken on, else its answer; None
         where more has to be known. Never raises.
         """

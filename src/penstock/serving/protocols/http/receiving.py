@@ -8,14 +8,14 @@ from typing import Protocol
 
 import httptools
 
+from penstock.serving.protocols.http.heads import HEAD_END, RequestHead
 from penstock.serving.protocols.http.messages import (
     AnswerSink,
     BodyStream,
-    ConnectionLimits,
     HttpHandler,
     HttpRequest,
-    ReceiveBudget,
     Refusal,
+    SharedParts,
 )
 from penstock.serving.protocols.terms import Terms
 
@@ -55,12 +55,16 @@ class RequestReceiver:
         "_body",
         "_body_bytes",
         "_budget",
+        "_fed",
+        "_first",
         "_framing_bytes",
+        "_head",
         "_headers",
         "_in_body",
+        "_known",
+        "_last",
         "_limits",
         "_meet",
-        "_method",
         "_monotonic",
         "_parser",
         "_sink",
@@ -77,15 +81,15 @@ class RequestReceiver:
         self,
         sink: RequestSink,
         handler: HttpHandler,
-        limits: ConnectionLimits,
-        budget: ReceiveBudget,
+        shared: SharedParts,
         monotonic: Callable[[], float],
     ) -> None:
         self._sink = sink
+        self._known = shared.known
         self._wants_stream = handler.wants_stream
         self._meet = handler.meet
-        self._limits = limits
-        self._budget = budget
+        self._limits = shared.limits
+        self._budget = shared.budget
         self._monotonic = monotonic
         self._parser = httptools.HttpRequestParser(self)
         self.started_s: float | None = None
@@ -95,9 +99,15 @@ class RequestReceiver:
         self._framing_bytes = 0
         """Bytes since the request began or since the last piece of its body: head, chunk sizes, trailers."""
         self._in_body = False
-        self._method = b""
+        self._fed = b""
+        """What is being parsed, where no request was begun before it."""
+        self._first = b""
+        """The same for the first request in it; empty for those that follow."""
+        self._last = 0
+        """The digest of the head that was parsed last, where it may come again."""
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
+        self._head: RequestHead | None = None
         self._body: bytes | bytearray = b""
         self._body_bytes = 0
         self._verdict: Terms | Refusal | None = None
@@ -113,6 +123,10 @@ class RequestReceiver:
 
     def feed(self, data: bytes) -> bool:
         """Parses. False: after the request that was just received, the client wants to speak no HTTP."""
+        if self.started_s is None:
+            if self._take_known(data):
+                return True
+            self._fed = data
         self._framing_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -120,10 +134,29 @@ class RequestReceiver:
             return False
         except httptools.HttpParserError as error:
             self._sink.refuse(400, f"this is not HTTP/1.1: {error}")
+        self._fed = b""
         if self.started_s is not None and self._framing_bytes > self._limits.head_bytes_max:
             self._sink.refuse(
                 431, f"the request's head passes the limit of {self._limits.head_bytes_max} bytes"
             )
+        return True
+
+    def _take_known(self, data: bytes) -> bool:
+        """Takes one whole request whose head is known, without parsing; False where it is not that."""
+        end = data.find(HEAD_END) + len(HEAD_END)
+        head = self._known.find(data[:end])
+        if head is None or len(data) - end != head.length or self._stopped:
+            return False
+        started_s = self._monotonic()
+        verdict = self._meet(head, started_s, self._sink)
+        if type(verdict) is Refusal:
+            self._sink.received(_judged(HttpRequest(self._sink, head, b"", started_s), verdict))
+        elif self._budget.take(head.length):
+            self._sink.received(_judged(HttpRequest(self._sink, head, data[end:], started_s), verdict))
+        else:
+            self.started_s = started_s
+            self._headers = head.headers
+            self._refuse_crowd()
         return True
 
     def stop(self) -> BodyStream | None:
@@ -140,10 +173,12 @@ class RequestReceiver:
         if self._stopped:
             return
         self.started_s = self._monotonic()
+        self._first, self._fed = self._fed, b""
         self._framing_bytes = 0
         self._in_body = False
         self._target = b""
         self._headers = {}
+        self._head = None
         self._body = b""
         self._body_bytes = 0
         self._verdict = None
@@ -167,21 +202,45 @@ class RequestReceiver:
         self._in_body = True
         if self._stopped:
             return
-        headers = self._headers
-        method = self._method = self._parser.get_method()
         started_s = self.started_s
         assert started_s is not None
-        verdict = self._verdict = self._meet(method, self._target, headers, started_s, self._sink)
-        length = headers.get(b"content-length")
-        if self._wants_stream(method, self._target, headers) or (
-            type(verdict) is Refusal and _worth_sparing(length, headers)
-        ):
+        head = self._head = self._parsed_head()
+        verdict = self._verdict = self._meet(head, started_s, self._sink)
+        streams = self._wants_stream(head)
+        if streams or (type(verdict) is Refusal and _worth_sparing(head)):
             self._begin_stream()
             return
-        if length is not None and int(length) > self._limits.body_bytes_max:
+        if head.length is not None and head.length > self._limits.body_bytes_max:
             self._refuse_body()
-        elif b"expect" in headers and _asks_first(headers):
+        elif b"expect" in head.headers and _asks_first(head):
             self._sink.tell_to_continue()
+        elif self._first:
+            self._remember(head)
+
+    def _parsed_head(self) -> RequestHead:
+        headers, parser = self._headers, self._parser
+        length = headers.get(b"content-length")
+        if length is not None:
+            length_bytes: int | None = int(length)
+        else:
+            length_bytes = None if b"transfer-encoding" in headers else 0
+        chunks = parser.get_http_version() == "1.1"
+        return RequestHead(
+            parser.get_method(),
+            self._target,
+            headers,
+            length=length_bytes,
+            keep_alive=chunks and parser.should_keep_alive(),
+            chunks=chunks,
+        )
+
+    def _remember(self, head: RequestHead) -> None:
+        """The second time that it comes on a connection: where each differs, none is worth remembering."""
+        raw = self._first[: self._first.find(HEAD_END) + len(HEAD_END)]
+        digest = hash(raw)
+        if digest == self._last and b"host" in head.headers:
+            self._known.learn(raw, head)
+        self._last = digest
 
     def on_body(self, part: bytes) -> None:
         self._framing_bytes = 0
@@ -227,36 +286,19 @@ class RequestReceiver:
         request = self._request(b"")
         if request is not None:
             stream = BodyStream(self._budget, self._sink.body_wanted, request.arrived_s)
-            stream.continue_wanted = _asks_first(self._headers)
+            assert self._head is not None
+            stream.continue_wanted = _asks_first(self._head)
             request.body_stream = self.stream = stream
             self._sink.received(request)
 
     def _request(self, body: bytes) -> HttpRequest | None:
-        started_s = self.started_s
+        started_s, head = self.started_s, self._head
         assert started_s is not None
-        if self._parser.get_http_version() == "1.1":
-            if b"host" in self._headers:
-                keep = self._parser.should_keep_alive()
-                return self._judged(
-                    HttpRequest(
-                        self._sink, self._method, self._target, self._headers, body, started_s, keep, True
-                    )
-                )
+        assert head is not None
+        if head.chunks and b"host" not in head.headers:
             self._sink.refuse(400, "the request has no Host header")
             return None
-        return self._judged(
-            HttpRequest(self._sink, self._method, self._target, self._headers, body, started_s, False, False)
-        )
-
-    def _judged(self, request: HttpRequest) -> HttpRequest:
-        verdict = self._verdict
-        if verdict is not None:
-            if type(verdict) is Refusal:
-                request.refused = verdict
-            else:
-                assert type(verdict) is Terms
-                request.terms = verdict
-        return request
+        return _judged(HttpRequest(self._sink, head, body, started_s), self._verdict)
 
     def _refuse_body(self) -> None:
         self._sink.refuse(
@@ -269,10 +311,18 @@ class RequestReceiver:
         self._sink.refuse(503, "the server is receiving as much as it can hold; try again later")
 
 
-def _worth_sparing(length: bytes | None, headers: dict[bytes, bytes]) -> bool:
+def _judged(request: HttpRequest, verdict: Terms | Refusal | None) -> HttpRequest:
+    if isinstance(verdict, Refusal):
+        request.refused = verdict
+    else:
+        request.terms = verdict
+    return request
+
+
+def _worth_sparing(head: RequestHead) -> bool:
     """Whether a body that is not wanted is cheaper left unread, at the price of its connection."""
-    return _asks_first(headers) or (length is not None and int(length) > SKIPPED_BYTES_MAX)
+    return _asks_first(head) or (head.length is not None and head.length > SKIPPED_BYTES_MAX)
 
 
-def _asks_first(headers: dict[bytes, bytes]) -> bool:
-    return headers.get(b"expect", b"").lower() == b"100-continue"
+def _asks_first(head: RequestHead) -> bool:
+    return head.headers.get(b"expect", b"").lower() == b"100-continue"

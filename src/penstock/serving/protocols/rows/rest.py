@@ -9,6 +9,7 @@ from penstock.serving.batching.outputs import BatchOutputs, BatchRows
 from penstock.serving.deployment import Deployment
 from penstock.serving.instance import Instance
 from penstock.serving.plane import DataPlane
+from penstock.serving.protocols.http.heads import RequestHead
 from penstock.serving.protocols.http.messages import HttpRequest, ResponseHead
 from penstock.serving.protocols.http.responder import (
     JSON,
@@ -78,9 +79,9 @@ class RowsRest:
         self._targets: dict[bytes, _Endpoint] = {}
         plane.on_changed(self._routes_changed)
 
-    def wants_stream(self, method: bytes, target: bytes, headers: dict[bytes, bytes]) -> bool:
+    def wants_stream(self, head: RequestHead) -> bool:
         """Whether a request is a batch, which is handled from its head on."""
-        return method == b"POST" and is_batch(headers) and _path(target)[-1] == "invocations"
+        return head.method == b"POST" and is_batch(head.headers) and _path(head.target)[-1] == "invocations"
 
     def target(self, target: bytes) -> tuple[Deployment, bool] | None:
         """What invocations at a target that is known already go to, and whether its ladder may answer."""

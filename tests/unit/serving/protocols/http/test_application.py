@@ -23,6 +23,7 @@ from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.http import bodies
 from penstock.serving.protocols.http.application import HttpApplication, HttpConfig
 from penstock.serving.protocols.http.compression import zstd
+from penstock.serving.protocols.http.heads import RequestHead
 from penstock.serving.protocols.http.messages import BrokenBody, HttpHungUp, HttpRequest, Refusal, ResponseHead
 from penstock.serving.protocols.http.responder import Responder
 from penstock.serving.protocols.terms import Terms
@@ -148,7 +149,7 @@ class Rig:
         given = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
         verb = (method or ("POST" if body else "GET")).encode()
         now_s = asyncio.get_running_loop().time()
-        request = HttpRequest(sink, verb, path.encode(), given, body, now_s, True, True)
+        request = HttpRequest(sink, RequestHead(verb, path.encode(), given), body, now_s)
         self.application.handle(request)
         async with asyncio.timeout(10):
             return await sink.answer
@@ -188,7 +189,7 @@ def answered(error):
 
     async def answering():
         sink = Sink()
-        request = HttpRequest(sink, b"GET", b"/", {}, b"", 0.0, True, True)
+        request = HttpRequest(sink, RequestHead(b"GET", b"/", {}), b"", 0.0)
         Responder(MetricSet()).respond_error(request, error)
         return sink.answer.result() if sink.answer.done() else None
 
@@ -308,7 +309,7 @@ def test_answers_are_compressed_for_who_accepts_it(rows):
 def test_an_answer_that_would_grow_is_sent_as_it_is():
     async def delivering():
         sink = Sink()
-        request = HttpRequest(sink, b"GET", b"/", {b"accept-encoding": b"gzip"}, b"", 0.0, True, True)
+        request = HttpRequest(sink, RequestHead(b"GET", b"/", {b"accept-encoding": b"gzip"}), b"", 0.0)
         head = ResponseHead.build(200, "application/json")
         Responder(MetricSet(), compress_bytes_min=0).deliver(request, head, b"{}")
         return sink.answer.result()
@@ -468,7 +469,7 @@ def limited(unit="requests", burst=2.0):
 
 
 def meet(rig, sink):
-    return rig.application.meet(b"POST", INFER.encode(), {}, rig.plane.clock.monotonic(), sink)
+    return rig.application.meet(RequestHead(b"POST", INFER.encode(), {}), rig.plane.clock.monotonic(), sink)
 
 
 def test_over_the_limit_it_is_refused_from_its_head_and_charged_once():
@@ -478,7 +479,7 @@ def test_over_the_limit_it_is_refused_from_its_head_and_charged_once():
         terms = meet(rig, Sink())
         assert isinstance(terms, Terms)
         assert terms.metered
-        request = HttpRequest(Sink(), b"POST", INFER.encode(), {}, message(), 0.0, True, True)
+        request = HttpRequest(Sink(), RequestHead(b"POST", INFER.encode(), {}), message(), 0.0)
         request.arrived_s = rig.plane.clock.monotonic()
         request.terms = terms
         rig.application.handle(request)

@@ -13,11 +13,13 @@ from penstock.serving.protocols.http.connection import (
     PIPELINED_REQUESTS_MAX,
     HttpConnection,
 )
+from penstock.serving.protocols.http.heads import KnownHeads
 from penstock.serving.protocols.http.messages import (
     ConnectionLimits,
     DateLine,
     ReceiveBudget,
     ResponseHead,
+    SharedParts,
 )
 from penstock.serving.protocols.http.receiving import HEADERS_MAX
 
@@ -67,11 +69,11 @@ class Handler:
     def __init__(self):
         self.requests = []
 
-    def meet(self, method, target, headers, arrived_s, sink):
+    def meet(self, head, arrived_s, sink):
         return None
 
-    def wants_stream(self, method, target, headers):
-        return target.startswith(b"/stream")
+    def wants_stream(self, head):
+        return head.target.startswith(b"/stream")
 
     def handle(self, request):
         self.requests.append(request)
@@ -88,9 +90,10 @@ class Rig:
         self.handler = Handler()
         self.transport = Transport()
         self.gone = []
-        date = DateLine(datetime(2013, 4, 1, tzinfo=UTC))
         self.budget = budget or ReceiveBudget(1_000_000)
-        self.connection = HttpConnection(self.handler, limits, self.budget, self.clock, date, self.gone.append)
+        date = DateLine(datetime(2013, 4, 1, tzinfo=UTC))
+        self.shared = SharedParts(limits, self.budget, date, KnownHeads())
+        self.connection = HttpConnection(self.handler, self.shared, self.clock, self.gone.append)
         self.connection.connection_made(self.transport)
 
     def feed(self, data):

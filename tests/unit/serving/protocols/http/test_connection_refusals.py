@@ -9,7 +9,7 @@ from test_connection import HEAD_200, LIMITS, Rig, post
 
 from penstock.serving.protocols.http.messages import ConnectionLimits, Refusal, ResponseHead
 from penstock.serving.protocols.http.receiving import SKIPPED_BYTES_MAX
-from penstock.serving.protocols.terms import Terms
+from penstock.serving.protocols.terms import SaidTerms, Terms
 
 REFUSAL = Refusal(ResponseHead.build(503, "application/json"), b"refused\r\n")
 WIDE = ConnectionLimits(
@@ -20,9 +20,9 @@ WIDE = ConnectionLimits(
 def rig(limits=LIMITS):
     made = Rig(limits)
 
-    def meet(method, target, headers, arrived_s, sink):
+    def meet(head, arrived_s, sink):
         assert sink.peer == b"127.0.0.1"
-        return REFUSAL if b"refuse" in headers else Terms(b"caller")
+        return REFUSAL if b"refuse" in head.headers else Terms(SaidTerms(), b"caller")
 
     def handle(request):
         made.handler.requests.append(request)
