@@ -85,12 +85,9 @@ def bound(times: float, *, refusal_us: float, answer_us: float) -> float:
     return max(0.0, 1 - (times - 1) * refusal_us / answer_us)
 
 
-def refusal_cost_us(phase: SeenPhase, cpu_s: float, *, answer_us: float) -> float | None:
-    """Processor time of a refusal, from a phase in which nearly all was refused; None where it was not.
-
-    A server lets a request through now and then, to see how fast it is: those count with what an answer costs.
-    """
+def refusal_cost_us(phase: SeenPhase, cpu_s: float) -> float | None:
+    """Processor time of a refusal, from a phase in which nearly all was refused; None where it was not."""
     refused = phase.total.refused
-    if not refused or refused < REFUSED_SHARE_MIN * phase.total.attempts:
+    if phase.total.answered or not refused or refused < REFUSED_SHARE_MIN * phase.total.attempts:
         return None
-    return max(0.0, cpu_s * 1e6 - phase.total.answered * answer_us) / refused
+    return cpu_s * 1e6 / refused

@@ -1,17 +1,24 @@
 """Goodput at ten times capacity with the server on one core, held against what its refusals leave of that core.
 
-What an answer costs is taken at capacity. What a refusal costs is taken where everything is refused: requests
-come that bring a deadline which the model can never keep. Both are processor time of all the server's
-processes, in user and kernel, over what they answered.
+What an answer costs is taken at capacity. What a refusal costs is taken where everything is refused and nothing
+runs: requests come that bring a deadline, while the model sleeps in a run. Both are processor time of all the
+server's processes, in user and kernel, over what they answered.
 """
 
+import contextlib
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
 from dataclasses import dataclass
 
 from benchmarks.harness.figure import Claim, Result
+from benchmarks.surge.app_asleep import ASLEEP
 from benchmarks.surge.bench import Bench
 from benchmarks.surge.generator import Clients, Phase, SeenPhase
 from benchmarks.surge.judge import Capacity, bound, refusal_cost_us
-from benchmarks.surge.systems import penstock, running, subject
+from benchmarks.surge.systems import Running, penstock, running, subject
 from benchmarks.surge.trial import Surge, Trial
 
 __all__ = ["measure"]
@@ -21,6 +28,8 @@ REFUSED_RATE = 10_000
 REFUSED_TIMEOUT_MS = 1.0
 REFUSED_MODEL = "3ms"
 SETTLE_S = 0.5
+ASLEEP_MARGIN_S = 2.0
+FEATURES = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +84,27 @@ def _refusals(bench: Bench) -> Refusals:
         Phase(name="settle", seconds=SETTLE_S, rate=REFUSED_RATE),
         Phase(name="refused", seconds=bench.plan.refusals_s, rate=REFUSED_RATE),
     ]
-    with running(bench, penstock(), REFUSED_MODEL, bench.one) as server:
-        trial = Trial(bench, server)
-        capacity = trial.capacity()  # the server then knows what the model costs, too
-        seen, usage = trial.run(phases, clients)
+    seconds = SETTLE_S + bench.plan.refusals_s + ASLEEP_MARGIN_S
+    with running(bench, penstock(app="app_asleep.py"), REFUSED_MODEL, bench.one) as server:
+        sleeping = threading.Thread(target=_put_to_sleep, args=(server, seconds))
+        sleeping.start()
+        time.sleep(SETTLE_S)
+        seen, usage = Trial(bench, server).run(phases, clients)
+        sleeping.join(seconds)
     refused = seen.phase("refused")
     cpu_s = usage.cpu_s(refused.start_s, refused.end_s)
-    return Refusals(phase=refused, cost_us=refusal_cost_us(refused, cpu_s, answer_us=capacity.answer_us))
+    return Refusals(phase=refused, cost_us=refusal_cost_us(refused, cpu_s))
+
+
+def _put_to_sleep(server: Running, seconds: float) -> None:
+    """Its answer comes too late for what it was promised, and is no matter."""
+    row = [ASLEEP, seconds + SETTLE_S, *([0.0] * (FEATURES - 2))]
+    tensor = {"name": "x", "shape": [1, FEATURES], "datatype": "FP32", "data": row}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{server.target.port}{server.target.path}", json.dumps({"inputs": [tensor]}).encode()
+    )
+    with contextlib.suppress(urllib.error.URLError, TimeoutError):
+        urllib.request.urlopen(request, timeout=seconds + ASLEEP_MARGIN_S).close()
 
 
 def _measure(bench: Bench, model: str) -> tuple[Capacity, Surge]:

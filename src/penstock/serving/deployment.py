@@ -83,7 +83,7 @@ class Deployment:
         self.batch_rows_max = served.batching.rows_max
         self._runtime = served.runtime
         self._metrics = metrics
-        self._clock = clock
+        self._monotonic = clock.monotonic
         self._lag = lag
         self._objective_s = served.batching.objective_s
         self._conform = self.signature.conform
@@ -142,16 +142,11 @@ class Deployment:
         return arrived_s + (self._objective_s if timeout_s is None else timeout_s)
 
     def refusal(
-        self, arrived_s: float, timeout_s: float | None, criticality: int, caller: bytes, *, retry: bool
+        self, arrived_s: float, timeout_s: float | None, criticality: int, caller: bytes, retry: bool
     ) -> ShedReason | None:
         """Why a request of which only that is known is not taken on, counted; None: it is."""
-        reason = self._admission.refusal(
-            self._clock.monotonic(),
-            self.due_s(arrived_s, timeout_s),
-            criticality=criticality,
-            caller=caller,
-            retry=retry,
-        )
+        due_s = arrived_s + (self._objective_s if timeout_s is None else timeout_s)
+        reason = self._admission.refusal(self._monotonic(), due_s, criticality, caller, retry)
         if reason is not None:
             self._measures.shed(reason, criticality)
         return reason
@@ -163,14 +158,14 @@ class Deployment:
 
     def cap(self, criticality: int) -> ShedReason | None:
         """Why a request is not even looked up, counted; None: it is."""
-        reason = self._admission.cap(self._clock.monotonic())
+        reason = self._admission.cap(self._monotonic())
         if reason is not None:
             self._measures.shed(reason, criticality)
         return reason
 
     def refusal_of_all(self, criticality: int) -> ShedReason | None:
         """Why not even the ladder takes a request on, counted: the event loop is too far behind."""
-        if self._lag.lag_s(self._clock.monotonic()) <= LAG_S_MAX:
+        if self._lag.lag_s(self._monotonic()) <= LAG_S_MAX:
             return None
         self._measures.shed(ShedReason.LOOP_LAG, criticality)
         return ShedReason.LOOP_LAG
@@ -210,7 +205,7 @@ class Deployment:
             due_s = deadline_s
         elif due_s < deadline_s:
             # Nobody promised its caller a time from the first byte on, and sending it may have taken long.
-            due_s = self._clock.monotonic() + self._objective_s
+            due_s = self._monotonic() + self._objective_s
         if not inference.admitted:
             self._admit(due_s, inference)
         probe: Probe | None = None
@@ -233,11 +228,7 @@ class Deployment:
 
     def _admit(self, due_s: float, inference: Inference) -> None:
         reason = self._admission.refusal(
-            self._clock.monotonic(),
-            due_s,
-            criticality=inference.criticality,
-            caller=inference.caller,
-            retry=inference.retry,
+            self._monotonic(), due_s, inference.criticality, inference.caller, inference.retry
         )
         if reason is not None:
             self._measures.shed(reason, inference.criticality)

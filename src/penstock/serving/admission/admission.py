@@ -86,7 +86,7 @@ class Admission:
         return self.shedder.ratio
 
     def refusal(
-        self, now_s: float, due_s: float, *, criticality: int, caller: bytes, retry: bool = False
+        self, now_s: float, due_s: float, criticality: int, caller: bytes, retry: bool = False
     ) -> ShedReason | None:
         """Why a request that is due by `due_s` is not taken on; None: it is.
 

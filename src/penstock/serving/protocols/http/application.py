@@ -100,7 +100,7 @@ class HttpApplication:
             reason = deployment.cap(said.criticality)
         else:
             caller = said.caller or sink.peer
-            reason = deployment.refusal(arrived_s, said.timeout_s, said.criticality, caller, retry=said.retry)
+            reason = deployment.refusal(arrived_s, said.timeout_s, said.criticality, caller, said.retry)
             admitted = True
         if reason is not None:
             return self._responder.shed(reason)
@@ -112,7 +112,7 @@ class HttpApplication:
     def handle(self, request: HttpRequest) -> None:
         """Answers the request, at once or when its model has answered."""
         if request.refused is not None:
-            request.respond(*request.refused)
+            request.respond(request.refused.head, request.refused.body)
             return
         try:
             if self._cors is not None and self._cors.admit(request):

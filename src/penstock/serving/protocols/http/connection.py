@@ -12,12 +12,14 @@ from typing import cast
 
 from penstock.core.clock import Clock
 from penstock.serving.protocols.http.answering import StreamedAnswer
+from penstock.serving.protocols.http.lingering import Lingering
 from penstock.serving.protocols.http.messages import (
     BodyStream,
     BrokenBody,
     HttpHandler,
     HttpHungUp,
     HttpRequest,
+    Refusal,
     ResponseHead,
     SharedParts,
     peer_address,
@@ -30,8 +32,6 @@ PIPELINED_REQUESTS_MAX = 8
 """With more than these waiting, a connection is not read. What was read then waits unparsed; so many bytes are
 parsed at a time, and all requests in them may come on top."""
 PARSED_BYTES_MAX = 16 * 1024
-LINGER_S = 5.0
-LINGER_BYTES_MAX = 256 * 1024 * 1024
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _SILENCE: tuple[int, str, dict[bytes, bytes]] = (0, "", {})
@@ -42,8 +42,8 @@ class HttpConnection(asyncio.Protocol):
     """The protocol object of one connection. `on_closed` is told when it is gone."""
 
     __slots__ = (
-        "_active", "_advancing", "_budget", "_date", "_discarded_bytes", "_handler", "_idle_since_s",
-        "_leaving", "_limits", "_linger_since_s", "_monotonic", "_on_closed", "_pipelined",
+        "_active", "_advancing", "_budget", "_date", "_handler", "_idle_since_s",
+        "_leaving", "_limits", "_lingering", "_monotonic", "_on_closed", "_pipelined",
         "_reading_paused", "_receiver", "_refusal", "_retired", "_streamed", "_transport", "_unparsed",
         "_write_paused_since_s", "peer",
     )  # fmt: skip
@@ -75,13 +75,12 @@ class HttpConnection(asyncio.Protocol):
         self._leaving = False
         self._refusal: tuple[int, str, dict[bytes, bytes]] | None = None
         """What ends the connection once the requests before it are answered, and the headers it came with."""
-        self._linger_since_s: float | None = None
-        self._discarded_bytes = 0
         self._reading_paused = False
         self._write_paused_since_s: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._lingering = Lingering(self._transport)
         self.peer = peer_address(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
@@ -110,8 +109,16 @@ class HttpConnection(asyncio.Protocol):
         return False
 
     def data_received(self, data: bytes) -> None:
+        if (
+            self._active is None
+            and self._refusal is None
+            and self._write_paused_since_s is None
+            and not (self._pipelined or self._unparsed)
+            and self._receiver.take_known(data)
+        ):
+            return
         if self._refusal is not None:
-            self._discard(data)
+            self._lingering.discard(data)
         elif self._unparsed or self._full():
             self._unparsed += data
         else:
@@ -135,6 +142,14 @@ class HttpConnection(asyncio.Protocol):
             self._handler.handle(request)
         else:
             self._pipelined.append(request)
+
+    def turn_away(self, refusal: Refusal, now_s: float) -> bool:
+        """Only while nothing else is under way."""
+        if self._retired:
+            return False
+        self._transport.write(refusal.whole(self._date.line))
+        self._idle_since_s = now_s
+        return True
 
     def refuse(self, status: int, message: str) -> None:
         """Answers what is no whole request and ends the connection, after the requests before it.
@@ -269,9 +284,8 @@ class HttpConnection(asyncio.Protocol):
 
     def check(self, now_s: float) -> None:
         """Lets go of a client that is too slow, or idle for too long."""
-        if self._linger_since_s is not None:
-            if now_s - self._linger_since_s > LINGER_S:
-                self.abort()
+        if self._lingering.begun:
+            self._lingering.check(now_s)
         elif self._write_paused_since_s is not None:
             if now_s - self._write_paused_since_s > self._limits.receive_timeout_s:
                 self.abort()
@@ -364,7 +378,7 @@ class HttpConnection(asyncio.Protocol):
             self._resume_reading()
 
     def _send_refusal(self, status: int, message: str, headers: dict[bytes, bytes]) -> None:
-        if self._linger_since_s is not None:
+        if self._lingering.begun:
             return
         lines, body = self._handler.refusal(status, message, headers)
         head = ResponseHead.build(status, "application/json", (("connection", "close"),)) + lines
@@ -372,18 +386,8 @@ class HttpConnection(asyncio.Protocol):
         self._linger()
 
     def _linger(self) -> None:
-        """Closing while the client still sends would reset the connection, and the client might never see the
-        answer; so what comes is read and thrown away for a moment first.
-        """
-        self._linger_since_s = self._monotonic()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        self._lingering.begin(self._monotonic())
         self._resume_reading()
-
-    def _discard(self, data: bytes) -> None:
-        self._discarded_bytes += len(data)
-        if self._discarded_bytes > LINGER_BYTES_MAX:
-            self.abort()
 
     def _pause_reading(self) -> None:
         if not self._reading_paused and not self._transport.is_closing():

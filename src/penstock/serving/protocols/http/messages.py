@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 from http import HTTPStatus
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -170,11 +170,24 @@ class HttpHungUp(PenstockError):
     """The client is gone, so that no more of the answer can be sent. Nobody is left to be told."""
 
 
-class Refusal(NamedTuple):
-    """An answer that is ready: head and body as `HttpRequest.respond` takes them."""
+class Refusal:
+    """An answer that is ready: head and body as `HttpRequest.respond` takes them. Given again and again."""
 
-    head: bytes
-    body: bytes
+    __slots__ = ("_date", "_whole", "body", "head")
+
+    def __init__(self, head: bytes, body: bytes) -> None:
+        self.head = head
+        self.body = body
+        self._date = b""
+        self._whole = b""
+
+    def whole(self, date: bytes) -> bytes:
+        """All of the answer, with that line for its date, on a connection that stays open."""
+        if date is not self._date:
+            self._date = date
+            length = len(self.body)
+            self._whole = b"%b%bcontent-length: %d\r\n\r\n%b" % (self.head, date, length, self.body)
+        return self._whole
 
 
 class AnswerSink(Protocol):

@@ -33,6 +33,10 @@ class RequestSink(AnswerSink, Protocol):
         """Takes a request: whole, or as soon as its head is, where its body is a stream."""
         ...
 
+    def turn_away(self, refusal: Refusal, now_s: float) -> bool:
+        """Answers a request that is refused and of which nothing more is needed; False: it cannot just now."""
+        ...
+
     def refuse(self, status: int, message: str) -> None:
         """Ends the connection with an answer to what is no request."""
         ...
@@ -124,8 +128,6 @@ class RequestReceiver:
     def feed(self, data: bytes) -> bool:
         """Parses. False: after the request that was just received, the client wants to speak no HTTP."""
         if self.started_s is None:
-            if self._take_known(data):
-                return True
             self._fed = data
         self._framing_bytes += len(data)
         try:
@@ -141,16 +143,17 @@ class RequestReceiver:
             )
         return True
 
-    def _take_known(self, data: bytes) -> bool:
+    def take_known(self, data: bytes) -> bool:
         """Takes one whole request whose head is known, without parsing; False where it is not that."""
-        end = data.find(HEAD_END) + len(HEAD_END)
+        end = data.find(HEAD_END) + 4
         head = self._known.find(data[:end])
-        if head is None or len(data) - end != head.length or self._stopped:
+        if head is None or len(data) - end != head.length or self.started_s is not None or self._stopped:
             return False
         started_s = self._monotonic()
         verdict = self._meet(head, started_s, self._sink)
         if type(verdict) is Refusal:
-            self._sink.received(_judged(HttpRequest(self._sink, head, b"", started_s), verdict))
+            if not self._sink.turn_away(verdict, started_s):
+                self._sink.received(_judged(HttpRequest(self._sink, head, b"", started_s), verdict))
         elif self._budget.take(head.length):
             self._sink.received(_judged(HttpRequest(self._sink, head, data[end:], started_s), verdict))
         else:

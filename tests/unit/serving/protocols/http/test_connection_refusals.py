@@ -27,7 +27,7 @@ def rig(limits=LIMITS):
     def handle(request):
         made.handler.requests.append(request)
         if request.refused is not None:
-            request.respond(*request.refused)
+            request.respond(request.refused.head, request.refused.body)
 
     made.connection._receiver._meet = meet
     made.handler.handle = handle

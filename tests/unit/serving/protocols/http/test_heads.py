@@ -80,7 +80,7 @@ class Forgetful(KnownHeads):
 
 
 def seen(pieces, known, *, answers_at_once):
-    """All that a handler and a client see."""
+    """All that a handler and a client see. What is refused, a handler need not see."""
     rig = Rig()
     rig.connection._receiver._known = known
     rig.connection._receiver._meet = lambda head, arrived_s, sink: (
@@ -90,7 +90,10 @@ def seen(pieces, known, *, answers_at_once):
 
     def handle(request):
         head = request.head
-        events.append((head.method, head.target, dict(head.headers), bytes(request.body), request.refused))
+        if request.refused is not None:
+            request.respond(REFUSAL.head, REFUSAL.body)
+            return
+        events.append((head.method, head.target, dict(head.headers), bytes(request.body)))
         events.append(
             (request.keep_alive, head.chunks, head.length, request.arrived_s, request.body_stream is None)
         )
