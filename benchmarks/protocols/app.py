@@ -6,6 +6,11 @@ codecs = ps.App("codecs")
 codecs.model("late", objective=ps.Objective(latency_ms=50, availability=0.999))
 codecs.model("image")
 
+# Bodies that take a tenth of a second to read come between: with a narrow objective, some are rightly refused.
+patient = ps.App("patient")
+patient.model("late", objective=ps.Objective(latency_ms=2000, availability=0.999))
+patient.model("image", objective=ps.Objective(latency_ms=2000, availability=0.999))
+
 late = ps.App("late")
 late.model("late", objective=ps.Objective(latency_ms=50, availability=0.999))
 

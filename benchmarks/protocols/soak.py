@@ -92,7 +92,7 @@ class Memory:
 def measure(bench: Bench) -> Result:
     minutes = bench.minutes or (QUICK_MINUTES if bench.quick else MINUTES)
     spells, rest_s = (QUICK_SPELLS, QUICK_REST_S) if bench.quick else (SPELLS, REST_S)
-    with serving(bench, "soak", Start(app="codecs", workers=WORKERS, grpc=True, settings=SETTINGS)) as server:
+    with serving(bench, "soak", Start(app="patient", workers=WORKERS, grpc=True, settings=SETTINGS)) as server:
         before = server.pids()
         traffic = GrpcTraffic(server.grpc_port, SEED) if _speaks_grpc(server) else None
         soaked = Soaked(60 * minutes, {name: Memory() for name in before}, traffic)

@@ -17,7 +17,7 @@ def test_bad_requests_harm_nobody(tmp_path_factory: pytest.TempPathFactory) -> N
     assert claims.pop("soak_slope_mb_h") is None  # seconds say nothing of an hour
     assert claims == dict.fromkeys(
         ("soak_server_errors", "soak_good_failed", "soak_unexpected", "soak_processes_lost"), 0
-    ), result.remarks
+    ), (result.remarks, result.facts["good_failures"], result.facts["grpc_failures"])
     assert result.facts["tracebacks"] == 0
     outcomes = result.facts["outcomes"]
     assert isinstance(outcomes, dict)
