@@ -17,8 +17,6 @@ from penstock.serving.batching.batcher import Batcher, BatchingConfig
 
 __all__ = ["Caller", "Model", "Outcome", "Phase", "simulate"]
 
-OVERHEAD_S = 0.0001
-
 
 @dataclass(eq=False, slots=True)
 class Caller:
@@ -40,16 +38,24 @@ class Caller:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """`spread` is the mean of an exponential that a run takes on top, as a share of its time."""
+    """`spread` is the mean of an exponential that a run takes on top, as a share of its time; `turnaround_s`
+    lies between two runs.
+    """
 
     per_row_s: float
     fixed_s: float = 0.0
     spread: float = 0.05
+    turnaround_s: float = 0.0001
 
     @property
     def rows_per_s(self) -> float:
-        """What it can do with large batches."""
+        """What it can do with large batches, told nothing of what lies between two."""
         return 1 / (self.per_row_s * (1 + self.spread) + self.fixed_s * (1 + self.spread) / 64)
+
+    def rows_per_s_within(self, run_s: float) -> float:
+        """What it can do where runs take so long, and the turnaround comes between any two."""
+        rows = (run_s / (1 + self.spread) - self.fixed_s) / self.per_row_s
+        return rows / (run_s + self.turnaround_s)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +116,7 @@ class _World:
         self.outcome.offered[caller.criticality] += 1
         self.outcome.offered_at_s.append(self.now_s)
         reason = self.admission.refusal(
-            self.now_s,
-            caller.due_s,
-            criticality=caller.criticality,
-            caller=caller.name,
-            retry=caller.attempt > 0,
+            self.now_s, caller.due_s, caller.criticality, caller.name, caller.attempt > 0
         )
         if reason is None and self.batcher.offer(caller):
             self.outcome.waiting_max = max(self.outcome.waiting_max, self.batcher.queue.rows)
@@ -137,7 +139,7 @@ class _World:
             run_s = self.model.fixed_s + self.model.per_row_s * rows
             run_s *= 1 + self.random.expovariate(1 / self.model.spread)
             self.outcome.busy_s += run_s
-            self.at(self.now_s + run_s + OVERHEAD_S, (turn.batch, rows, run_s))
+            self.at(self.now_s + run_s + self.model.turnaround_s, (turn.batch, rows, run_s))
         else:
             self.asleep = True
 
@@ -175,6 +177,8 @@ class _World:
                     self.outcome.latencies_s.append(self.now_s - caller.arrived_s)
                     self.end(caller, "good" if good else "late")
                 self.run()
+                if self.batcher.running:
+                    self.batcher.followed(self.model.turnaround_s)
 
 
 def simulate(

@@ -31,6 +31,15 @@ def test_goodput_stays_at_capacity_and_answers_are_in_time(model: Model, times: 
     assert quantile(outcome.latencies_s, 0.94) <= 0.1
 
 
+@seeds
+@pytest.mark.parametrize("turnaround_s", [0.002, 0.004])
+def test_where_it_takes_long_between_two_runs_they_get_longer(turnaround_s: float, seed: int) -> None:
+    """An event loop that refuses ten thousand requests a second comes round to its model in milliseconds."""
+    model = Model(per_row_s=0.001, turnaround_s=turnaround_s)
+    outcome = simulate(model, [Phase(seconds=SECONDS, rate=10 * model.rows_per_s)], seed=seed)
+    assert sum(outcome.good.values()) >= 0.9 * model.rows_per_s_within(0.033) * SECONDS
+
+
 @models
 @seeds
 def test_nothing_is_refused_at_half_of_the_capacity(model: Model, seed: int) -> None:

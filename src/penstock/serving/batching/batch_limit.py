@@ -5,6 +5,7 @@ import math
 import msgspec
 
 from penstock.serving.batching.service_model import ServiceModel
+from penstock.serving.batching.turnaround import Turnaround
 
 __all__ = ["BatchLimit", "BatchLimitStatistics"]
 
@@ -12,8 +13,6 @@ OBJECTIVE_SHARE = 1 / 3
 """The share of the latency objective that one run may take: who comes at its begin waits for it, then runs as
 long, and the rest is for what was not foreseen.
 """
-OVERHEAD_S = 0.0002
-"""What a run costs beside the model: the way to its thread and back."""
 OVERHEAD_SHARE = 0.05
 """A batch grows until fixed costs are so small a share of it. Larger ones would gain next to nothing, and make
 everybody wait longer: for the run before theirs, and for the rows beside theirs."""
@@ -38,10 +37,13 @@ class BatchLimit:
     not count: smaller batches would make that worse.
     """
 
-    def __init__(self, *, objective_s: float, rows_max: int, service: ServiceModel) -> None:
+    def __init__(
+        self, *, objective_s: float, rows_max: int, service: ServiceModel, turnaround: Turnaround
+    ) -> None:
         self._objective_s = objective_s
         self._rows_max = rows_max
         self._service = service
+        self._turnaround = turnaround
         self._cap_rows = float(rows_max)
         self._missed = 0
 
@@ -71,5 +73,5 @@ class BatchLimit:
             return math.inf
         if self._service.one_size is not None:
             return self._service.one_size // 2 if self._service.one_size > 1 else 2
-        fixed_s = self._service.fixed_s + OVERHEAD_S
+        fixed_s = self._service.fixed_s + self._turnaround.seconds
         return math.ceil(fixed_s * (1 - OVERHEAD_SHARE) / OVERHEAD_SHARE / per_row_s)

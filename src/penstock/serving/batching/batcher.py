@@ -7,9 +7,10 @@ from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from penstock.serving.batching.batch_limit import OVERHEAD_S, BatchLimit, BatchLimitStatistics
+from penstock.serving.batching.batch_limit import BatchLimit, BatchLimitStatistics
 from penstock.serving.batching.queue import BatchQueue, QueuedRequest, QueueStatistics
 from penstock.serving.batching.service_model import ServiceModel, ServiceStatistics
+from penstock.serving.batching.turnaround import Turnaround
 from penstock.serving.batching.wait_policy import WaitPolicy
 
 __all__ = ["Batcher", "BatchingConfig", "DispatcherStatistics", "Turn"]
@@ -30,11 +31,12 @@ class BatchingConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DispatcherStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of the parts, and whether a batch is running."""
+    """The state of the parts, and whether a batch is running. `turnaround_s` is what lies between two runs."""
 
     queue: QueueStatistics
     service: ServiceStatistics
     limit: BatchLimitStatistics
+    turnaround_s: float
     running: bool
 
 
@@ -63,7 +65,13 @@ class Batcher(Generic[R]):
         self.queue: BatchQueue[R] = BatchQueue(rows_max=config.queue_rows_max, bytes_max=config.queue_bytes_max)
         self.running: list[R] = []
         self._service = ServiceModel()
-        self._limit = BatchLimit(objective_s=config.objective_s, rows_max=rows_max, service=self._service)
+        self._turnaround = Turnaround()
+        self._limit = BatchLimit(
+            objective_s=config.objective_s,
+            rows_max=rows_max,
+            service=self._service,
+            turnaround=self._turnaround,
+        )
         self._waiting = WaitPolicy(self._service)
         self._batch_rows = self._limit.rows()
         self.began_s = 0.0
@@ -98,7 +106,7 @@ class Batcher(Generic[R]):
         # All of a batch are answered together: who could not wait for a full one is not in time.
         rows = max(1, min(self._batch_rows, self.queue.rows))
         batch, expired = self.queue.take(
-            now_s, self._batch_rows, OVERHEAD_S + LATE_MARGIN * self._service.predict_s(rows)
+            now_s, self._batch_rows, self._turnaround.seconds + LATE_MARGIN * self._service.predict_s(rows)
         )
         if not batch:
             return Turn(batch, expired)
@@ -117,6 +125,10 @@ class Batcher(Generic[R]):
             self._service.observe(rows, seconds)
             self._limit.observe(seconds)
 
+    def followed(self, idle_s: float) -> None:
+        """A batch began so long after the one before it had ended, as soon as it could."""
+        self._turnaround.observe(idle_s)
+
     def answer_in_s(self, criticality: int, wait_s: float) -> float:
         """How long a request of that class takes to be answered that comes now and waits so long for its batch
         to begin, in seconds, as predicted.
@@ -124,7 +136,7 @@ class Batcher(Generic[R]):
         rows = self.queue.rows_ahead(criticality) % self._batch_rows
         # Who comes until its batch is formed comes along, and makes it longer.
         rows_then = min(self._batch_rows, rows + 1 + self._waiting.coming(wait_s))
-        return wait_s + OVERHEAD_S + self._service.predict_s(rows_then)
+        return wait_s + self._turnaround.seconds + self._service.predict_s(rows_then)
 
     def wait_in_s(self, criticality: int, now_s: float) -> float:
         """How long until its batch begins, in seconds, as predicted: for the running one, and full ones."""
@@ -148,11 +160,12 @@ class Batcher(Generic[R]):
             queue=self.queue.statistics(),
             service=self._service.statistics(),
             limit=self._limit.statistics(),
+            turnaround_s=self._turnaround.seconds,
             running=bool(self.running),
         )
 
     def _mean_s(self, rows: int) -> float:
-        return self._service.per_row_s * rows + self._service.fixed_s + OVERHEAD_S
+        return self._service.per_row_s * rows + self._service.fixed_s + self._turnaround.seconds
 
     def _busy_s(self, now_s: float) -> float:
         """For how long the running batch goes on: one that is over its time, for as long again."""

@@ -51,6 +51,8 @@ class Dispatcher:
         self._deadline_timer_s = float("inf")
         self._run_s_max = OBJECTIVE_SHARE * config.objective_s
         """What a batch is made to take at most: a run that is still going on then is the model's fault."""
+        self._ended_s: float | None = None
+        """When the batch ended that the running one followed at once."""
         self._closing = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -194,6 +196,8 @@ class Dispatcher:
         self._observer.batch(
             BatchRun(len(batch.requests), batch.rows, batch.started_s - first_s, waited_s, seconds)
         )
+        if self._ended_s is not None:
+            self.batcher.followed(batch.started_s - self._ended_s)
         self.batcher.ran(batch.rows, seconds if batch.outputs is not None else None)
         if batch.outputs is not None:
             outputs = BatchOutputs(batch.outputs)
@@ -212,6 +216,7 @@ class Dispatcher:
                     rows = BatchRows(BatchOutputs(outcome), 0, request.rows)
                     self._answer(request, rows, batch.ended_s)
         self._dispatch()
+        self._ended_s = batch.ended_s if self.batcher.running else None
 
     def _answer(self, request: PendingRequest, rows: BatchRows, now_s: float) -> None:
         if not request.future.done():
