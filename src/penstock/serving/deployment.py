@@ -296,4 +296,7 @@ def shed(reason: ShedReason) -> PenstockError:
     """The error for what is not taken on."""
     if reason is ShedReason.EXPIRED:
         return DeadlineExceeded(_SHED[reason])
-    return Refused(_SHED[reason], reason=reason.value, hint="try again later")
+    hint = "try again later"
+    if reason is ShedReason.TOO_LATE:
+        hint = "try again later, give it more time, or widen the model's objective"
+    return Refused(_SHED[reason], reason=reason.value, hint=hint)
