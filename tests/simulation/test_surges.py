@@ -5,7 +5,7 @@ import os
 import pytest
 from surges import Model, Outcome, Phase, simulate
 
-SEEDS = range(int(os.environ.get("SURGES", "3")))
+SEEDS = range(int(os.environ.get("SURGES", "2")))
 MODELS = [Model(per_row_s=0.0003), Model(per_row_s=0.001), Model(per_row_s=0.003), Model(per_row_s=0.01)]
 BATCHING = Model(per_row_s=0.0001, fixed_s=0.005)
 SECONDS = 4.0
