@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from penstock.core.clock import Clock
-from penstock.core.errors import DeadlineExceeded, ModelFailed
+from penstock.core.errors import DeadlineExceeded, ModelFailed, Refused
 from penstock.core.tensors import Tensors
 from penstock.observe.metrics import Counter, MetricSet
 from penstock.serving.batching.outputs import BatchRows
@@ -156,8 +156,8 @@ class LadderAnswer:
         while self._left:
             counted = self._now = self._left.pop()
             now_s = self._ladder.monotonic()
-            if now_s >= self._inference.deadline_s and self._first is not None:
-                break
+            if counted.step is not None and counted.computes and now_s >= self._inference.deadline_s:
+                continue  # what takes no time may still come in time; this could not
             if now_s >= self._until_s:
                 self._until_s = self._due_s(now_s)
             longest_s = slice_s(self._until_s - now_s, [each.computes for each in self._left])
@@ -178,7 +178,7 @@ class LadderAnswer:
             self._wait(asked, until_s - now_s)
             return None
         self._ladder.exhausted.value += 1
-        return self._first
+        return self._first or DeadlineExceeded("the model did not answer in time")
 
     def _due_s(self, now_s: float) -> float:
         """By when the answer should be there: late is the caller's deadline or, where it named none, what is
@@ -240,7 +240,8 @@ class LadderAnswer:
         counted.passed.value += 1
         # The frames of its traceback hold this request, in a circle with it.
         error.__traceback__ = error.__context__ = None
-        if self._first is None or counted.step is None:
+        # What a rung lacks is not what the caller asked for: a miss of the cache is no 404 of the model.
+        if counted.step is None or (self._first is None and isinstance(error, Refused | DeadlineExceeded)):
             self._first = error
 
     def _answer(self, counted: _Counted, rows: BatchRows) -> None:

@@ -131,11 +131,11 @@ class HttpServer:
             self._empty.set()
 
     def _check(self) -> None:
+        self._checking = asyncio.get_running_loop().call_later(CHECK_EVERY_S, self._check)
         self._shared.date.set(self._clock.now())
         now_s = self._clock.monotonic()
         for connection in list(self._connections):
             connection.check(now_s)
-        self._checking = asyncio.get_running_loop().call_later(CHECK_EVERY_S, self._check)
 
     def _stop_checking(self) -> None:
         if self._checking is not None:

@@ -382,13 +382,41 @@ def test_in_a_brown_out_the_model_is_what_is_left_where_no_rung_answers() -> Non
     run(life())
 
 
-def test_a_request_whose_deadline_has_passed_asks_no_rung() -> None:
+def passed(**further: Any) -> Inference:
+    """A request whose deadline has passed."""
+    now_s = SystemClock().monotonic()
+    return Inference({"x": np.array([1])}, now_s - 2.0, now_s - 1.0, **further)
+
+
+def test_a_request_whose_deadline_has_passed_asks_no_rung_that_takes_time() -> None:
     async def life() -> None:
-        world = World(CONSTANT, model=(DeadlineExceeded("passed"),))
-        now_s = SystemClock().monotonic()
-        answer = world.ladder.infer(Inference({"x": np.array([1])}, now_s - 2.0, now_s - 1.0))
-        with pytest.raises(DeadlineExceeded):
-            await answer.future
-        assert world.counted()["constant"] == (0, 0)
+        asked: list[object] = []
+        rung = Heuristic(function=asked.append)
+        world = World(rung, Backup(name="b"), model=(DeadlineExceeded("passed"),))
+        world.backups["b"] = Asked("b")
+        with pytest.raises(DeadlineExceeded, match="passed"):
+            await world.ladder.infer(passed()).future
+        assert asked == world.backups["b"].asked == []
+
+    run(life())
+
+
+def test_what_answers_at_once_does_so_however_late() -> None:
+    async def life() -> None:
+        world = World(Backup(name="b"), CONSTANT, model=(DeadlineExceeded("passed"),))
+        answer = await world.ladder.infer(passed()).future
+        assert answer.outputs.rung == "constant"
+
+    run(life())
+
+
+def test_what_a_rung_lacks_is_never_what_the_caller_hears() -> None:
+    """In a brown-out the cache is asked before the model: its miss was a 404 to the caller."""
+
+    async def life() -> None:
+        world = World(Cached(max_age_s=60.0), Backup(name="b"), model=(Refused("too much", reason="overload"),))
+        brown_out(world.ladder)
+        with pytest.raises(Refused, match="too much"):
+            await world.ladder.infer(passed(criticality=4)).future
 
     run(life())

@@ -13,7 +13,6 @@ from penstock.core.clock import Clock
 from penstock.core.errors import DeadlineExceeded, PenstockError, Refused
 from penstock.core.tensors import Tensors, row_count, tensors_bytes
 from penstock.models.runtimes.runtime import Runtime
-from penstock.serving.batching.batch_limit import OBJECTIVE_SHARE
 from penstock.serving.batching.batcher import Batcher, BatchingConfig, DispatcherStatistics
 from penstock.serving.batching.observer import BatchRun, DispatchObserver
 from penstock.serving.batching.outputs import BatchOutputs, BatchRows
@@ -49,8 +48,9 @@ class Dispatcher:
         self._wakeup: asyncio.Handle | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._deadline_timer_s = float("inf")
-        self._run_s_max = OBJECTIVE_SHARE * config.objective_s
-        """What a batch is made to take at most: a run that is still going on then is the model's fault."""
+        self._run_s_max = config.objective_s
+        """Batches are made to take a third of it: a run that is still going on then is the model's fault, not
+        that of a machine with too much to do."""
         self._ended_s: float | None = None
         """When the batch ended that the running one followed at once."""
         self._closing = False

@@ -1,8 +1,7 @@
 """One HTTP/1.1 connection: bytes to requests, answers to bytes.
 
-`RequestReceiver` puts requests together; what is decided here is what a server must decide: in which order
-pipelined requests are answered, when a slow or silent client is let go, and that a client that never reads
-its answers holds up nobody but itself. Sources: RFC 9110, RFC 9112.
+`RequestReceiver` puts requests together. Decided here is in which order they are answered, when a slow or
+silent client is let go, and that one that never reads holds up nobody but itself. Sources: RFC 9110, RFC 9112.
 """
 
 import asyncio
@@ -29,9 +28,9 @@ from penstock.serving.protocols.http.receiving import RequestReceiver
 __all__ = ["HttpConnection"]
 
 PIPELINED_REQUESTS_MAX = 8
-"""With more than these waiting, a connection is not read. What was read then waits unparsed; so many bytes are
-parsed at a time, and all requests in them may come on top."""
+"""With more than these waiting, a connection is not read, and what was read waits unparsed."""
 PARSED_BYTES_MAX = 16 * 1024
+"""At a time; all requests in them may come on top."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _SILENCE: tuple[int, str, dict[bytes, bytes]] = (0, "", {})
@@ -70,6 +69,7 @@ class HttpConnection(asyncio.Protocol):
         self._pipelined: deque[HttpRequest] = deque()
         self._unparsed = b""
         self._advancing = False
+        self._lingering = Lingering()
         self._idle_since_s = self._monotonic()
         self._retired = False
         self._leaving = False
@@ -80,7 +80,6 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._lingering = Lingering(self._transport)
         self.peer = peer_address(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
@@ -118,7 +117,8 @@ class HttpConnection(asyncio.Protocol):
         ):
             return
         if self._refusal is not None:
-            self._lingering.discard(data)
+            if self._lingering.enough(data):
+                self.abort()
         elif self._unparsed or self._full():
             self._unparsed += data
         else:
@@ -279,18 +279,23 @@ class HttpConnection(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
-        """Closes at once."""
+        """At once."""
         self._transport.abort()
 
-    def check(self, now_s: float) -> None:
+    def check(self, now_s: float) -> None:  # noqa: C901 - one case after the other
         """Lets go of a client that is too slow, or idle for too long."""
         if self._lingering.begun:
-            self._lingering.check(now_s)
+            if self._lingering.over(now_s):
+                self.abort()
         elif self._write_paused_since_s is not None:
             if now_s - self._write_paused_since_s > self._limits.receive_timeout_s:
                 self.abort()
         elif self._receiver.stream is not None:
-            self._check_stream(self._receiver.stream, now_s)
+            if (
+                not self._reading_paused
+                and self._receiver.stream.silent_s(now_s) > self._limits.receive_timeout_s
+            ):
+                self.refuse(408, f"no more of the body arrived within {self._limits.receive_timeout_s:g} s")
         elif self._active is not None or self._more:
             pass
         elif self._receiver.started_s is not None:
@@ -298,11 +303,6 @@ class HttpConnection(asyncio.Protocol):
                 self.refuse(408, f"the request did not arrive within {self._limits.receive_timeout_s:g} s")
         elif now_s - self._idle_since_s > self._limits.keep_alive_s:
             self._transport.close()
-
-    def _check_stream(self, stream: BodyStream, now_s: float) -> None:
-        ours = self._reading_paused or stream.continue_wanted  # it is not the client that is waited for
-        if not ours and now_s - stream.moved_s > self._limits.receive_timeout_s:
-            self.refuse(408, f"no more of the body arrived within {self._limits.receive_timeout_s:g} s")
 
     @property
     def _more(self) -> bool:
@@ -386,7 +386,7 @@ class HttpConnection(asyncio.Protocol):
         self._linger()
 
     def _linger(self) -> None:
-        self._lingering.begin(self._monotonic())
+        self._lingering.begin(self._transport, self._monotonic())
         self._resume_reading()
 
     def _pause_reading(self) -> None:

@@ -13,10 +13,9 @@ class Lingering:
     answer; so what comes is read and thrown away for a moment first.
     """
 
-    __slots__ = ("_bytes", "_since_s", "_transport")
+    __slots__ = ("_bytes", "_since_s")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
+    def __init__(self) -> None:
         self._since_s: float | None = None
         self._bytes = 0
 
@@ -24,19 +23,17 @@ class Lingering:
     def begun(self) -> bool:
         return self._since_s is not None
 
-    def begin(self, now_s: float) -> None:
+    def begin(self, transport: asyncio.Transport, now_s: float) -> None:
         """The last answer was sent."""
         self._since_s = now_s
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        if transport.can_write_eof():
+            transport.write_eof()
 
-    def discard(self, data: bytes) -> None:
-        """Throws away what came after the last request."""
+    def enough(self, data: bytes) -> bool:
+        """Throws away what came after the last request; True: it will not end."""
         self._bytes += len(data)
-        if self._bytes > LINGER_BYTES_MAX:
-            self._transport.abort()
+        return self._bytes > LINGER_BYTES_MAX
 
-    def check(self, now_s: float) -> None:
-        """Closes once the moment is over."""
-        if self._since_s is not None and now_s - self._since_s > LINGER_S:
-            self._transport.abort()
+    def over(self, now_s: float) -> bool:
+        """Whether the moment is over."""
+        return self._since_s is not None and now_s - self._since_s > LINGER_S

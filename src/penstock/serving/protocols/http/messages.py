@@ -112,6 +112,10 @@ class BodyStream:
     def full(self) -> bool:
         return len(self._unread) > UNREAD_BYTES_MAX
 
+    def silent_s(self, now_s: float) -> float:
+        """For how long the client has sent nothing that it could have sent, in seconds."""
+        return 0.0 if self.continue_wanted else now_s - self.moved_s
+
     async def read(self) -> bytes:
         """The next piece, of at most some hundreds of KiB; b"" at the end.
 

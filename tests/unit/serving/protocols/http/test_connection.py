@@ -446,3 +446,9 @@ def test_a_refusal_of_no_request_knows_nothing_of_the_one_before():
     rig.feed(b"\x00\x01 this is no HTTP\r\n\r\n")
     assert b"400" in rig.transport.written
     assert b"access-control" not in rig.transport.written
+
+
+def test_one_that_was_not_yet_made_can_be_looked_after():
+    rig = Rig()
+    made = HttpConnection(rig.handler, rig.shared, rig.clock, rig.gone.append)
+    made.check(rig.clock.monotonic())  # a server lists it from the moment that it is accepted
