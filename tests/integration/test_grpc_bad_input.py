@@ -4,6 +4,7 @@ import resource
 import socket
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 
@@ -27,6 +28,7 @@ from grpc_serving import (
 from penstock.core.memory import resident_bytes
 from penstock.serving.protocols.grpc.wire import field
 
+DEADLINE_S = 1.5  # the message comes before `receive_timeout_s`
 BOMB_BYTES = 60_000_000
 """Compressed it fits in the window that a stream begins with."""
 ROOM_BYTES = 30_000_000
@@ -141,6 +143,17 @@ def test_a_message_that_never_comes(served: Serving, opened: grpc.Channel) -> No
         done.set()
     code, text = status_of(caught.value)
     assert (code, "did not arrive within 1 s" in text) == ("DEADLINE_EXCEEDED", True)
+
+
+def test_a_message_that_took_most_of_its_time_to_come_has_the_rest(opened: grpc.Channel) -> None:
+    """The time that it took does not count twice."""
+
+    def late() -> Iterator[bytes]:
+        time.sleep(0.6 * DEADLINE_S)
+        yield infer_request((1, 2)).SerializeToString()
+
+    raw = opened.stream_unary(SERVICE + "ModelInfer")(late(), timeout=DEADLINE_S)
+    assert numbers(MESSAGES.ModelInferResponse.FromString(raw)) == [[2, 4]]
 
 
 def test_too_much_at_once_is_refused() -> None:

@@ -158,7 +158,7 @@ class Deployment:
 
     def cap(self, criticality: int) -> ShedReason | None:
         """Why a request is not even looked up, counted; None: it is."""
-        reason = self._admission.cap(self._monotonic())
+        reason = self._admission.cap(self._monotonic(), criticality)
         if reason is not None:
             self._measures.shed(reason, criticality)
         return reason

@@ -33,7 +33,8 @@ class Pulse:
     def _beat(self) -> None:
         now_s = self._monotonic()
         self._plane.lag.beat(now_s)
+        # First: should a tick fail, a pulse that has stopped would be taken for a loop that is behind for ever.
+        self._next = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
         if now_s - self._ticked_s >= TICK_S:
             self._ticked_s = now_s
             self._plane.tick(now_s)
-        self._next = asyncio.get_running_loop().call_later(BEAT_S, self._beat)

@@ -52,7 +52,7 @@ class FakeRuntime:
 
 
 def served(model: str, version: str, runtime: FakeRuntime, **further: Any) -> ServedModel:
-    batching = BatchingConfig(objective_s=1.0, rows_max=8, queue_rows_max=100, queue_bytes_max=10_000)
+    batching = BatchingConfig(objective_s=1.0, rows_max=8, queue_rows_max=106, queue_bytes_max=10_000)
     return ServedModel(
         model=model, version=version, platform="fake", runtime=runtime, batching=batching, **further
     )

@@ -24,9 +24,8 @@ class ShedReason(enum.StrEnum):
 class Backlog(Protocol):
     """What waits before a runtime."""
 
-    @property
-    def full(self) -> bool:
-        """Whether nothing more can be held."""
+    def full(self, criticality: int) -> bool:
+        """Whether nothing more of that class can be held."""
         ...
 
     def answer_in_s(self, criticality: int, wait_s: float) -> float:
@@ -99,10 +98,10 @@ class Admission:
             self._refused[reason] += 1
         return reason
 
-    def cap(self, now_s: float) -> ShedReason | None:
-        """Why nothing at all is taken on, whoever asks; None: what is asked may be looked at."""
+    def cap(self, now_s: float, criticality: int) -> ShedReason | None:
+        """Why nothing at all of that class is taken on; None: what is asked may be looked at."""
         reason = None
-        if self._enabled and self._backlog.full:
+        if self._enabled and self._backlog.full(criticality):
             reason = ShedReason.QUEUE_FULL
         elif self._enabled and self._lag.lag_s(now_s) > LAG_S_MAX:
             reason = ShedReason.LOOP_LAG
@@ -133,7 +132,7 @@ class Admission:
         if due_s <= now_s:
             return ShedReason.EXPIRED
         backlog = self._backlog
-        if backlog.full:
+        if backlog.full(criticality):
             return ShedReason.QUEUE_FULL
         lag_s = self._lag.lag_s(now_s)
         if lag_s > LAG_S_MAX:

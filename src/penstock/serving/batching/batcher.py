@@ -81,10 +81,9 @@ class Batcher(Generic[R]):
         self._held_s = 0.0
         """How long the next batch was held back deliberately."""
 
-    @property
-    def full(self) -> bool:
-        """Whether nothing more can be held."""
-        return self.queue.full
+    def full(self, criticality: int) -> bool:
+        """Whether nothing more of that class can be held."""
+        return self.queue.full(criticality)
 
     def offer(self, request: R) -> bool:
         """Takes the request on; False where the queue cannot hold it."""

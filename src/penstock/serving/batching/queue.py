@@ -7,13 +7,17 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-__all__ = ["RELEASED_MAX", "RESERVED_SHARE", "BatchQueue", "QueueStatistics", "QueuedRequest"]
+__all__ = ["KEPT_FREE", "RELEASED_MAX", "RESERVED_SHARE", "BatchQueue", "QueueStatistics", "QueuedRequest"]
 
 ShapeKey = tuple[tuple[int, ...], ...]
 
 CLASSES = 4
 RESERVED_SHARE = 0.05
 """What each class may count on, in rows, while more important ones take all they can."""
+KEPT_FREE = 16
+"""One part in so many of the bounds is left free by each class for those that are more important: who can
+wait long may fill the queue, and nobody is driven out of it.
+"""
 
 
 class QueuedRequest(Protocol):
@@ -107,8 +111,11 @@ class BatchQueue(Generic[R]):
     """
 
     def __init__(self, *, rows_max: int, bytes_max: int) -> None:
-        self._rows_max = rows_max
-        self._bytes_max = bytes_max
+        self._rows_of = [rows_max - max(0, each - 1) * (rows_max // KEPT_FREE) for each in range(CLASSES + 1)]
+        self._bytes_of = [
+            bytes_max - max(0, each - 1) * (bytes_max // KEPT_FREE) for each in range(CLASSES + 1)
+        ]
+        """By criticality: how much may wait in all when one of that class comes."""
         self._lanes: dict[tuple[int, ShapeKey], _Lane[R]] = {}
         self._class_rows = [0] * (CLASSES + 1)
         self._earned_rows = [0.0] * (CLASSES + 1)
@@ -127,10 +134,9 @@ class BatchQueue(Generic[R]):
     def rows(self) -> int:
         return self._rows
 
-    @property
-    def full(self) -> bool:
-        """Whether not even one row more would be taken."""
-        return self._rows >= self._rows_max or self._bytes >= self._bytes_max
+    def full(self, criticality: int) -> bool:
+        """Whether not even one row more of that class would be taken."""
+        return self._rows >= self._rows_of[criticality] or self._bytes >= self._bytes_of[criticality]
 
     def rows_ahead(self, criticality: int) -> int:
         """The rows that go before a request of that class which comes now, at most."""
@@ -139,7 +145,8 @@ class BatchQueue(Generic[R]):
     def offer(self, request: R) -> bool:
         """Takes the request on; False where it would pass a bound. An empty queue takes any request."""
         if self._rows and (
-            self._rows + request.rows > self._rows_max or self._bytes + request.size_bytes > self._bytes_max
+            self._rows + request.rows > self._rows_of[request.criticality]
+            or self._bytes + request.size_bytes > self._bytes_of[request.criticality]
         ):
             self._refused += 1
             return False

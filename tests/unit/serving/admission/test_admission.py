@@ -11,11 +11,14 @@ from penstock.serving.admission.shedder import TICK_S
 class Waiting:
     """A backlog that says what it is told to."""
 
-    full: bool = False
+    full_for: tuple[int, ...] = ()
     wait_s: float = 0.05
     wait_first_s: float | None = None
     """For the most important class."""
     answer_s: float = 0.01
+
+    def full(self, criticality: int) -> bool:
+        return criticality in self.full_for
 
     def answer_in_s(self, criticality: int, wait_s: float) -> float:
         return self.answer_s
@@ -72,11 +75,18 @@ def test_a_deadline_that_has_passed(due_s: float) -> None:
 
 
 def test_a_full_queue_takes_nobody() -> None:
-    assert asked(admission(Waiting(full=True)), criticality=1) is ShedReason.QUEUE_FULL
+    assert asked(admission(Waiting(full_for=(1, 2, 3, 4))), criticality=1) is ShedReason.QUEUE_FULL
+
+
+def test_what_is_full_for_the_less_important_takes_the_others() -> None:
+    made = admission(Waiting(full_for=(3, 4)))
+    for criticality, reason in ((2, None), (3, ShedReason.QUEUE_FULL)):
+        assert asked(made, criticality=criticality) is reason
+        assert made.cap(0.0, criticality) is reason
 
 
 def test_switched_off_it_takes_everybody() -> None:
-    assert asked(admission(Waiting(full=True), enabled=False), due_s=-1.0) is None
+    assert asked(admission(Waiting(full_for=(1, 2, 3, 4)), enabled=False), due_s=-1.0) is None
 
 
 def test_the_least_important_go_first_and_who_hardly_waits_never() -> None:

@@ -483,7 +483,7 @@ def test_an_error_holds_no_frames_and_so_no_batch(kind: type[Exception]) -> None
     run(test)
 
 
-@pytest.mark.parametrize("bound", [{"queue_rows_max": 4}, {"queue_bytes_max": 32}])
+@pytest.mark.parametrize("bound", [{"queue_rows_max": 4}, {"queue_bytes_max": 34}])
 def test_a_full_queue_refuses(bound: dict[str, int]) -> None:
     async def test(bench: Bench) -> None:
         bench.start(FakeRuntime(), **bound)

@@ -49,10 +49,22 @@ def test_bounds_in_rows_and_bytes() -> None:
     assert queue.offer(Waiting("c", rows=4))
     assert not queue.offer(Waiting("d", rows=1))
     assert queue.statistics().refused == 2
-    queue = filled(Waiting("a", size_bytes=60), bytes_max=100)
-    assert not queue.offer(Waiting("b", size_bytes=41))
-    assert queue.offer(Waiting("c", size_bytes=40))
+    queue = filled(Waiting("a", size_bytes=60, criticality=1), bytes_max=100)
+    assert not queue.offer(Waiting("b", size_bytes=41, criticality=1))
+    assert queue.offer(Waiting("c", size_bytes=40, criticality=1))
     assert (queue.statistics().size_bytes, queue.rows, len(queue)) == (100, 2, 2)
+
+
+@pytest.mark.parametrize("bounds", [{"rows_max": 1600}, {"bytes_max": 16_000}])
+def test_who_may_wait_for_long_cannot_fill_the_queue_for_who_is_more_important(bounds: dict[str, int]) -> None:
+    queue: BatchQueue[Waiting] = BatchQueue(**({"rows_max": 1 << 30, "bytes_max": 1 << 30} | bounds))
+    taken = []
+    for criticality in (4, 3, 2, 1):
+        assert not queue.full(criticality)
+        many = [Waiting("a", criticality=criticality, deadline_s=1e9) for _ in range(1700)]
+        taken.append(sum([queue.offer(each) for each in many]))
+        assert queue.full(criticality)
+    assert taken == [1300, 100, 100, 100]
 
 
 def test_an_empty_queue_takes_any_request() -> None:
@@ -189,7 +201,7 @@ def test_a_batch_is_never_empty_for_want_of_a_limit(limit: int) -> None:
 
 
 def test_what_was_released_takes_no_room_and_is_never_taken():
-    gone = Waiting("gone", rows=900)
+    gone = Waiting("gone", rows=850)
     queue = filled(gone, Waiting("kept", rows=50))
     assert not queue.offer(Waiting("new", rows=100))
     gone.abandoned = True

@@ -69,10 +69,12 @@ class Inference:
         held_bytes = 0
         self._gathering.enter()
         try:
+            # Before the message: what is left of the deadline counts from now, however long that takes to come.
+            terms = self.terms(context, said)
             raw = await self._receiver.receive(context)
             self._receiver.take(len(raw))
             held_bytes = len(raw)
-            content = await self._answer(raw, arrived_s, self.terms(context, said))
+            content = await self._answer(raw, arrived_s, terms)
             self._answers.ok.value += 1
             return content
         except asyncio.CancelledError:
