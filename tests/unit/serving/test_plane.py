@@ -286,6 +286,47 @@ def test_what_a_version_gave_that_is_taken_out_is_no_stale_answer() -> None:
     run(life())
 
 
+@pytest.mark.parametrize(
+    ("output", "passes"),
+    [
+        ({"y": "INT64[-1]"}, False),
+        ({"y": "INT64[-1]", "z": "FP32[-1]"}, True),
+        ({"z": "INT64[-1]"}, True),
+        ({"y": "FP64[-1]"}, True),
+        ({"y": "INT64[-1, 1]"}, True),
+    ],
+)
+def test_an_older_version_s_answer_stands_in_only_where_it_has_the_same_outputs(
+    output: dict[str, str], passes: bool
+) -> None:
+    class Broken(FakeRuntime):
+        signature = Signature.of(inputs={"x": "INT64[-1]"}, outputs=output)
+
+        def run(self, tensors: Tensors, timeout_s: float) -> Tensors:
+            raise ModelFailed("broken")
+
+    async def life() -> None:
+        metrics = MetricSet()
+        served_here = DataPlane(metrics, SystemClock(), cache=PredictionCache(1 << 20, metrics))
+        further: dict[str, Any] = {
+            "cache": CacheConfig(ttl_s=GUARD_S),
+            "fallback": (Cached(max_age_s=GUARD_S),),
+        }
+        await ask(served_here.add(served("a", "1", FakeRuntime(5), **further)))
+        now_s = SystemClock().monotonic()
+        inference = Inference({"x": np.zeros(1, np.int64)}, now_s, now_s + GUARD_S, falls_back=True)
+        answer = served_here.add(served("a", "2", Broken(), **further)).infer(inference).future
+        if passes:
+            with pytest.raises(ModelFailed):
+                await answer
+        else:
+            given = (await answer).outputs
+            assert (given.version, given.tensors["y"].tolist()) == ("1", [5])
+        await served_here.close()
+
+    run(life())
+
+
 def test_counts_of_cache_breaker_and_ladder_go_on_when_a_version_is_served_anew() -> None:
     async def life() -> None:
         metrics = MetricSet()
