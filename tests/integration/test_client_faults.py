@@ -172,6 +172,23 @@ def test_a_hedge_whose_first_attempt_fails_waits_for_the_second() -> None:
             assert infer(client) == 2.0
 
 
+@pytest.mark.parametrize("reply", [http(500, b'{"error": "broke"}'), http(404, b"{}"), Reply(b"nonsense\r\n")])
+def test_a_hedge_that_is_answered_wrongly_spoils_no_call(reply: Reply) -> None:
+    with (
+        faking(lambda _: Reply(answer().data, wait_s=0.3)) as good,
+        faking(lambda _: reply) as bad,
+        ps.Client([good.url, bad.url], timeout_s=10, hedge=HedgePolicy(after_s=0.05)) as client,
+    ):
+        answered = 0
+        for _ in range(10):
+            asked = len(good.asked)
+            try:
+                answered += infer(client) == 2.0
+            except CallFailed:
+                assert len(good.asked) == asked, "the other server would have answered"
+        assert answered > 0
+
+
 def test_the_deadline_and_criticality_around_a_call_go_with_it() -> None:
     with faking() as server, ps.Client(server.url, timeout_s=20, api_key="k-1") as client:
         with deadline(5), criticality("sheddable"):

@@ -10,6 +10,7 @@ from penstock.cli.output import print_json, print_text
 from penstock.core.errors import NotFound
 
 if TYPE_CHECKING:
+    from penstock.serving.statistics import DeploymentStatistics
     from penstock.supervision.messages import LoadedModel
     from penstock.supervision.status import InstanceStatus, WorkerStatus
 
@@ -37,8 +38,10 @@ def status(as_json: JsonOption = False, config: ConfigOption = None, overrides: 
 
 
 def _without_measures(instance: "InstanceStatus") -> dict[str, object]:
-    """What `/metrics` and the statistics show is left to them."""
+    """What `/metrics` and V2's statistics show is left to them, but for what keeps requests from a model."""
     import msgspec
+
+    from penstock.serving.statistics import told_beside
 
     plain: dict[str, object] = msgspec.to_builtins(instance)
     workers = plain["workers"]
@@ -47,6 +50,9 @@ def _without_measures(instance: "InstanceStatus") -> dict[str, object]:
         if worker["report"] is not None:
             for measured in ("metrics", "statistics", "type", "request"):
                 worker["report"].pop(measured, None)
+    plain["statistics"] = [
+        {"model": each.model, "version": each.version, **told_beside(each)} for each in instance.statistics
+    ]
     return plain
 
 
@@ -59,6 +65,24 @@ def _lines(instance: "InstanceStatus") -> Iterator[str]:
         yield ("└─ " if last else "├─ ") + _worker_line(worker)
         for line in _model_lines(worker):
             yield ("   " if last else "│  ") + line
+    for each in instance.statistics:
+        yield from _statistics_lines(each)
+
+
+def _statistics_lines(each: "DeploymentStatistics") -> Iterator[str]:
+    """Of a version with a cache, a breaker or a ladder: what these have done in all workers."""
+    said = []
+    if (cache := each.cache) is not None:
+        said.append(f"cache {cache.hit_ratio:.1%} of {cache.asked} hit, {cache.saved_s:.1f} s saved")
+    if (breaker := each.breaker) is not None and breaker.states:
+        said.append("breaker " + ", ".join(f"{state} in {n}" for state, n in sorted(breaker.states.items())))
+    if (ladder := each.ladder) is not None:
+        rungs = ", ".join(f"{name} {counts.answered}" for name, counts in ladder.rungs.items())
+        said.append(f"answered by {rungs}, none {ladder.exhausted}")
+        if ladder.browned_out:
+            said.append(f"BROWN-OUT in {ladder.browned_out}")
+    if said:
+        yield f"{each.model}:{each.version}  " + "  ".join(said)
 
 
 def _worker_line(worker: "WorkerStatus") -> str:

@@ -20,12 +20,7 @@ from penstock.client.messages import (
 from penstock.client.pool import ConnectionSettings
 from penstock.client.retrying import RetryPolicy
 from penstock.client.sending import READY_PATH, ClientStatistics, Message, Sender, Sent
-from penstock.core.calling import (
-    CRITICALITIES,
-    criticality_number,
-    inherited_criticality,
-    inherited_deadline_s,
-)
+from penstock.core.calling import Criticality, inherited_criticality, inherited_deadline_s
 from penstock.core.clock import SystemClock
 from penstock.core.errors import InvalidInput, shown
 from penstock.core.rng import unit_random
@@ -34,7 +29,6 @@ __all__ = ["AsyncClient"]
 
 TIMEOUT_S_MAX = 86_400.0
 SIGNATURES_MAX = 1024
-_LEVELS = {number: name for name, number in CRITICALITIES.items()}
 
 
 class AsyncClient:
@@ -96,8 +90,10 @@ class AsyncClient:
         `InvalidInput` for inputs that are not the model's, and `CallFailed`.
         """
         deadline_s = self._deadline_s(timeout_s)
-        level = inherited_criticality() if criticality is None else criticality_number(criticality)
-        headers = self._headers if level is None else f"{self._headers}x-criticality: {_LEVELS[level]}\r\n"
+        level = inherited_criticality() if criticality is None else Criticality.parse(criticality)
+        headers = (
+            self._headers if level is None else f"{self._headers}x-criticality: {Criticality(level).name}\r\n"
+        )
         path = f"{_model_path(model, version)}/infer"
 
         async def ask(metadata: ModelMetadata) -> Sent:

@@ -182,18 +182,29 @@ class Sender:
                 await asyncio.gather(*unfinished, return_exceptions=True)
 
     async def _first_answer(self, call: Call, running: "set[asyncio.Task[Sent | Failure]]") -> Sent | Failure:
+        """Where neither answers, what one of them says is final is raised, else the last failure is given: a
+        server that answers wrongly, and that is asked on top, must not end a call that another one answers.
+        """
         pending = set(running)
-        while True:
+        final: CallFailed | None = None
+        last: Failure | None = None
+        while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            outcomes = [task.result() for task in done]
-            for outcome in outcomes:
+            for task in done:
+                try:
+                    outcome = task.result()
+                except CallFailed as error:
+                    final = final or error
+                    continue
                 if isinstance(outcome, Sent):
                     return outcome
-            *noted, last = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-            for failure in noted if not pending else (*noted, last):
-                call.note(failure)
-            if not pending:
-                return last
+                if last is not None:
+                    call.note(last)
+                last = outcome
+        if final is not None:
+            raise final
+        assert last is not None, "each attempt ends in one way"
+        return last
 
     async def _attempt(self, call: Call, endpoint: Endpoint, message: Message) -> Sent | Failure:
         endpoint.begun()

@@ -5,6 +5,7 @@ nobody works for an answer that is not waited for any more. Source: gRPC's deadl
 chapter on cascading failures in "Site Reliability Engineering" (Google, 2016).
 """
 
+import enum
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,9 +14,9 @@ from penstock.core.clock import SystemClock
 from penstock.core.errors import InvalidInput, shown
 
 __all__ = [
-    "CRITICALITIES",
+    "DEFAULT_CRITICALITY",
+    "Criticality",
     "criticality",
-    "criticality_number",
     "deadline",
     "inherited_criticality",
     "inherited_deadline_s",
@@ -23,7 +24,41 @@ __all__ = [
     "until",
 ]
 
-CRITICALITIES = {"CRITICAL_PLUS": 1, "CRITICAL": 2, "SHEDDABLE_PLUS": 3, "SHEDDABLE": 4}
+
+class Criticality(enum.IntEnum):
+    """How much is lost when a request is refused: the lower the number, the later it is.
+
+    The four classes of the book "Site Reliability Engineering" (2016), chapter 21; V2's priorities 1 to 4.
+    """
+
+    CRITICAL_PLUS = 1
+    CRITICAL = 2
+    SHEDDABLE_PLUS = 3
+    SHEDDABLE = 4
+
+    @classmethod
+    def parse(cls, level: str | int, where: str = "criticality") -> "Criticality":
+        """The class of a name, in upper or lower case, or of its number. Raises `InvalidInput`."""
+        found: Criticality | None = None
+        if isinstance(level, str):
+            name = level.strip().upper()
+            found = _NUMBERS.get(name) or cls.__members__.get(name)
+        elif not isinstance(level, bool) and level in _VALUES:
+            found = cls(level)
+        if found is None:
+            raise InvalidInput(
+                f"{where} is {shown(level)}, which is no criticality",
+                where=where,
+                hint=f"it is one of {', '.join(cls.__members__)}, or 1 (the most important) to 4",
+            )
+        return found
+
+
+_NUMBERS = {str(each.value): each for each in Criticality}
+_VALUES = tuple(each.value for each in Criticality)
+
+DEFAULT_CRITICALITY = Criticality.CRITICAL
+
 _clock = SystemClock()
 _deadline_s: ContextVar[float | None] = ContextVar("penstock_deadline_s", default=None)
 _criticality: ContextVar[int | None] = ContextVar("penstock_criticality", default=None)
@@ -66,11 +101,11 @@ def until(deadline_s: float) -> Iterator[None]:
 
 @contextmanager
 def criticality(level: str | int) -> Iterator[None]:
-    """All calls inside it carry this criticality unless they name one: a name of `CRITICALITIES`, or 1 to 4.
+    """All calls inside it carry this criticality unless they name one: a name of `Criticality`, or 1 to 4.
 
     Raises `InvalidInput` for anything else.
     """
-    token = _criticality.set(criticality_number(level))
+    token = _criticality.set(Criticality.parse(level))
     try:
         yield
     finally:
@@ -87,15 +122,3 @@ def on_behalf_of(deadline_s: float, criticality: int) -> Iterator[None]:
     finally:
         _criticality.reset(was_critical)
         _deadline_s.reset(was_until)
-
-
-def criticality_number(level: str | int) -> int:
-    """1 to 4 for a criticality as people write it. Raises `InvalidInput`."""
-    number = CRITICALITIES.get(level.upper()) if isinstance(level, str) else level
-    if number is None or isinstance(number, bool) or number not in CRITICALITIES.values():
-        raise InvalidInput(
-            f"{shown(level)} is no criticality",
-            where="criticality",
-            hint=f"known are {', '.join(CRITICALITIES)}, or 1 (the most important) to 4",
-        )
-    return number

@@ -19,6 +19,7 @@ from penstock.serving.batching.pending import PendingAnswer
 from penstock.serving.cache.prediction_cache import CacheStatistics, PredictionCache, VersionCache
 from penstock.serving.fallback.stale import Stale
 from penstock.serving.inference import Inference
+from penstock.serving.statistics import CacheCounts, Durations
 
 __all__ = ["AnswerObserver", "CachedAnswers", "KeptAnswers"]
 
@@ -107,6 +108,8 @@ class CachedAnswers:
         self._observer = observer
         self._loop = asyncio.get_running_loop()
         self._flights: dict[bytes, _Flight] = {}
+        self.hits_s = 0.0
+        """From arrival to answer, of all that were answered from the cache."""
 
     def infer(self, inference: Inference) -> PendingAnswer:
         """What will hold the outputs. The inputs are conformed. Raises what `run` does."""
@@ -135,6 +138,21 @@ class CachedAnswers:
     def statistics(self) -> CacheStatistics:
         return self._cache.statistics()
 
+    def counts(self) -> CacheCounts:
+        """Likewise, to be added up with those of other processes."""
+        counted = self._cache.statistics()
+        return CacheCounts(
+            hits=Durations(counted.hits, self.hits_s),
+            misses=counted.misses,
+            joined=counted.joined,
+            stale=counted.stale,
+            saved_s=counted.saved_s,
+        )
+
+    def forget(self) -> None:
+        """What was given so far, and what runs now, is given to nobody who asks from now on."""
+        self._cache.forget()
+
     def close(self) -> None:
         """Nothing is looked up or kept any more; what runs is answered."""
         self._cache.close()
@@ -159,7 +177,9 @@ class CachedAnswers:
             return None
         future = self._loop.create_future()
         future.set_result(found)
-        self._observer.given(found.stop, now_s - inference.arrived_s, now_s)
+        seconds = now_s - inference.arrived_s
+        self.hits_s += seconds
+        self._observer.given(found.stop, seconds, now_s)
         return _Given(future)
 
     def _join(self, flight: _Flight, inference: Inference) -> PendingAnswer:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from penstock.core.clock import Clock
 from penstock.core.errors import DeadlineExceeded, PenstockError, QuotaExceeded, Refused
 from penstock.core.signature import Signature
@@ -102,6 +104,8 @@ class Deployment:
         self.ladder: Ladder | None = None
         """What answers where this version does not, if its model has that."""
         self._cached = CachedAnswers(cache, clock, self._run, self._measures) if cache is not None else None
+        if self._cached is not None and self._health is not None:
+            self._health.on_sick = self._cached.forget  # wrong answers may be among them
         for name, meaning, read in (
             (
                 "penstock_queue_rows",
@@ -268,7 +272,12 @@ class Deployment:
         return self._admission.ratio
 
     def statistics(self) -> DeploymentStatistics:
-        return self._measures.statistics()
+        return msgspec.structs.replace(
+            self._measures.statistics(),
+            cache=self._cached.counts() if self._cached is not None else None,
+            breaker=self._breaker.counts() if self._breaker is not None else None,
+            ladder=self.ladder.counts() if self.ladder is not None else None,
+        )
 
     def admission_statistics(self) -> AdmissionStatistics:
         return self._admission.statistics()

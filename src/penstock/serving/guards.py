@@ -14,6 +14,7 @@ from penstock.models.runtimes.runtime import Runtime
 from penstock.serving.fallback.breaker import BreakerConfig, BreakerStatistics, CircuitBreaker, Probe
 from penstock.serving.fallback.ladder import blames_model
 from penstock.serving.health import HealthConfig, HealthStatistics, VersionHealth
+from penstock.serving.statistics import BreakerCounts
 
 __all__ = ["BreakerGate", "HealthWatch"]
 
@@ -70,6 +71,11 @@ class BreakerGate:
     def statistics(self) -> BreakerStatistics:
         return self._breaker.statistics(self._monotonic())
 
+    def counts(self) -> BreakerCounts:
+        """Likewise, to be added up with those of other processes."""
+        now = self.statistics()
+        return BreakerCounts(states={now.state: 1}, opened=now.opened, refused=now.refused)
+
     def _probed(self, probe: Probe, answered: "asyncio.Future[Any]") -> None:
         now_s = self._monotonic()
         error = None if answered.cancelled() else answered.exception()
@@ -99,6 +105,8 @@ class HealthWatch:
         self._ask = ask
         self._monotonic = clock.monotonic
         self._name = name
+        self.on_sick: Callable[[], object] = str
+        """Told when it is taken out."""
         self.sick: str | None = None
         """Why it answers nobody, though its runtime may; None: it is well."""
 
@@ -132,4 +140,6 @@ class HealthWatch:
         sick = self._health.sick
         if (sick is None) is not (self.sick is None):
             log.error("%s %s", self._name, f"is taken out: {sick}" if sick else "passes its checks again")
+            if sick is not None:
+                self.on_sick()
         self.sick = f"it is taken out, as it keeps failing its checks: {sick}" if sick else None

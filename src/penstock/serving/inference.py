@@ -1,44 +1,12 @@
-"""A request to a model, whatever protocol it came by, and how important it is."""
+"""A request to a model, whatever protocol it came by."""
 
-import enum
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from penstock.core.errors import InvalidInput, shown
+from penstock.core.calling import DEFAULT_CRITICALITY
 from penstock.core.tensors import Array
 
-__all__ = ["DEFAULT_CRITICALITY", "Criticality", "Inference"]
-
-
-class Criticality(enum.IntEnum):
-    """How much is lost when a request is refused: the lower the number, the later it is.
-
-    The four classes of the book "Site Reliability Engineering" (2016), chapter 21; V2's priorities 1 to 4.
-    """
-
-    CRITICAL_PLUS = 1
-    CRITICAL = 2
-    SHEDDABLE_PLUS = 3
-    SHEDDABLE = 4
-
-    @classmethod
-    def parse(cls, text: str) -> "Criticality":
-        """The class of a name, in upper or lower case, or of its number. Raises `InvalidInput`."""
-        name = text.strip().upper()
-        found = _NUMBERS.get(name) or cls.__members__.get(name)
-        if found is None:
-            names = ", ".join(each.name for each in cls)
-            raise InvalidInput(
-                f"x-criticality is {shown(text)}, which is no criticality",
-                where="x-criticality",
-                hint=f"it is one of {names}",
-            )
-        return found
-
-
-_NUMBERS = {str(each.value): each for each in Criticality}
-
-DEFAULT_CRITICALITY = Criticality.CRITICAL
+__all__ = ["Inference"]
 
 
 class Inference(NamedTuple):

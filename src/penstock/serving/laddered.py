@@ -17,6 +17,7 @@ from penstock.serving.fallback.ladder import LadderStatistics, RungStatistics, f
 from penstock.serving.fallback.rungs import MODEL, Rung
 from penstock.serving.fallback.stale import StaleAnswers
 from penstock.serving.inference import Inference
+from penstock.serving.statistics import LadderCounts, RungCounts
 from penstock.serving.steps import AskedModel, Step, Waiting, step_of
 
 __all__ = ["Ladder", "LadderAnswer", "LadderPorts"]
@@ -33,7 +34,16 @@ class LadderPorts:
 class _Counted:
     """A step, and what is counted of it."""
 
-    __slots__ = ("answered", "computes", "longest_s", "name", "passed", "step")
+    __slots__ = (
+        "answered",
+        "answered_total",
+        "computes",
+        "longest_s",
+        "name",
+        "passed",
+        "passed_total",
+        "step",
+    )
 
     def __init__(self, step: Step | None, model: str, metrics: MetricSet) -> None:
         self.step: Final = step
@@ -41,12 +51,21 @@ class _Counted:
         self.computes = step is None or step.computes
         self.longest_s = math.inf if step is None else step.longest_s
         labels = {"model": model, "rung": self.name}
-        self.answered: Counter = metrics.counter(
+        self.answered = self.passed = 0
+        self.answered_total: Counter = metrics.counter(
             "penstock_rungs_total", "Answers of a model with a ladder, by rung.", **labels
         )
-        self.passed: Counter = metrics.counter(
+        self.passed_total: Counter = metrics.counter(
             "penstock_rungs_passed_total", "How often a rung was asked and did not answer.", **labels
         )
+
+    def has_answered(self) -> None:
+        self.answered += 1
+        self.answered_total.value += 1
+
+    def has_passed(self) -> None:
+        self.passed += 1
+        self.passed_total.value += 1
 
 
 class Ladder:
@@ -74,10 +93,10 @@ class Ladder:
         below = [_Counted(step, asked.model, metrics) for step in self._steps]
         self.downwards = (model, *below)
         self.cheap_first = (*below, model)
-        self.exhausted = metrics.counter(
+        self._exhausted = 0
+        self._exhausted_total = metrics.counter(
             "penstock_ladders_exhausted_total", "Requests that no rung answered.", model=asked.model
         )
-        self._started = [(each.answered.value, each.passed.value) for each in self.downwards]
 
     def infer(self, inference: Inference) -> "LadderAnswer":
         """What will hold the outputs, whichever rung gives them. Raises what the version itself raises, where
@@ -94,18 +113,30 @@ class Ladder:
         for step in self._steps:
             step.check()
 
+    def exhausted(self) -> None:
+        """A request that no rung answered."""
+        self._exhausted += 1
+        self._exhausted_total.value += 1
+
     def statistics(self) -> LadderStatistics:
+        """Of this ladder alone; metrics are of the model's in all its versions."""
         return LadderStatistics(
             rungs=tuple(
-                RungStatistics(
-                    rung=each.name,
-                    answered=int(each.answered.value - answered),
-                    passed=int(each.passed.value - passed),
-                )
-                for each, (answered, passed) in zip(self.downwards, self._started, strict=True)
+                RungStatistics(rung=each.name, answered=each.answered, passed=each.passed)
+                for each in self.downwards
             ),
-            exhausted=int(self.exhausted.value),
+            exhausted=self._exhausted,
             brown_out=self.brown_out.statistics(),
+        )
+
+    def counts(self) -> LadderCounts:
+        """Likewise, to be added up with those of other processes."""
+        return LadderCounts(
+            rungs={
+                each.name: RungCounts(answered=each.answered, passed=each.passed) for each in self.downwards
+            },
+            exhausted=self._exhausted,
+            browned_out=int(self.brown_out.active),
         )
 
     def close(self) -> None:
@@ -177,7 +208,7 @@ class LadderAnswer:
                 return None
             self._wait(asked, until_s - now_s)
             return None
-        self._ladder.exhausted.value += 1
+        self._ladder.exhausted()
         return self._first or DeadlineExceeded("the model did not answer in time")
 
     def _due_s(self, now_s: float) -> float:
@@ -237,7 +268,7 @@ class LadderAnswer:
             self._fail(failure)
 
     def _pass(self, counted: _Counted, error: BaseException) -> None:
-        counted.passed.value += 1
+        counted.has_passed()
         # The frames of its traceback hold this request, in a circle with it.
         error.__traceback__ = error.__context__ = None
         # What a rung lacks is not what the caller asked for: a miss of the cache is no 404 of the model.
@@ -245,7 +276,7 @@ class LadderAnswer:
             self._first = error
 
     def _answer(self, counted: _Counted, rows: BatchRows) -> None:
-        counted.answered.value += 1
+        counted.has_answered()
         if not self.future.done():
             self.future.set_result(rows)
 

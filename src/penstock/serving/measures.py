@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
+from penstock.core.calling import Criticality
 from penstock.core.clock import Clock
 from penstock.observe.metrics import LATENCY_BUCKETS_S, ROWS_BUCKETS, Counter, MetricSet
 from penstock.serving.admission.admission import ShedReason
 from penstock.serving.batching.observer import BatchRun
 from penstock.serving.guards import BreakerGate
-from penstock.serving.inference import Criticality
 from penstock.serving.statistics import BatchSize, DeploymentStatistics, Durations
 
 __all__ = ["Measures"]

@@ -207,7 +207,7 @@ class DataPlane:
             await deployment.close()
         finally:
             self._closing.remove(deployment)
-            self._retired = merge_statistics((*self._retired, deployment.statistics()))
+            self._retired = merge_statistics((*self._retired, deployment.statistics().ended()))
 
     def _changed(self) -> None:
         for tell in self._on_changed:

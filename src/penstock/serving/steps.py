@@ -15,7 +15,7 @@ from penstock.core.tensors import Array, Tensors, row_count, slice_rows
 from penstock.serving.batching.outputs import BatchOutputs, BatchRows
 from penstock.serving.batching.pending import Answer
 from penstock.serving.fallback.bulkhead import Bulkhead, BulkheadPermit
-from penstock.serving.fallback.fitting import check_backup, constant_answer, fitted
+from penstock.serving.fallback.fitting import check_backup, constant_answer, fitted, outputs_of
 from penstock.serving.fallback.rungs import (
     CACHED,
     CONSTANT,
@@ -116,8 +116,10 @@ class _CachedStep:
         found = self._stale and self._stale.stale(model, inference, self._max_age_s)
         if not found:
             raise NotFound("no answer to these inputs is kept that is young enough")
-        rows = row_count(found.tensors)
-        return BatchRows(BatchOutputs(found.tensors, CACHED, model, found.version), 0, rows)
+        outputs = outputs_of(self._asked.signature, found.tensors)
+        if outputs is None:
+            raise NotFound(f"version {found.version}, which answered these inputs last, gives other outputs")
+        return BatchRows(BatchOutputs(outputs, CACHED, model, found.version), 0, row_count(outputs))
 
     def check(self) -> None: ...
 

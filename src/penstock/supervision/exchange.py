@@ -56,7 +56,13 @@ class Exchange:
     def retire(self, report: Report) -> None:
         """Keeps what a worker that has ended had counted."""
         self._totals.retire(report.metrics)
-        self._retired = merge_statistics((*self._retired, *report.statistics))
+        self._retired = merge_statistics((*self._retired, *(each.ended() for each in report.statistics)))
+
+    def statistics(self) -> tuple[DeploymentStatistics, ...]:
+        """What all workers together have counted, as far as they have reported it."""
+        reports = [process.report for process in self._processes.values() if process.report is not None]
+        live = [each for report in reports for each in report.statistics]
+        return merge_statistics((*live, *self._retired))
 
     def reported(self, life: int, report: Report) -> None:
         if report.request in self._samples:
@@ -98,9 +104,8 @@ class Exchange:
                 living = [(str(life), report.metrics) for life, report in reports]
                 return self._totals.render([("supervisor", self._measured()), *living])
             case "statistics":
-                reports = await self._sample()
-                live = [each for _, report in reports for each in report.statistics]
-                return merge_statistics((*live, *self._retired))
+                await self._sample()
+                return self.statistics()
             case "load" | "unload":
                 async with self._ordering:
                     await self._order(_ordered(self.wanted, ask))

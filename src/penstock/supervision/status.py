@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.serving.statistics import DeploymentStatistics
 from penstock.supervision.messages import Report
 
 __all__ = ["InstanceStatus", "StatusSocket", "WorkerStatus", "read_statuses"]
@@ -36,7 +37,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A serve instance: its supervisor and its workers."""
+    """A serve instance: its supervisor, its workers, and what these have counted together."""
 
     pid: int
     app: str
@@ -47,6 +48,7 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     stopping: bool
     started_at: datetime
     workers: tuple[WorkerStatus, ...]
+    statistics: tuple[DeploymentStatistics, ...] = ()
 
 
 class StatusSocket:

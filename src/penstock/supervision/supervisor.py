@@ -375,6 +375,7 @@ class Supervisor:
             stopping=self._stopping,
             started_at=self._started_at,
             workers=tuple(workers),
+            statistics=self._exchange.statistics(),
         )
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from penstock.core.calling import (
+    Criticality,
     criticality,
-    criticality_number,
     deadline,
     inherited_criticality,
     inherited_deadline_s,
@@ -40,17 +40,17 @@ def test_both_are_left_with_what_raises() -> None:
     assert (inherited_deadline_s(), inherited_criticality()) == (None, None)
 
 
-@pytest.mark.parametrize("level", ["", "HIGH", "1", 0, 5, True, 2.5])
+@pytest.mark.parametrize("level", ["", "HIGH", "0", "1.0", 0, 5, True, 2.5, "²"])
 def test_unknown_criticalities(level: str | int) -> None:
     with pytest.raises(InvalidInput, match="criticality"):
-        criticality_number(level)
+        Criticality.parse(level)
 
 
 @pytest.mark.parametrize(
-    ("level", "number"), [("critical_plus", 1), ("Critical", 2), ("SHEDDABLE_PLUS", 3), (4, 4)]
+    ("level", "number"), [("critical_plus", 1), ("Critical", 2), ("SHEDDABLE_PLUS", 3), (4, 4), ("4", 4)]
 )
 def test_criticalities(level: str | int, number: int) -> None:
-    assert criticality_number(level) == number
+    assert Criticality.parse(level) == number
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan")])

@@ -247,6 +247,117 @@ def test_what_is_old_is_given_where_the_model_does_not_answer() -> None:
     run(life())
 
 
+def test_what_a_version_gave_that_is_taken_out_is_no_stale_answer() -> None:
+    async def life() -> None:
+        metrics = MetricSet()
+        served_here = DataPlane(metrics, SystemClock(), cache=PredictionCache(1 << 20, metrics))
+        wrong = False
+
+        def examine(_: Runtime) -> None:
+            if wrong:
+                raise ModelFailed("wrong")
+
+        further: dict[str, Any] = {
+            "cache": CacheConfig(ttl_s=1e-9, stale_s=GUARD_S),
+            "fallback": (Cached(max_age_s=GUARD_S),),
+        }
+        health: dict[str, Any] = {"examine": examine, "health": HealthConfig(every_s=1e-6, failures_max=1)}
+        sick = served_here.add(served("a", "1", FakeRuntime(1), **health, **further))
+        well = served_here.add(served("a", "2", FakeRuntime(2), **further))
+        now_s = SystemClock().monotonic()
+        inference = Inference({"x": np.zeros(1, np.int64)}, now_s, now_s + GUARD_S, falls_back=True)
+
+        def stale() -> str | None:
+            found = served_here.stale and served_here.stale.stale("a", inference, GUARD_S)
+            return found.version if found else None
+
+        await ask(well)
+        await ask(sick)
+        assert stale() == "1", "the newest"
+        wrong = True
+        while sick.sick is None:
+            sick.check()
+            await asyncio.sleep(0)
+        assert stale() == "2", "that of the other version"
+        rows = await sick.infer(inference).future
+        assert (rows.outputs.rung, rows.outputs.tensors["y"].tolist()) == ("cached", [2])
+        await served_here.close()
+
+    run(life())
+
+
+@pytest.mark.parametrize(
+    ("output", "passes"),
+    [
+        ({"y": "INT64[-1]"}, False),
+        ({"y": "INT64[-1]", "z": "FP32[-1]"}, True),
+        ({"z": "INT64[-1]"}, True),
+        ({"y": "FP64[-1]"}, True),
+        ({"y": "INT64[-1, 1]"}, True),
+    ],
+)
+def test_an_older_version_s_answer_stands_in_only_where_it_has_the_same_outputs(
+    output: dict[str, str], passes: bool
+) -> None:
+    class Broken(FakeRuntime):
+        signature = Signature.of(inputs={"x": "INT64[-1]"}, outputs=output)
+
+        def run(self, tensors: Tensors, timeout_s: float) -> Tensors:
+            raise ModelFailed("broken")
+
+    async def life() -> None:
+        metrics = MetricSet()
+        served_here = DataPlane(metrics, SystemClock(), cache=PredictionCache(1 << 20, metrics))
+        further: dict[str, Any] = {
+            "cache": CacheConfig(ttl_s=GUARD_S),
+            "fallback": (Cached(max_age_s=GUARD_S),),
+        }
+        await ask(served_here.add(served("a", "1", FakeRuntime(5), **further)))
+        now_s = SystemClock().monotonic()
+        inference = Inference({"x": np.zeros(1, np.int64)}, now_s, now_s + GUARD_S, falls_back=True)
+        answer = served_here.add(served("a", "2", Broken(), **further)).infer(inference).future
+        if passes:
+            with pytest.raises(ModelFailed):
+                await answer
+        else:
+            given = (await answer).outputs
+            assert (given.version, given.tensors["y"].tolist()) == ("1", [5])
+        await served_here.close()
+
+    run(life())
+
+
+def test_counts_of_cache_breaker_and_ladder_go_on_when_a_version_is_served_anew() -> None:
+    async def life() -> None:
+        metrics = MetricSet()
+        served_here = DataPlane(metrics, SystemClock(), cache=PredictionCache(1 << 20, metrics))
+        further: dict[str, Any] = {
+            "cache": CacheConfig(ttl_s=GUARD_S),
+            "breaker": BreakerConfig(),
+            "fallback": (Cached(max_age_s=GUARD_S),),
+        }
+        for lives in (1, 2):
+            deployment = served_here.add(served("a", "1", FakeRuntime(), **further))
+            for _ in range(3):
+                now_s = SystemClock().monotonic()
+                inference = Inference({"x": np.zeros(1, np.int64)}, now_s, now_s + GUARD_S, falls_back=True)
+                await deployment.infer(inference).future
+            (counted,) = served_here.statistics()
+            assert counted.cache is not None
+            assert (counted.cache.hits.count, counted.cache.misses) == (2 * lives, lives)
+            assert counted.ladder is not None
+            answered = {name: each.answered for name, each in counted.ladder.rungs.items()}
+            assert answered == {"model": lives, "cached": 0}
+            assert counted.breaker is not None
+            assert counted.breaker.states == {"closed": 1}
+            await served_here.remove("a", "1")
+        (counted,) = served_here.statistics()
+        assert counted.breaker is not None
+        assert counted.breaker.states == {}
+
+    run(life())
+
+
 def test_hits_say_nothing_of_the_model_and_a_version_that_fails_its_checks_gives_none() -> None:
     async def life() -> None:
         metrics = MetricSet()
@@ -280,6 +391,12 @@ def test_hits_say_nothing_of_the_model_and_a_version_that_fails_its_checks_gives
             await asyncio.sleep(0)
         with pytest.raises(Refused):
             await ask(deployment)
+        wrong, runtime.number = False, 8
+        while deployment.sick is not None:
+            deployment.check()
+            await asyncio.sleep(0)
+        again = (await ask(deployment)).outputs.tensors["y"]
+        assert again.tolist() == [8], "what it gave before it was taken out is not given once it is well"
         await served_here.close()
 
     run(life())

@@ -8,7 +8,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from penstock.cli.status import _lines
+from penstock.cli.status import _lines, _without_measures
+from penstock.serving.statistics import (
+    BreakerCounts,
+    CacheCounts,
+    DeploymentStatistics,
+    Durations,
+    LadderCounts,
+    RungCounts,
+)
 from penstock.supervision.messages import LoadedModel, Report
 from penstock.supervision.status import InstanceStatus, StatusSocket, WorkerStatus, read_statuses
 
@@ -79,6 +87,38 @@ def test_workers_models_and_what_is_wrong() -> None:
         "│     late: version 3 is not served",
         "└─ worker 2  waiting  next start in 4.0 s  restarted 4 times, last because it was ended by SIGSEGV",
     ]
+
+
+def test_what_cache_breaker_and_ladder_did() -> None:
+    late = DeploymentStatistics(
+        model="late",
+        version="2",
+        cache=CacheCounts(hits=Durations(6, 0.1), misses=2, joined=0, saved_s=1.26),
+        breaker=BreakerCounts(states={"closed": 1, "open": 1}, opened=3, refused=9),
+        ladder=LadderCounts(rungs={"model": RungCounts(answered=80), "cached": RungCounts(answered=5)}),
+    )
+    plain = DeploymentStatistics(model="plain", version="1")
+    status = msgspec.structs.replace(instance(worker(1, report())), statistics=(late, plain))
+    assert list(_lines(status))[-1] == (
+        "late:2  cache 75.0% of 8 hit, 1.3 s saved  breaker closed in 1, open in 1  "
+        "answered by model 80, cached 5, none 0"
+    )
+    told = _without_measures(status)
+    assert told["statistics"] == [
+        {
+            "model": "late",
+            "version": "2",
+            "cache": {"hits": 6, "misses": 2, "joined": 0, "stale": 0, "hit_ratio": 0.75, "saved_s": 1.26},
+            "breaker": {"states": {"closed": 1, "open": 1}, "opened": 3, "refused": 9},
+            "ladder": {
+                "rungs": {"model": {"answered": 80, "passed": 0}, "cached": {"answered": 5, "passed": 0}},
+                "exhausted": 0,
+                "browned_out": 0,
+            },
+        },
+        {"model": "plain", "version": "1"},
+    ]
+    assert "statistics" not in told["workers"][0]["report"]  # type: ignore[index]
 
 
 def test_a_running_instance_is_found_also_under_a_long_path(tmp_path: Path) -> None:

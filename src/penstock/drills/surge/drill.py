@@ -79,6 +79,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
                 raise InvalidInput(f"--{name} {getattr(self, name)} is not between {low} and {high:,}")
         if self.connections < self.processes:
             raise InvalidInput(f"--connections {self.connections} are fewer than --processes {self.processes}")
+        if self.seed < 0:
+            raise InvalidInput(f"--seed {self.seed} is below 0", where="--seed", hint="any number from 0 on")
         if not 1 <= self.requests_max <= 100_000_000:
             raise InvalidInput(f"--max-requests {self.requests_max} is not between 1 and 100,000,000")
         if self.deadline_ms is not None and not 1 <= self.deadline_ms <= 86_400_000:

@@ -4,11 +4,11 @@ import math
 
 import msgspec
 
+from penstock.core.calling import Criticality
 from penstock.core.errors import InvalidInput, shown
 
-__all__ = ["CRITICALITIES", "Kind", "make_mix"]
+__all__ = ["Kind", "make_mix"]
 
-CRITICALITIES = ("CRITICAL_PLUS", "CRITICAL", "SHEDDABLE_PLUS", "SHEDDABLE")
 KINDS_MAX = 64
 WEIGHT_MAX = 1e9
 
@@ -35,8 +35,8 @@ def make_mix(
     class_weights = _weights(classes or {"CRITICAL": "1"}, "--class")
     tenant_weights = _weights(tenants or {"": "1"}, "--tenant")
     for name in class_weights:
-        if name not in CRITICALITIES:
-            known = ", ".join(CRITICALITIES)
+        if name not in Criticality.__members__:
+            known = ", ".join(Criticality.__members__)
             raise InvalidInput(f"{shown(name)} is no class", where="--class", hint=f"classes are {known}")
     for name, key in (keys or {}).items():
         if name not in tenant_weights:

@@ -22,6 +22,9 @@ __all__ = ["read_trace"]
 BINS_MAX = 600
 """The rate is constant within a bin; burstiness finer than a six hundredth is drawn, not replayed."""
 ROWS_MAX = 20_000_000
+SECONDS_MAX = 1e12
+"""From 1970: in seconds as in milliseconds. What is beyond has no differences that floats hold."""
+COUNT_MAX = 1e15
 
 Bins = tuple[float, ...]
 _Floats = npt.NDArray[np.float64]
@@ -92,7 +95,7 @@ def _rows(file: Path, reader: Iterator[list[str]]) -> Iterator[tuple[float, floa
             raise InvalidInput(
                 f"{file}, line {number}: some rows have a count and some have none", where="--trace"
             )
-        if not (math.isfinite(at_s) and (count is None or 0 <= count < math.inf)):
+        if not (abs(at_s) <= SECONDS_MAX and (count is None or 0 <= count <= COUNT_MAX)):
             raise InvalidInput(
                 f"{file}, line {number}: {shown(','.join(row))} has no place in time", where="--trace"
             )

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from penstock.core.calling import DEFAULT_CRITICALITY
 from penstock.core.clock import Clock
 from penstock.core.errors import DeadlineExceeded, PenstockError, Refused
 from penstock.core.tensors import Tensors, row_count, tensors_bytes
@@ -19,7 +20,6 @@ from penstock.serving.batching.outputs import BatchOutputs, BatchRows
 from penstock.serving.batching.pending import PendingAnswer, PendingRequest
 from penstock.serving.batching.queue import ShapeKey
 from penstock.serving.batching.runner import BatchRunner, FinishedBatch
-from penstock.serving.inference import DEFAULT_CRITICALITY
 
 __all__ = ["Dispatcher"]
 

@@ -13,9 +13,10 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
 
+from penstock.core.calling import inherited_deadline_s
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.durations import duration_s
-from penstock.core.errors import ConfigurationError, InvalidInput, shown
+from penstock.core.errors import ConfigurationError, DeadlineExceeded, InvalidInput, shown
 from penstock.core.rng import secret_bytes
 from penstock.serving.cache.keys import canonical, digest
 from penstock.serving.cache.prediction_cache import CacheStatistics
@@ -33,6 +34,8 @@ ENTRY_BYTES = 700
 """What an entry costs beside its value."""
 OBJECT_BYTES = 120
 DEPTH_MAX = 32
+WAIT_S_MAX = 86_400.0
+"""A lock takes no more than some centuries."""
 _NO_STEPS = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 _PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
 """What cannot be changed, and weighs what the interpreter says."""
@@ -48,6 +51,8 @@ def cached_step(
     them; a call with others, or that gives others, raises `TypeError`: they cannot be told apart, or weighed.
     What it gives is shared: its arrays cannot be written to, and dicts and lists are each caller's own. Threads
     that call it at once with the same share one run of it, also one that raises; what is raised is not kept.
+    Who waits for another's run does so until its own deadline at most (`penstock.client.deadline`, or that of
+    the request that a model runs for), and then gets `DeadlineExceeded`.
 
     Raises `ConfigurationError` for times and sizes that are none, and for coroutines, generators and methods.
     """
@@ -145,7 +150,7 @@ class CachedStep(Generic[P, R]):
                 return self._lead(key, flight, *args, **kwargs)
             if flight.thread == threading.get_ident():
                 return self._function(*args, **kwargs)  # it has called itself: nobody else would end that wait
-            flight.done.wait()
+            self._wait(flight)
             if flight.error is None or isinstance(flight.error, Exception):
                 with self._lock:
                     self._joined += 1
@@ -169,6 +174,14 @@ class CachedStep(Generic[P, R]):
     def size_bytes(self) -> int:
         """What it keeps."""
         return self._store.size_bytes
+
+    def _wait(self, flight: _Flight) -> None:
+        """For another's run, but no longer than whoever this call is made for wants its answer."""
+        until_s = inherited_deadline_s()
+        left_s = None if until_s is None else min(max(0.0, until_s - self._clock.monotonic()), WAIT_S_MAX)
+        if not flight.done.wait(left_s):
+            name = getattr(self._function, "__name__", "the step")
+            raise DeadlineExceeded(f"the deadline passed while another thread computed {name}")
 
     def _lead(self, key: bytes, flight: _Flight, *args: P.args, **kwargs: P.kwargs) -> R:
         begun_s = self._clock.monotonic()

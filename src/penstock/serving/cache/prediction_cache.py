@@ -59,7 +59,7 @@ class PredictionCache(Generic[V]):
         self.secret = secret_bytes() if secret is None else secret
         self.metrics = metrics
         self._versions: list[VersionCache[V]] = []
-        self._opened = 0
+        self._numbers = 0
         for name, meaning, read in (
             ("penstock_cache_bytes", "What the prediction cache holds.", lambda: self.store.size_bytes),
             ("penstock_cache_entries", "Answers in the prediction cache.", lambda: len(self.store)),
@@ -73,10 +73,14 @@ class PredictionCache(Generic[V]):
 
     def open(self, model: str, version: str, config: CacheConfig) -> "VersionCache[V]":
         """What keeps one version's answers, until it is closed."""
-        self._opened += 1
-        opened = VersionCache(self, model, version, config, self._opened)
+        opened = VersionCache(self, model, version, config)
         self._versions.append(opened)
         return opened
+
+    def number(self) -> int:
+        """One that no other answers are kept under."""
+        self._numbers += 1
+        return self._numbers
 
     def closed(self, version: "VersionCache[V]") -> None:
         self._versions.remove(version)
@@ -110,9 +114,7 @@ class PredictionCache(Generic[V]):
 class VersionCache(Generic[V]):
     """One version's part of a `PredictionCache`."""
 
-    def __init__(
-        self, cache: PredictionCache[V], model: str, version: str, config: CacheConfig, number: int
-    ) -> None:
+    def __init__(self, cache: PredictionCache[V], model: str, version: str, config: CacheConfig) -> None:
         self.model = model
         self.version = version
         self._cache = cache
@@ -121,9 +123,10 @@ class VersionCache(Generic[V]):
         self._ttl_s = config.ttl_s
         self._kept_s = config.ttl_s + config.stale_s
         # Not the names: a version that is served anew may be another one.
-        self._prefix = number.to_bytes(8, "little")
+        self._prefix = cache.number().to_bytes(8, "little")
         self._closed = False
         self._mean_s = 0.0
+        self._counts = _Counts()
         labels = {"model": model, "version": version}
         counter = cache.metrics.counter
         text = "Requests by how they were answered: from the cache, by a run, or by joining another's."
@@ -153,7 +156,8 @@ class VersionCache(Generic[V]):
         if entry is None or now_s - entry.stored_s >= self._ttl_s:
             return None
         self._hits.value += 1
-        self._saved_s.value += self._mean_s
+        self._counts.hits += 1
+        self._saved()
         return entry.value
 
     def stale(self, key: bytes, now_s: float, max_age_s: float) -> V | None:
@@ -180,14 +184,21 @@ class VersionCache(Generic[V]):
     def missed(self) -> None:
         """A request runs."""
         self._misses.value += 1
+        self._counts.misses += 1
 
     def joined(self) -> None:
         """A request waits for another's run."""
         self._joined.value += 1
-        self._saved_s.value += self._mean_s
+        self._counts.joined += 1
+        self._saved()
 
     def gave_stale(self) -> None:
         self._stale.value += 1
+        self._counts.stale += 1
+
+    def forget(self) -> None:
+        """Nothing that was given so far is found any more, neither as fresh nor as stale; it leaves in time."""
+        self._prefix = self._cache.number().to_bytes(8, "little")
 
     def close(self) -> None:
         """Nothing of it is found any more: its keys are no other's, and what it kept leaves in time."""
@@ -196,11 +207,24 @@ class VersionCache(Generic[V]):
             self._cache.closed(self)
 
     def statistics(self) -> CacheStatistics:
-        """Of the version since the process started, under whatever instance."""
+        """Since it was opened; metrics count on when a version is served anew."""
+        counts = self._counts
         return CacheStatistics(
-            hits=int(self._hits.value),
-            misses=int(self._misses.value),
-            joined=int(self._joined.value),
-            stale=int(self._stale.value),
-            saved_s=self._saved_s.value,
+            hits=counts.hits,
+            misses=counts.misses,
+            joined=counts.joined,
+            stale=counts.stale,
+            saved_s=counts.saved_s,
         )
+
+    def _saved(self) -> None:
+        self._saved_s.value += self._mean_s
+        self._counts.saved_s += self._mean_s
+
+
+class _Counts:
+    __slots__ = ("hits", "joined", "misses", "saved_s", "stale")
+
+    def __init__(self) -> None:
+        self.hits = self.misses = self.joined = self.stale = 0
+        self.saved_s = 0.0

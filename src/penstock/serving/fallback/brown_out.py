@@ -8,10 +8,12 @@ leaving takes longer than entering, and twice as long each time that it had to e
 
 import msgspec
 
+from penstock.core.calling import Criticality
+
 __all__ = ["BROWN_CRITICALITY", "BrownOut", "BrownOutStatistics"]
 
-BROWN_CRITICALITY = 3
-"""From this class on: SHEDDABLE_PLUS and SHEDDABLE."""
+BROWN_CRITICALITY = Criticality.SHEDDABLE_PLUS
+"""From this class on."""
 ENTER_S = 2.0
 LEAVE_S = 5.0
 LEAVE_LONGEST_S = 60.0

@@ -9,7 +9,7 @@ from penstock.core.signature import ANY, Signature, TensorSpec
 from penstock.core.tensors import Array, DataType, Tensors, row_count
 from penstock.serving.fallback.rungs import Constant
 
-__all__ = ["check_backup", "constant_answer", "fitted"]
+__all__ = ["check_backup", "constant_answer", "fitted", "outputs_of"]
 
 
 def check_backup(model: str, signature: Signature, backup: str, other: Signature) -> None:
@@ -48,6 +48,29 @@ def _within(shape: tuple[int, ...], wider: tuple[int, ...]) -> bool:
     return len(shape) == len(wider) and all(
         there in (here, ANY) for here, there in zip(shape, wider, strict=True)
     )
+
+
+def outputs_of(signature: Signature, tensors: Mapping[str, Array]) -> Tensors | None:
+    """The signature's outputs among `tensors`, which another version may have given; None where they are not
+    all there, of its types and shapes.
+    """
+    found: Tensors = {}
+    for spec in signature.outputs:
+        array = tensors.get(spec.name)
+        if array is None or array.dtype != spec.dtype or not _within(array.shape, spec.shape):
+            return None
+        if spec.datatype.is_object and not _elements_are(array, _element(spec)):
+            return None
+        found[spec.name] = array
+    return found
+
+
+def _element(spec: TensorSpec) -> type:
+    return str if spec.datatype is DataType.STRING else bytes
+
+
+def _elements_are(array: Array, element: type) -> bool:
+    return all(isinstance(each, element) for each in array.ravel().tolist())
 
 
 def constant_answer(model: str, signature: Signature, constant: Constant) -> Callable[[int], Tensors]:
@@ -93,9 +116,8 @@ def _cast(spec: TensorSpec, value: object) -> Array:
     Raises `TypeError`, `ValueError` or `OverflowError`.
     """
     if spec.datatype.is_object:
-        element = str if spec.datatype is DataType.STRING else bytes
         boxed: Array = np.asarray(value, dtype=object)
-        if any(not isinstance(each, element) for each in boxed.ravel().tolist()):
+        if not _elements_are(boxed, _element(spec)):
             raise TypeError
         return boxed
     given: Array = np.asarray(value)

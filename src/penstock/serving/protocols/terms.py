@@ -4,11 +4,12 @@ import contextlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from penstock.core.calling import DEFAULT_CRITICALITY, Criticality
 from penstock.core.errors import InvalidInput, PenstockError, shown
 from penstock.core.tensors import Array
 from penstock.serving.admission.rate_limits import RateLimits
 from penstock.serving.deployment import Deployment
-from penstock.serving.inference import DEFAULT_CRITICALITY, Criticality, Inference
+from penstock.serving.inference import Inference
 
 __all__ = ["NAMES", "SaidTerms", "Terms", "parse_timeout_s", "read_terms"]
 
@@ -43,7 +44,9 @@ class SaidTerms(NamedTuple):
                 asked_s = parse_timeout_s(asked_ms.decode("latin-1"), name.decode())
                 timeout_s = asked_s if timeout_s is None else min(timeout_s, asked_s)
         level = headers.get(CRITICALITY)
-        criticality = DEFAULT_CRITICALITY if level is None else Criticality.parse(level.decode("latin-1"))
+        criticality = DEFAULT_CRITICALITY
+        if level is not None:
+            criticality = Criticality.parse(level.decode("latin-1"), CRITICALITY.decode())
         caller = next((headers[name] for name in CALLERS if name in headers), b"")
         return cls(timeout_s, criticality, caller, headers.get(RETRY, b"0") != b"0")
 

@@ -62,6 +62,8 @@ def test_seconds_are_timestamps_too(tmp_path: Path) -> None:
         "5\n5\n5\n",
         "0,1\nlater,2\n",
         "0,1\n1\n2,1\n",
+        "1e308\n-1e308\n",
+        "0,1e308\n1,1e308\n2,1e308\n",
     ],
 )
 def test_what_is_no_trace(tmp_path: Path, text: str) -> None:

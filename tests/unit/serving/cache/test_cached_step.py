@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from penstock.core.calling import until
 from penstock.core.clock import ManualClock
-from penstock.core.errors import ConfigurationError
+from penstock.core.errors import ConfigurationError, DeadlineExceeded
 from penstock.serving.cache.cached_step import cached_step
 
 GUARD_S = 10.0
@@ -243,3 +244,25 @@ def test_it_stays_within_its_bytes() -> None:
         tracemalloc.stop()
     assert 0.5 * bytes_max < give.size_bytes <= bytes_max
     assert held_bytes <= 1.1 * bytes_max
+
+
+def test_who_waits_for_another_s_run_does_so_no_longer_than_its_deadline() -> None:
+    clock = ManualClock()
+    gate, begun = threading.Event(), threading.Event()
+
+    @cached_step(ttl=10, clock=clock)
+    def slow() -> int:
+        begun.set()
+        assert gate.wait(GUARD_S)
+        return 7
+
+    with ThreadPoolExecutor(1) as threads:
+        leading = threads.submit(slow)
+        assert begun.wait(GUARD_S)
+        with until(clock.monotonic()), pytest.raises(DeadlineExceeded, match="slow"):
+            slow()
+        assert not leading.done(), "it was not waited for"
+        gate.set()
+        assert leading.result(GUARD_S) == 7
+    with until(clock.monotonic()):
+        assert slow() == 7, "what is kept needs no time"

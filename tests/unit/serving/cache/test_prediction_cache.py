@@ -67,6 +67,22 @@ def test_a_version_s_answers_are_its_own_and_go_with_it() -> None:
     assert process.stale("m", X, None, 0.0, 1e9) is None
 
 
+def test_what_is_forgotten_is_not_found_in_any_way() -> None:
+    process: PredictionCache[str] = PredictionCache(1 << 20, MetricSet())
+    one, two = opened(cache=process, stale_s=100), opened(cache=process, version="2", stale_s=100)
+    under_way = key_of(one)
+    one.put(under_way, "a", 100, 0.0, 0.1)
+    two.put(key_of(two), "b", 100, 0.0, 0.1)
+    one.forget()
+    assert one.get(key_of(one), 0.0) is None
+    one.put(under_way, "from a run that had begun", 100, 0.0, 0.1)
+    assert one.get(key_of(one), 0.0) is None
+    assert process.stale("m", X, None, 0.0, 1e9) == ("b", "2")
+    assert two.get(key_of(two), 0.0) == "b"
+    one.put(key_of(one), "c", 100, 0.0, 0.1)
+    assert one.get(key_of(one), 0.0) == "c"
+
+
 def test_stale_answers_of_any_version_that_is_served() -> None:
     process: PredictionCache[str] = PredictionCache(1 << 20, MetricSet())
     one, two = opened(cache=process, stale_s=100), opened(cache=process, version="2", stale_s=100)

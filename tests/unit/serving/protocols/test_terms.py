@@ -2,8 +2,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from penstock.core.calling import Criticality
 from penstock.core.errors import InvalidInput
-from penstock.serving.inference import Criticality
 from penstock.serving.protocols.terms import read_terms
 
 

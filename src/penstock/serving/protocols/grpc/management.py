@@ -12,7 +12,7 @@ from penstock.serving.protocols.grpc.health import Health
 from penstock.serving.protocols.grpc.libraries import Messages
 from penstock.serving.protocols.v2.messages import EXTENSIONS
 from penstock.serving.protocols.v2.parameters import version_of
-from penstock.serving.statistics import DeploymentStatistics, Durations
+from penstock.serving.statistics import CacheCounts, DeploymentStatistics, Durations
 
 __all__ = ["Management"]
 
@@ -147,6 +147,7 @@ class Management:
 
     def _statistics(self, each: DeploymentStatistics) -> Any:
         messages = self._messages
+        cache = each.cache or CacheCounts()
         return messages.ModelStatistics(
             name=each.model,
             version=each.version,
@@ -158,6 +159,8 @@ class Management:
                 fail=self._duration(each.failure),
                 queue=self._duration(each.queue),
                 compute_infer=self._duration(each.runs),
+                cache_hit=self._duration(cache.hits),
+                cache_miss=self._duration(Durations(cache.misses + cache.joined)),
             ),
             batch_stats=[
                 messages.InferBatchStatistics(batch_size=size.rows, compute_infer=self._duration(size.runs))

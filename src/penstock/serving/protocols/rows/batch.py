@@ -9,11 +9,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+from penstock.core.calling import Criticality
 from penstock.core.clock import Clock
 from penstock.core.errors import InvalidInput, ModelFailed, PenstockError, Refused
 from penstock.serving.batching.pending import Answer
 from penstock.serving.deployment import Deployment
-from penstock.serving.inference import Criticality, Inference
+from penstock.serving.inference import Inference
 from penstock.serving.protocols.http.compression import body_reader
 from penstock.serving.protocols.http.messages import HttpRequest
 from penstock.serving.protocols.rows.chunks import Chunk, Sink, Source

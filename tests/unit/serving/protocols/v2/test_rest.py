@@ -7,6 +7,8 @@ import pytest
 from test_application import INFER, Rig, ask, message, refused
 
 from penstock.core.signature import Signature
+from penstock.serving.protocols.v2.descriptions import model_statistics
+from penstock.serving.statistics import BreakerCounts, CacheCounts, DeploymentStatistics, Durations
 
 ALL = {
     "double": Signature.of(inputs={"x": "FP32[-1, 2]"}, outputs={"y": "FP32[-1, 2]"}),
@@ -111,6 +113,26 @@ def test_statistics_are_triton_s():
         assert stats["last_inference"] > 1.6e12
 
     asyncio.run(asking())
+
+
+def test_statistics_of_a_cache_are_triton_s_and_the_rest_has_a_place_of_its_own():
+    plain, kept = (
+        DeploymentStatistics(model="plain", version="1"),
+        DeploymentStatistics(
+            model="kept",
+            version="1",
+            cache=CacheCounts(hits=Durations(6, 3e-6), misses=2, joined=1, saved_s=0.5),
+            breaker=BreakerCounts(states={"open": 2}, opened=2),
+        ),
+    )
+    of_plain, of_kept = model_statistics((plain, kept))["model_stats"]
+    assert "penstock" not in of_plain
+    assert of_plain["inference_stats"]["cache_hit"] == {"count": 0, "ns": 0}
+    assert of_kept["inference_stats"]["cache_hit"] == {"count": 6, "ns": 3000}
+    assert of_kept["inference_stats"]["cache_miss"] == {"count": 3, "ns": 0}
+    assert of_kept["penstock"]["cache"]["hit_ratio"] == pytest.approx(7 / 9)
+    assert of_kept["penstock"]["breaker"]["states"] == {"open": 2}
+    assert "ladder" not in of_kept["penstock"]
 
 
 def test_the_repository_is_listed():
