@@ -43,7 +43,7 @@ class BreakerGate:
                 f"{self._name} keeps failing and is left alone for a while",
                 reason="breaker_open",
                 retry_after_s=max(breaker.open_s(now_s), RETRY_AFTER_S_MIN),
-                hint="the server's log has what it raised",
+                hint="try again later; the server's log says how it failed",
             )
         return probe
 

@@ -45,6 +45,7 @@ class HttpApplication:
     def __init__(self, plane: DataPlane, instance: Instance, metrics: MetricSet, config: HttpConfig) -> None:
         self._plane = plane
         self._instance = instance
+        self._request_timeout_s = config.request_timeout_s
         self._cors = CrossOrigins.parse(config.cors_origins)
         threads = ThreadPoolExecutor(COMPRESSION_THREADS, thread_name_prefix="compression")
         self._responder = Responder(metrics, threads, compress_bytes_min=config.compress_bytes_min)
@@ -100,7 +101,10 @@ class HttpApplication:
             reason = deployment.cap(said.criticality)
         else:
             caller = said.caller or sink.peer
-            reason = deployment.refusal(arrived_s, said.timeout_s, said.criticality, caller, said.retry)
+            timeout_s = said.timeout_s
+            if timeout_s is not None and timeout_s > self._request_timeout_s:
+                timeout_s = self._request_timeout_s
+            reason = deployment.refusal(arrived_s, timeout_s, said.criticality, caller, said.retry)
             admitted = True
         if reason is not None:
             return self._responder.shed(reason)
