@@ -1,5 +1,6 @@
 """A surge drill from end to end: look at the server, measure its capacity if asked, run the load, report."""
 
+import math
 import re
 from collections.abc import Callable
 from datetime import UTC
@@ -234,6 +235,7 @@ def _measured(plan: Plan, result: FleetResult, capacity_per_s: float | None) -> 
             processor_share=max(result.processor_shares),
             loop_lag_max_ms=1e3 * max(use.loop_lag_s_max for use in result.use),
             unsent_share=float(recording.counts[:, :, Outcome.UNSENT].sum()) / max(offered, 1),
+            connections_needed=math.ceil(plan.load.shape.peak_per_s * plan.load.objective_s),
             reconnects=sum(use.reconnects for use in result.use),
             connections_failed=result.connections_failed,
         ),

@@ -2,7 +2,7 @@
 
 import msgspec
 
-__all__ = ["GeneratorFigures", "limits_met"]
+__all__ = ["UNSENT_SHARE", "GeneratorFigures", "limits_met"]
 
 LATENESS_P99_S = 0.020
 """Sends that are later than this, one in a hundred, are a load of another shape than was asked."""
@@ -25,6 +25,8 @@ class GeneratorFigures(msgspec.Struct, frozen=True, kw_only=True):
     """The longest that an event loop was late for its own timer."""
     unsent_share: float
     """Of the offered: no connection was free in time."""
+    connections_needed: int
+    """As many as are in use at the peak of the load while answers come within the objective."""
     reconnects: int
     connections_failed: int = 0
     """Could not be opened before the load began."""
@@ -48,10 +50,10 @@ def limits_met(figures: GeneratorFigures) -> tuple[str, ...]:
             f"one of its event loops stood still for {figures.loop_lag_max_ms:.0f} ms; "
             "the machine is short of cores"
         )
-    if figures.unsent_share > UNSENT_SHARE:
+    if figures.unsent_share > UNSENT_SHARE and figures.connections < figures.connections_needed:
         told.append(
-            f"{figures.unsent_share:.1%} of the requests found no free connection of {figures.connections}; "
-            "give it more --connections"
+            f"{figures.unsent_share:.1%} of the requests found no free connection of {figures.connections:,}; "
+            f"give it --connections {figures.connections_needed}"
         )
     if figures.connections_failed:
         told.append(

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from penstock.drills.surge.figures import QUANTILES, Figures, share, summed
-from penstock.drills.surge.limits import GeneratorFigures, limits_met
+from penstock.drills.surge.limits import UNSENT_SHARE, GeneratorFigures, limits_met
 from penstock.drills.surge.mix import Kind
 from penstock.drills.surge.quantiles import Counts, quantile_s
 from penstock.drills.surge.recording import Outcome, Recording
@@ -198,6 +198,12 @@ def _notes(measured: Measured) -> list[str]:
         notes.append("It did not see the whole surge: there is no verdict on what was required.")
     if measured.capacity_per_s is None:
         notes.append("The capacity was not measured: goodput is compared with all that was offered.")
+    used = measured.generator
+    if used.unsent_share > UNSENT_SHARE and used.connections >= used.connections_needed:
+        notes.append(
+            f"{used.unsent_share:.1%} of the requests found no free connection: the server held all "
+            f"{used.connections:,} for longer than the objective. They count as failed."
+        )
     return notes
 
 

@@ -14,6 +14,7 @@ FINE = GeneratorFigures(
     processor_share=0.6,
     loop_lag_max_ms=20.0,
     unsent_share=0.0,
+    connections_needed=1000,
     reconnects=0,
 )
 
@@ -22,13 +23,17 @@ def test_one_that_kept_up_is_trusted() -> None:
     assert limits_met(FINE) == ()
 
 
+def test_connections_that_a_slow_server_holds_are_not_the_generators_limit() -> None:
+    assert limits_met(msgspec.structs.replace(FINE, unsent_share=0.3)) == ()
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
         ({"lateness_p99_ms": 21.0}, "late"),
         ({"processor_share": 0.96}, "core"),
         ({"loop_lag_max_ms": 251.0}, "stood still"),
-        ({"unsent_share": 0.002}, "connection"),
+        ({"unsent_share": 0.002, "connections": 999}, "connections 1000"),
         ({"connections_failed": 1}, "could not be opened"),
     ],
 )

@@ -27,6 +27,7 @@ FINE = GeneratorFigures(
     processor_share=0.5,
     loop_lag_max_ms=5.0,
     unsent_share=0.0,
+    connections_needed=1000,
     reconnects=0,
 )
 
