@@ -198,11 +198,11 @@ def _model_path(model: str, version: str | int | None) -> str:
     return f"/v2/models/{quote(model, safe='')}{named}"
 
 
-def _checked_timeout_s(timeout_s: float) -> float:
+def _checked_timeout_s(timeout_s: object) -> float:
     """At most a day: a call always ends. Raises `InvalidInput` for what is no number above 0."""
-    if not timeout_s > 0:
+    if not isinstance(timeout_s, int | float) or not timeout_s > 0:
         raise InvalidInput(
-            f"timeout_s is {shown(timeout_s)}", where="timeout_s", hint="give seconds, more than 0"
+            f"timeout_s is {shown(timeout_s)}", where="timeout_s", hint="give a number of seconds above 0"
         )
     return min(float(timeout_s), TIMEOUT_S_MAX)
 

@@ -63,6 +63,8 @@ class PenstockError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            self.add_note(f"hint: {hint}")  # where it is shown by a traceback, the hint is too
 
     def __str__(self) -> str:
         return self.message

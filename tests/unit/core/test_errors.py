@@ -1,3 +1,5 @@
+import traceback
+
 import pytest
 
 from penstock.core import errors
@@ -18,6 +20,12 @@ def make(kind: type[PenstockError]) -> PenstockError:
 def test_is_of_the_family(kind: type[PenstockError]) -> None:
     assert issubclass(kind, PenstockError)
     assert str(make(kind)) == make(kind).message
+
+
+def test_a_traceback_shows_the_hint() -> None:
+    shown_lines = "".join(traceback.format_exception(ModelFailed("broken", hint="mend it")))
+    assert shown_lines.endswith("ModelFailed: broken\nhint: mend it\n")
+    assert not hasattr(ModelFailed("broken"), "__notes__")
 
 
 def test_facts() -> None:
