@@ -22,9 +22,11 @@ import penstock as ps
 from penstock import InvalidInput, Objective, Signature
 
 app = ps.App("clients")
-app.model("late")
-app.model("linear", version=2)
-app.model("spare")
+# A machine with much else to do must not be refused for that.
+PATIENT = Objective(latency_ms=60_000)
+app.model("late", objective=PATIENT)
+app.model("linear", version=2, objective=PATIENT)
+app.model("spare", objective=PATIENT)
 
 TYPES = (
     ("flag", "BOOL"), ("u8", "UINT8"), ("u16", "UINT16"), ("u32", "UINT32"), ("u64", "UINT64"),
@@ -38,19 +40,26 @@ TYPES = (
         inputs={name: f"{datatype}[-1, 3]" for name, datatype in TYPES},
         outputs={f"{name}_back": f"{datatype}[-1, 3]" for name, datatype in TYPES},
     ),
+    objective=PATIENT,
 )
 def types(inputs):
     return {f"{name}_back": array[:, ::-1] for name, array in inputs.items()}
 
-@app.callable("half", signature=Signature.of(inputs={"x": "FP16[-1, 3]"}, outputs={"y": "FP16[-1, 3]"}))
+@app.callable(
+    "half",
+    signature=Signature.of(inputs={"x": "FP16[-1, 3]"}, outputs={"y": "FP16[-1, 3]"}),
+    objective=PATIENT,
+)
 def half(inputs):
     return {"y": inputs["x"][:, ::-1]}
 
-@app.callable("reverse", signature=Signature.of(inputs={"x": "FP32[-1, -1]"}, outputs={"y": "FP32[-1, -1]"}))
+@app.callable(
+    "reverse",
+    signature=Signature.of(inputs={"x": "FP32[-1, -1]"}, outputs={"y": "FP32[-1, -1]"}),
+    objective=PATIENT,
+)
 def reverse(inputs):
     return {"y": inputs["x"][:, ::-1]}
-
-PATIENT = Objective(latency_ms=60_000)
 
 @app.callable(
     "moody",
@@ -68,7 +77,11 @@ def moody(inputs):
     return {"y": x}
 """
 BF16 = """
-@app.callable("brain", signature=Signature.of(inputs={"x": "BF16[-1, 3]"}, outputs={"y": "BF16[-1, 3]"}))
+@app.callable(
+    "brain",
+    signature=Signature.of(inputs={"x": "BF16[-1, 3]"}, outputs={"y": "BF16[-1, 3]"}),
+    objective=PATIENT,
+)
 def brain(inputs):
     return {"y": inputs["x"][:, ::-1]}
 """

@@ -266,16 +266,16 @@ def test_a_slow_model_does_not_hold_up_the_others(
 @pytest.mark.parametrize("model", ["slow", "sleepy"])
 def test_a_deadline_ends_the_waiting(client: httpx.Client, model: str) -> None:
     started_s = time.monotonic()
-    late = ask_number(client, model, 30, **{"x-request-timeout-ms": "200"})
+    late = ask_number(client, model, 6, **{"x-request-timeout-ms": "200"})
     assert late.status_code == 504
     assert "deadline" in late.json()["error"]
-    assert time.monotonic() - started_s < 15
+    assert time.monotonic() - started_s < 5
     recovered = ask_until_answered(client, model, 0)
     assert outputs(recovered)["y"].tolist() == [0]
 
 
 def test_a_deadline_can_be_in_the_message(client: httpx.Client) -> None:
-    body = v2_json({"x": np.array([30], dtype=np.float32)}, parameters={"timeout": 200_000})
+    body = v2_json({"x": np.array([6], dtype=np.float32)}, parameters={"timeout": 200_000})
     assert client.post("/v2/models/sleepy/infer", json=body).status_code == 504
     ask_until_answered(client, "sleepy", 0)
 
