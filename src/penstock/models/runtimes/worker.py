@@ -139,7 +139,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
     arguments = sys.stdin.buffer.read()
-    serve(Connection(connection), Arena(requests), Arena(replies), sys.argv[5], arguments)
+    # A parent that ends while the model loads hears nothing any more, and there is nothing to tell.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        serve(Connection(connection), Arena(requests), Arena(replies), sys.argv[5], arguments)
 
 
 if __name__ == "__main__":
