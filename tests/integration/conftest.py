@@ -1,5 +1,6 @@
 """What the tests of the real command and the real server share: trained models, pushed once."""
 
+import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,18 @@ import pytest
 from command_line import CommandLine
 from running_server import BODY_BYTES_MAX, RunningServer, running
 from sample_models import SampleModel, late_pipeline, linear_onnx
+
+OPEN_FILES = 4000
+"""For 2,000 connections, and as many again."""
+
+
+@pytest.fixture
+def many_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < OPEN_FILES:
+        pytest.skip(f"{OPEN_FILES} open files are needed, {hard} are allowed")
+    if soft < OPEN_FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, hard))
 
 
 @pytest.fixture(scope="session")

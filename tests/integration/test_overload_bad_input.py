@@ -4,7 +4,6 @@ answer, memory that stays where it was, and back to normal.
 
 import json
 import re
-import resource
 import signal
 import socket
 import time
@@ -291,16 +290,6 @@ def test_clients_that_never_read(watched: RunningServer) -> None:
     finally:
         for connection in greedy:
             connection.close()
-
-
-@pytest.fixture
-def many_files() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * IDLE_CONNECTIONS
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        pytest.skip(f"{wanted} open files are needed, {hard} are allowed")
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @pytest.mark.usefixtures("many_files")

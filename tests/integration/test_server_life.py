@@ -1,6 +1,5 @@
 """The server's life: signals, what is in flight at them, kill -9, and what is left behind (nothing)."""
 
-import resource
 import signal
 import socket
 import subprocess
@@ -196,16 +195,6 @@ def test_the_port_is_free_again(commands: CommandLine) -> None:
     finally:
         process.terminate()
         process.communicate(timeout=30)
-
-
-@pytest.fixture
-def many_files() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * IDLE_CONNECTIONS
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        pytest.skip(f"{wanted} open files are needed, {hard} are allowed")
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @pytest.mark.usefixtures("many_files")

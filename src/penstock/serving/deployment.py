@@ -149,7 +149,7 @@ class Deployment:
         self, arrived_s: float, timeout_s: float | None, criticality: int, caller: bytes, retry: bool
     ) -> ShedReason | None:
         """Why a request of which only that is known is not taken on, counted; None: it is."""
-        due_s = arrived_s + (self._objective_s if timeout_s is None else timeout_s)
+        due_s = self.due_s(arrived_s, timeout_s)
         reason = self._admission.refusal(self._monotonic(), due_s, criticality, caller, retry)
         if reason is not None:
             self._measures.shed(reason, criticality)

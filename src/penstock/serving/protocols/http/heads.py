@@ -44,7 +44,7 @@ class KnownHeads:
     """By their bytes, what heads were parsed as; of all connections of a server, as many as `HEADS_MAX`.
 
     A head means the same whenever it begins a message, so what it was parsed as need not be found out again.
-    Only those are kept that say all: no chunks, no upgrade, nothing to be asked first, a connection that stays.
+    Only those are kept that say all: a host, no chunks, no upgrade, nothing asked first, no end after it.
     """
 
     __slots__ = ("_heads", "find")
@@ -68,10 +68,6 @@ class KnownHeads:
 
 
 def _says_all(head: RequestHead) -> bool:
-    odd = (b"transfer-encoding", b"upgrade", b"expect")
-    return (
-        head.length is not None
-        and head.keep_alive
-        and head.chunks
-        and not any(name in head.headers for name in odd)
-    )
+    if head.length is None or not head.keep_alive or not head.chunks or b"host" not in head.headers:
+        return False
+    return not any(name in head.headers for name in (b"transfer-encoding", b"upgrade", b"expect"))

@@ -241,7 +241,7 @@ class RequestReceiver:
         """The second time that it comes on a connection: where each differs, none is worth remembering."""
         raw = self._first[: self._first.find(HEAD_END) + len(HEAD_END)]
         digest = hash(raw)
-        if digest == self._last and b"host" in head.headers:
+        if digest == self._last:
             self._known.learn(raw, head)
         self._last = digest
 
