@@ -16,6 +16,8 @@ import polars as pl
 import pytest
 from plane_server import MODELS, PATIENCE_S, PlaneServer, plane_server
 
+from penstock.core.tensors import Tensors
+
 LINES = "application/x-ndjson"
 ARROW = "application/vnd.apache.arrow.stream"
 BLOCKED_S = 1.0
@@ -325,7 +327,7 @@ def test_a_model_that_is_slow_slows_the_client(server: PlaneServer) -> None:
                 duplex.send(piece)
                 sent += 1
         assert sent < 200
-        assert queued(server, "sum") == 3 * 64
+        assert 3 * 64 <= queued(server, "sum") < 4 * 64  # of the one that runs a part may wait
     finally:
         duplex.close()
         runtime.gate.set()
@@ -345,7 +347,7 @@ def test_a_client_that_hangs_up_costs_no_more(server: PlaneServer) -> None:
     try:
         duplex = Duplex(server, "/models/sum/invocations")
         duplex.send(b"[1, 2, 3]\n" * 2000)
-        wait_for(lambda: queued(server, "sum") == 3 * 64)  # one more runs
+        wait_for(lambda: 3 * 64 <= queued(server, "sum") < 4 * 64)  # one more runs, perhaps in part
         before = len(runtime.rows)
         duplex.close()
         wait_for(lambda: queued(server, "sum") == 0, PATIENCE_S / 3)  # long before they expire
@@ -360,6 +362,13 @@ def test_a_client_that_hangs_up_costs_no_more(server: PlaneServer) -> None:
 def test_interactive_requests_go_first() -> None:
     with plane_server("sum") as server, server.client() as client:
         runtime = server.runtimes["sum", "1"]
+        sums, behave = [], runtime.behave
+
+        def recorded(tensors: Tensors) -> Tensors:
+            sums.append(tensors["x"].sum(axis=1).tolist())
+            return behave(tensors)
+
+        runtime.behave = recorded
         runtime.gate.clear()
         duplex = Duplex(server, "/models/sum/invocations")
         duplex.send(b"[1, 2, 3]\n" * 64 * 4)
@@ -367,7 +376,7 @@ def test_interactive_requests_go_first() -> None:
         answers = []
         asking = threading.Thread(
             target=lambda: answers.append(
-                client.post("/models/sum/invocations", json={"instances": [[1, 2, 3]]})
+                client.post("/models/sum/invocations", json={"instances": [[4, 5, 6]]})
             )
         )
         rows = queued(server, "sum")
@@ -378,8 +387,8 @@ def test_interactive_requests_go_first() -> None:
         duplex.end()
         assert len(duplex.answer().read().splitlines()) == 256
         assert answers[0].status_code == 200
-        # One chunk was running already; the one row of the request ran next.
-        assert runtime.rows[1] == 1, runtime.rows
+        # One chunk was running already; the one row of the request was first in what ran next.
+        assert sums[1][0] == 15.0, sums
 
 
 def test_a_full_queue_is_waited_out() -> None:

@@ -98,6 +98,29 @@ def test_the_most_important_are_answered_while_others_are_refused(server: Runnin
     assert flood.statuses[503] > flood.statuses[200]
 
 
+def test_a_request_of_many_rows_does_not_keep_the_most_important_waiting(server: RunningServer) -> None:
+    """Two seconds of work in one request, which nobody waits behind."""
+    rows = np.arange(100, dtype=np.float32)
+    answers: list[httpx.Response] = []
+
+    def ask() -> None:
+        with server.client() as client:
+            body = v2_json({"x": rows})
+            answers.append(client.post(PATH, json=body, headers={"x-criticality": "SHEDDABLE"}, timeout=60))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    with server.client() as client:
+        time.sleep(0.1)  # it has begun
+        headers = {"x-criticality": "CRITICAL_PLUS", "x-request-timeout-ms": "500"}
+        important = Counter(client.post(PATH, json=BODY, headers=headers).status_code for _ in range(20))
+        assert not answers
+    asking.join()
+    assert important == {200: 20}
+    assert answers[0].status_code == 200, answers[0].text
+    assert answers[0].json()["outputs"][0]["data"] == rows.tolist()
+
+
 @pytest.mark.parametrize(
     ("headers", "status", "said"),
     [

@@ -8,7 +8,7 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from penstock.serving.admission.admission import Admission
 from penstock.serving.admission.lag import LoopLag
@@ -34,6 +34,16 @@ class Caller:
     abandoned: bool = False
     attempt: int = 0
     ended: str = ""
+    part_of: "Caller | None" = None
+    waiting_since_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.waiting_since_s = max(self.waiting_since_s, self.arrived_s)
+
+    def split(self, rows: int) -> "Caller":
+        part = replace(self, rows=rows, size_bytes=0, queued=False, part_of=self)
+        self.rows -= rows
+        return part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +70,17 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """Requests a second for some seconds, spread over criticalities by weight."""
+    """Requests a second for some seconds, spread over criticalities by weight.
+
+    `rows` has how many rows a request of a criticality brings, 1 unless it is named; `deadlines_s` the times
+    that callers give, each as often as the others, in place of the patience of all.
+    """
 
     seconds: float
     rate: float
     classes: dict[int, float] = field(default_factory=lambda: {2: 1.0})
+    rows: dict[int, int] = field(default_factory=dict)
+    deadlines_s: tuple[float, ...] = ()
 
 
 @dataclass
@@ -118,6 +134,10 @@ class _World:
         reason = self.admission.refusal(
             self.now_s, caller.due_s, caller.criticality, caller.name, caller.attempt > 0
         )
+        beyond_s = self.batcher.beyond_s(caller.rows)
+        if reason is None and beyond_s:
+            caller.due_s = min(caller.due_s + beyond_s, caller.deadline_s)
+            reason = self.admission.refusal_of_rows(self.now_s, caller.due_s, caller.criticality, beyond_s)
         if reason is None and self.batcher.offer(caller):
             self.outcome.waiting_max = max(self.outcome.waiting_max, self.batcher.queue.rows)
             if self.asleep:
@@ -170,6 +190,9 @@ class _World:
             case (batch, rows, run_s):
                 self.batcher.ran(rows, run_s)
                 for caller in batch:
+                    if caller.part_of is not None:
+                        caller.part_of.waiting_since_s = self.now_s
+                        continue
                     good = self.now_s <= caller.due_s
                     if good:
                         self.outcome.good[caller.criticality] += 1
@@ -202,10 +225,11 @@ def simulate(
         at_s = begun_s
         while phase.rate and (at_s := at_s + world.random.expovariate(phase.rate)) < begun_s + phase.seconds:
             (criticality,) = world.random.choices(list(phase.classes), list(phase.classes.values()))
-            world.at(
-                at_s,
-                Caller(at_s, at_s + objective_s, at_s + patience_s, criticality, world.random.choice(names)),
-            )
+            given_s = world.random.choice(phase.deadlines_s) if phase.deadlines_s else None
+            due_s = at_s + (objective_s if given_s is None else given_s)
+            deadline_s = at_s + patience_s if given_s is None else due_s
+            name, rows = world.random.choice(names), phase.rows.get(criticality, 1)
+            world.at(at_s, Caller(at_s, due_s, deadline_s, criticality, name, rows))
         begun_s += phase.seconds
     while world.events:
         at_s, _, event = heapq.heappop(world.events)

@@ -83,3 +83,25 @@ def test_callers_without_a_deadline_of_their_own_do_not_pile_up(model: Model, se
     assert sum(outcome.good.values()) >= 0.95 * model.rows_per_s * SECONDS
     # All that can be answered by when it is due, and what came before the first run had told how long that is.
     assert outcome.waiting_max <= 0.1 * 2 * model.rows_per_s + 2 + 0.03 * rate
+
+
+@models
+@seeds
+def test_requests_of_many_rows_do_not_keep_the_most_important_waiting(model: Model, seed: int) -> None:
+    """One request of a second's work after the other, of the least important class, beside half of a load."""
+    rows = int(model.rows_per_s)
+    single, many = 0.5 * model.rows_per_s, 3.0
+    classes = {1: single, 4: many}
+    phase = Phase(seconds=10.0, rate=single + many, classes=classes, rows={4: rows})
+    outcome = simulate(model, [phase], seed=seed, patience_s=30.0)
+    assert share(outcome, 1) >= 0.995
+    assert outcome.busy_s >= 0.7 * phase.seconds, "what is left over goes to who brings many rows"
+
+
+@models
+@seeds
+def test_deadlines_of_all_lengths_together_leave_goodput_at_capacity(model: Model, seed: int) -> None:
+    rate = 5 * model.rows_per_s
+    phase = Phase(seconds=SECONDS, rate=rate, deadlines_s=(0.05, 0.1, 1.0, 10.0))
+    outcome = simulate(model, [phase], seed=seed)
+    assert sum(outcome.good.values()) >= 0.95 * model.rows_per_s * SECONDS

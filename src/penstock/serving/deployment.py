@@ -8,7 +8,7 @@ import msgspec
 from penstock.core.clock import Clock
 from penstock.core.errors import DeadlineExceeded, PenstockError, QuotaExceeded, Refused
 from penstock.core.signature import Signature
-from penstock.core.tensors import Tensors
+from penstock.core.tensors import Tensors, row_count
 from penstock.models.runtimes.runtime import Runtime
 from penstock.observe.metrics import MetricSet
 from penstock.serving.admission.admission import LAG_S_MAX, Admission, AdmissionStatistics, ShedReason
@@ -196,8 +196,11 @@ class Deployment:
         return self._cached.infer(self._conformed(inference))
 
     def _conformed(self, inference: Inference) -> Inference:
+        return inference._replace(tensors=self._tensors(inference))
+
+    def _tensors(self, inference: Inference) -> Tensors:
         try:
-            return inference._replace(tensors=self._conform(inference.tensors))
+            return self._conform(inference.tensors)
         except PenstockError as error:
             self.refused(error)
             raise
@@ -212,6 +215,8 @@ class Deployment:
             due_s = self._monotonic() + self._objective_s
         if not inference.admitted:
             self._admit(due_s, inference)
+        tensors = self._tensors(inference)
+        due_s = self._due_with_rows(due_s, inference, row_count(tensors))
         probe: Probe | None = None
         try:
             if self._health is not None and self._health.sick is not None:
@@ -219,7 +224,7 @@ class Deployment:
             if self._breaker is not None:
                 probe = self._breaker.enter()
             answer = self._dispatcher.submit(
-                self._conform(inference.tensors), inference.arrived_s, deadline_s, due_s, inference.criticality
+                tensors, inference.arrived_s, deadline_s, due_s, inference.criticality
             )
         except PenstockError as error:
             if self._breaker is not None and probe is not None:
@@ -237,6 +242,21 @@ class Deployment:
         if reason is not None:
             self._measures.shed(reason, inference.criticality)
             raise shed(reason)
+
+    def _due_with_rows(self, due_s: float, inference: Inference, rows: int) -> float:
+        """When the answer is due now that its rows are known: what is promised for all is meant for what fits a
+        batch. Raises `Refused` where so many cannot be in time.
+        """
+        beyond_s = self._dispatcher.batcher.beyond_s(rows)
+        if not beyond_s:
+            return due_s
+        if due_s < inference.deadline_s:
+            due_s = min(due_s + beyond_s, inference.deadline_s)
+        reason = self._admission.refusal_of_rows(self._monotonic(), due_s, inference.criticality, beyond_s)
+        if reason is not None:
+            self._measures.shed(reason, inference.criticality)
+            raise shed(reason)
+        return due_s
 
     def refused(self, error: PenstockError) -> None:
         """Counts a request for this version that could not be read as inputs, and so never came to `infer`."""

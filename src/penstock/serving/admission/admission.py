@@ -98,6 +98,22 @@ class Admission:
             self._refused[reason] += 1
         return reason
 
+    def refusal_of_rows(
+        self, now_s: float, due_s: float, criticality: int, beyond_s: float
+    ) -> ShedReason | None:
+        """Why a request that was taken on cannot be, now that it is known to take `beyond_s` longer than one
+        that fits a batch; None: it can.
+        """
+        backlog = self._backlog
+        wait_s = backlog.wait_in_s(criticality, now_s)
+        margin = MARGIN if criticality > 1 else 1.0
+        answer_s = margin * backlog.answer_in_s(criticality, wait_s) + beyond_s
+        if not self._enabled or wait_s <= 0.0 or now_s + answer_s <= due_s:
+            return None
+        self._admitted -= 1
+        self._refused[ShedReason.TOO_LATE] += 1
+        return ShedReason.TOO_LATE
+
     def cap(self, now_s: float, criticality: int) -> ShedReason | None:
         """Why nothing at all of that class is taken on; None: what is asked may be looked at."""
         reason = None

@@ -3,17 +3,18 @@
 Plain decisions with time passed in: the dispatcher brings them to the event loop, a simulation to virtual time.
 """
 
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from penstock.serving.batching.batch_limit import BatchLimit, BatchLimitStatistics
-from penstock.serving.batching.queue import BatchQueue, QueuedRequest, QueueStatistics
+from penstock.serving.batching.lane import QueuedRequest
+from penstock.serving.batching.queue import BatchQueue, QueueStatistics
 from penstock.serving.batching.service_model import ServiceModel, ServiceStatistics
 from penstock.serving.batching.turnaround import Turnaround
 from penstock.serving.batching.wait_policy import WaitPolicy
 
-__all__ = ["Batcher", "BatchingConfig", "DispatcherStatistics", "Turn"]
+__all__ = ["Batcher", "BatchingConfig", "DispatcherStatistics", "Turn", "WaitingRequest"]
 
 
 class BatchingConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +44,15 @@ class DispatcherStatistics(msgspec.Struct, frozen=True, kw_only=True):
 LATE_MARGIN = 1.1
 """What a run's predicted time is taken times before a request is put into it that might be late."""
 
-R = TypeVar("R", bound=QueuedRequest)
+
+class WaitingRequest(QueuedRequest, Protocol):
+    """A request or what is left of it."""
+
+    waiting_since_s: float
+    """When it came, or when the part before it was answered: monotonic seconds."""
+
+
+R = TypeVar("R", bound=WaitingRequest)
 
 
 class Turn(NamedTuple, Generic[R]):
@@ -59,10 +68,16 @@ class Turn(NamedTuple, Generic[R]):
 
 
 class Batcher(Generic[R]):
-    """Times are monotonic seconds. One batch runs at a time."""
+    """Times are monotonic seconds. One batch runs at a time.
 
-    def __init__(self, config: BatchingConfig, *, rows_max: int) -> None:
-        self.queue: BatchQueue[R] = BatchQueue(rows_max=config.queue_rows_max, bytes_max=config.queue_bytes_max)
+    `splits`: a request with more rows than a batch may have runs in parts.
+    """
+
+    def __init__(self, config: BatchingConfig, *, rows_max: int, splits: bool = True) -> None:
+        self.queue: BatchQueue[R] = BatchQueue(
+            rows_max=config.queue_rows_max, bytes_max=config.queue_bytes_max, splits=splits
+        )
+        self._splits = splits
         self.running: list[R] = []
         self._service = ServiceModel()
         self._turnaround = Turnaround()
@@ -104,15 +119,14 @@ class Batcher(Generic[R]):
         self._batch_rows = self._limit.rows()
         # All of a batch are answered together: who could not wait for a full one is not in time.
         rows = max(1, min(self._batch_rows, self.queue.rows))
-        batch, expired = self.queue.take(
-            now_s, self._batch_rows, self._turnaround.seconds + LATE_MARGIN * self._service.predict_s(rows)
-        )
+        service_s = self._turnaround.seconds + LATE_MARGIN * self._service.predict_s(rows)
+        batch, expired = self.queue.take(now_s, self._batch_rows, service_s, self._row_s())
         if not batch:
             return Turn(batch, expired)
         self.running = batch
         self.began_s = now_s
         self._ends_s = now_s + self._mean_s(sum([request.rows for request in batch]))
-        newest_s = max([request.arrived_s for request in batch])
+        newest_s = max([request.waiting_since_s for request in batch])
         sojourn_s = max(0.0, now_s - newest_s - self._held_s)
         self._held_s = 0.0
         return Turn(batch, expired, 0.0, sojourn_s)
@@ -142,6 +156,13 @@ class Batcher(Generic[R]):
         runs = self.queue.rows_ahead(criticality) // self._batch_rows
         return self._busy_s(now_s) + (runs * self._mean_s(self._batch_rows) if runs else 0.0)
 
+    def beyond_s(self, rows: int) -> float:
+        """How much longer a request of so many rows takes than one that fits a batch, in seconds, as predicted;
+        0 while that is a guess.
+        """
+        beyond = rows - self._batch_rows
+        return beyond * self._row_s() if beyond > 0 and self._splits else 0.0
+
     def oldest_s(self, now_s: float) -> float:
         """How long what waits longest has waited, in seconds, about; 0 when nothing waits."""
         return max(0.0, now_s - self.queue.oldest_arrival_s())
@@ -162,6 +183,12 @@ class Batcher(Generic[R]):
             turnaround_s=self._turnaround.seconds,
             running=bool(self.running),
         )
+
+    def _row_s(self) -> float:
+        """The time of a row in full batches, in seconds; 0 while what a row costs is a guess."""
+        if self._service.one_size not in {None, self._batch_rows}:
+            return 0.0
+        return self._mean_s(self._batch_rows) / self._batch_rows
 
     def _mean_s(self, rows: int) -> float:
         return self._service.per_row_s * rows + self._service.fixed_s + self._turnaround.seconds

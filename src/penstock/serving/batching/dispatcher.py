@@ -15,10 +15,10 @@ from penstock.core.errors import DeadlineExceeded, PenstockError, Refused
 from penstock.core.tensors import Tensors, row_count, tensors_bytes
 from penstock.models.runtimes.runtime import Runtime
 from penstock.serving.batching.batcher import Batcher, BatchingConfig, DispatcherStatistics
+from penstock.serving.batching.lane import ShapeKey
 from penstock.serving.batching.observer import BatchRun, DispatchObserver
 from penstock.serving.batching.outputs import BatchOutputs, BatchRows
 from penstock.serving.batching.pending import PendingAnswer, PendingRequest
-from penstock.serving.batching.queue import ShapeKey
 from penstock.serving.batching.runner import BatchRunner, FinishedBatch
 
 __all__ = ["Dispatcher"]
@@ -41,8 +41,10 @@ class Dispatcher:
         self._clock = clock
         self._observer = observer
         self._loop = asyncio.get_running_loop()
-        rows_max = 1 if runtime.signature.rows_fixed is not None else config.rows_max
-        self.batcher: Batcher[PendingRequest] = Batcher(config, rows_max=rows_max)
+        whole = runtime.signature.rows_fixed is not None
+        self.batcher: Batcher[PendingRequest] = Batcher(
+            config, rows_max=1 if whole else config.rows_max, splits=not whole
+        )
         """What waits and runs."""
         self._shapes_vary = any(spec.row_shape is None for spec in runtime.signature.inputs)
         self._wakeup: asyncio.Handle | None = None
@@ -164,9 +166,9 @@ class Dispatcher:
         self._deadline_timer = None
         self._deadline_timer_s = float("inf")
         now_s = self._clock.monotonic()
-        self._expire(self.batcher.queue.take_expired(now_s))
         overran = now_s - self.batcher.began_s > self._run_s_max
         self._expire([each for each in self.batcher.running if each.deadline_s <= now_s], overran=overran)
+        self._expire(self.batcher.queue.take_expired(now_s))
         pending = [request.deadline_s for request in self.batcher.running if not request.future.done()]
         soonest_s = now_s + DEADLINE_CHECK_S + DEADLINE_CHECK_S_PER_REQUEST * len(self.batcher.queue)
         self._watch_deadline(max(soonest_s, min([*pending, self.batcher.queue.first_deadline_s()])))
@@ -190,9 +192,9 @@ class Dispatcher:
 
     def _finished(self, batch: FinishedBatch) -> None:
         """Hands each caller its rows. In the event loop."""
-        first_s = batch.requests[0].arrived_s
+        first_s = batch.requests[0].waiting_since_s
         seconds = batch.ended_s - batch.started_s
-        waited_s = sum([batch.started_s - request.arrived_s for request in batch.requests])
+        waited_s = sum([batch.started_s - request.waiting_since_s for request in batch.requests])
         self._observer.batch(
             BatchRun(len(batch.requests), batch.rows, batch.started_s - first_s, waited_s, seconds)
         )
@@ -220,13 +222,19 @@ class Dispatcher:
 
     def _answer(self, request: PendingRequest, rows: BatchRows, now_s: float) -> None:
         if not request.future.done():
-            request.future.set_result(rows)
-            self._observer.answered(request.rows, now_s - request.arrived_s, now_s)
+            answer = request.answered(rows, now_s)
+            if answer is not None:
+                request.future.set_result(answer)
+                self._observer.answered(answer.stop - answer.start, now_s - request.arrived_s, now_s)
 
     def _fail(self, request: PendingRequest, error: PenstockError) -> None:
         if not request.future.done():
             request.future.set_exception(error)
             self._observer.failed(error, self._clock.monotonic() - request.arrived_s)
+            whole = request.whole
+            if whole.queued:  # nobody waits for what is left of it
+                self.batcher.queue.release(whole)
+                whole.tensors = {}
 
 
 def _shape_key(tensors: Tensors) -> ShapeKey:

@@ -1,10 +1,11 @@
 """What a batch gave, and each caller's share of it."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from penstock.core.tensors import Tensors
+from penstock.core.tensors import Tensors, concatenate_rows, slice_rows
 
-__all__ = ["BatchOutputs", "BatchRows"]
+__all__ = ["BatchOutputs", "BatchRows", "join_rows"]
 
 
 class BatchOutputs:
@@ -45,3 +46,9 @@ class BatchRows(NamedTuple):
     outputs: BatchOutputs
     start: int
     stop: int
+
+
+def join_rows(parts: Sequence[BatchRows]) -> BatchRows:
+    """One caller's rows that several batches gave, in their order."""
+    tensors = concatenate_rows([slice_rows(part.outputs.tensors, part.start, part.stop) for part in parts])
+    return BatchRows(BatchOutputs(tensors), 0, sum([part.stop - part.start for part in parts]))

@@ -2,14 +2,14 @@
 
 from collections import deque
 from collections.abc import Callable
-from heapq import heapify, heappop, heappush
-from typing import Generic, Protocol, TypeVar
+from heapq import heapify
+from typing import Generic, TypeVar
 
 import msgspec
 
-__all__ = ["KEPT_FREE", "RELEASED_MAX", "RESERVED_SHARE", "BatchQueue", "QueueStatistics", "QueuedRequest"]
+from penstock.serving.batching.lane import Lane, QueuedRequest, ShapeKey, Taking
 
-ShapeKey = tuple[tuple[int, ...], ...]
+__all__ = ["KEPT_FREE", "RELEASED_MAX", "RESERVED_SHARE", "BatchQueue", "QueueStatistics"]
 
 CLASSES = 4
 RESERVED_SHARE = 0.05
@@ -18,29 +18,6 @@ KEPT_FREE = 16
 """One part in so many of the bounds is left free by each class for those that are more important: who can
 wait long may fill the queue, and nobody is driven out of it.
 """
-
-
-class QueuedRequest(Protocol):
-    """One caller's rows, waiting. Times are monotonic seconds."""
-
-    rows: int
-    size_bytes: int
-    arrived_s: float
-    due_s: float
-    """By when it should be answered."""
-    deadline_s: float
-    """When nobody waits for it any more; never before it is due."""
-    shape_key: ShapeKey
-    """What has to agree for two requests to run together: the lengths of the axes that are not fixed."""
-    criticality: int
-    """1 is the most important, 4 the least."""
-    queued: bool
-    """Kept by the queue: whether its rows and bytes are counted there."""
-
-    @property
-    def abandoned(self) -> bool:
-        """Nobody waits for it any more."""
-        ...
 
 
 class QueueStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,49 +34,6 @@ RELEASED_MAX = 1000
 """Entries of callers that are gone, at most, or as many as there are others, before they are swept out."""
 
 R = TypeVar("R", bound=QueuedRequest)
-Entry = tuple[float, int, R]
-
-
-class _Lane(Generic[R]):
-    """The requests of one criticality and shape: a heap by when they are due, and those for which that has
-    passed, which are still wanted.
-    """
-
-    __slots__ = ("due", "overdue")
-
-    def __init__(self) -> None:
-        self.due: list[Entry[R]] = []
-        self.overdue: deque[Entry[R]] = deque()
-
-    def __bool__(self) -> bool:
-        return bool(self.due or self.overdue)
-
-    def next(self) -> R:
-        """What goes first: what is due first of what can be in time, else the newest of what cannot."""
-        return self.due[0][2] if self.due else self.overdue[-1][2]
-
-    def pop(self) -> R:
-        return heappop(self.due)[2] if self.due else self.overdue.pop()[2]
-
-    def set_aside(self, now_s: float, service_s: float) -> None:
-        """What is first, and could only be late, makes room for what can be in time; unless it expires."""
-        due = self.due
-        while due and due[0][0] <= now_s + service_s and due[0][2].deadline_s > now_s + service_s:
-            self.overdue.append(heappop(due))
-
-    def given_up(self, now_s: float) -> R | None:
-        """What has waited twice as long as it should have at most, and still stands behind others."""
-        if self.overdue:
-            request = self.overdue[0][2]
-            if now_s >= 2 * request.due_s - request.arrived_s:
-                return self.overdue.popleft()[2]
-        return None
-
-    def turn(self) -> tuple[bool, float]:
-        return not self.due, self.next().due_s
-
-    def entries(self) -> list[Entry[R]]:
-        return [*self.due, *self.overdue]
 
 
 class BatchQueue(Generic[R]):
@@ -108,20 +42,28 @@ class BatchQueue(Generic[R]):
     The more important goes first, and within a class what is due first; what could only be late yields to what
     can be in time. What has room left in a batch is filled from the classes below. A class that is passed over
     earns `RESERVED_SHARE` of the rows that are taken meanwhile, and goes first when that makes a batch.
+
+    A request with more rows than a batch may have goes in parts, and whoever is more important or due sooner
+    goes in between; unless `splits` is false.
     """
 
-    def __init__(self, *, rows_max: int, bytes_max: int) -> None:
+    def __init__(self, *, rows_max: int, bytes_max: int, splits: bool = True) -> None:
+        self._splits = splits
         self._rows_of = [rows_max - max(0, each - 1) * (rows_max // KEPT_FREE) for each in range(CLASSES + 1)]
         self._bytes_of = [
             bytes_max - max(0, each - 1) * (bytes_max // KEPT_FREE) for each in range(CLASSES + 1)
         ]
         """By criticality: how much may wait in all when one of that class comes."""
-        self._lanes: dict[tuple[int, ShapeKey], _Lane[R]] = {}
+        self._lanes: dict[tuple[int, ShapeKey], Lane[R]] = {}
         self._class_rows = [0] * (CLASSES + 1)
         self._earned_rows = [0.0] * (CLASSES + 1)
         self._requests = 0
         self._rows = 0
         self._bytes = 0
+        self._excess_rows = 0
+        self._excess_bytes = 0
+        """Of single requests, what is more than may wait: an empty queue takes any, and must not seem full to
+        who is more important for as long as that one takes."""
         self._refused = 0
         self._expired = 0
         self._released = 0
@@ -136,7 +78,10 @@ class BatchQueue(Generic[R]):
 
     def full(self, criticality: int) -> bool:
         """Whether not even one row more of that class would be taken."""
-        return self._rows >= self._rows_of[criticality] or self._bytes >= self._bytes_of[criticality]
+        return (
+            self._rows - self._excess_rows >= self._rows_of[criticality]
+            or self._bytes - self._excess_bytes >= self._bytes_of[criticality]
+        )
 
     def rows_ahead(self, criticality: int) -> int:
         """The rows that go before a request of that class which comes now, at most."""
@@ -145,22 +90,12 @@ class BatchQueue(Generic[R]):
     def offer(self, request: R) -> bool:
         """Takes the request on; False where it would pass a bound. An empty queue takes any request."""
         if self._rows and (
-            self._rows + request.rows > self._rows_of[request.criticality]
-            or self._bytes + request.size_bytes > self._bytes_of[request.criticality]
+            self._rows - self._excess_rows + request.rows > self._rows_of[request.criticality]
+            or self._bytes - self._excess_bytes + request.size_bytes > self._bytes_of[request.criticality]
         ):
             self._refused += 1
             return False
-        key = (request.criticality, request.shape_key)
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = _Lane()
-        self._numbered += 1
-        heappush(lane.due, (request.due_s, self._numbered, request))
-        request.queued = True
-        self._requests += 1
-        self._rows += request.rows
-        self._class_rows[request.criticality] += request.rows
-        self._bytes += request.size_bytes
+        self._enter(request)
         return True
 
     def first(self) -> R | None:
@@ -169,34 +104,36 @@ class BatchQueue(Generic[R]):
             return None
         return self._lanes[self._choose(1 << 62)].next()
 
-    def take(self, now_s: float, rows_limit: int, service_s: float = 0.0) -> tuple[list[R], list[R]]:
-        """The next batch, of at most `rows_limit` rows or a single request, and the requests found expired.
+    def take(
+        self, now_s: float, rows_limit: int, service_s: float = 0.0, row_s: float = 0.0
+    ) -> tuple[list[R], list[R]]:
+        """The next batch, of at most `rows_limit` rows, and the requests found expired.
 
-        A request with less than `service_s` left could only be answered late: it counts as expired too,
-        unless there is nobody else to run; so does what is long overdue while others can be in time. Abandoned
+        What it takes is answered after `service_s`, and `row_s` for each row that has to wait for further
+        batches. A request with less time left could only be answered late: it counts as expired too, unless
+        there is nobody else to run; so does what is long overdue while others can be in time. Abandoned
         requests are dropped in silence. Both lists may be empty.
+
+        Of a request with more rows than that there is a part in the batch, and it waits on with the others.
+        Where nothing is split, a batch is also a single request of any size.
         """
-        batch: list[R] = []
-        late: list[R] = []
-        expired: list[R] = []
+        taking: Taking[R] = Taking(now_s, max(1, rows_limit), service_s, row_s)
         before = self._class_rows.copy()
-        while self._requests and not batch:
+        while self._requests and not taking.batch:
             chosen, shape = self._choose(rows_limit)
             others = (each for each in range(1, CLASSES + 1) if each != chosen)
-            rows = 0
             for criticality in (chosen, *others):
                 lane = self._lanes.get((criticality, shape))
                 if lane is None:
                     continue
-                rows = self._fill(lane, batch, rows, rows_limit, (now_s, service_s, late, expired))
+                self._fill(lane, taking)
                 if not lane:
                     del self._lanes[criticality, shape]
-                if rows >= rows_limit:
+                if taking.rows >= rows_limit:
                     break
-        if not batch and late:
-            # The service time may be wrong, and only running shows it.
-            batch.append(late.pop())
-        expired += late
+        if not taking.batch and taking.late:
+            self._try(taking)
+        batch, expired = taking.batch, taking.expired + taking.late
         if self._requests:
             self._give_up(now_s, expired)
         self._expired += len(expired)
@@ -263,32 +200,36 @@ class BatchQueue(Generic[R]):
         chosen = max(owed, key=lambda each: self._earned_rows[each]) if owed else min(classes)
         return min((key for key in self._lanes if key[0] == chosen), key=lambda key: self._lanes[key].turn())
 
-    def _fill(
-        self,
-        lane: _Lane[R],
-        batch: list[R],
-        rows: int,
-        rows_limit: int,
-        at: tuple[float, float, list[R], list[R]],
-    ) -> int:
-        """Moves what fits from the lane into the batch, which has `rows`; how many it has then."""
-        now_s, service_s, late, expired = at
+    def _fill(self, lane: Lane[R], taking: Taking[R]) -> None:
+        """Moves what fits from the lane into the batch."""
         while lane:
-            lane.set_aside(now_s, service_s)
-            if batch and rows + lane.next().rows > rows_limit:
-                break
-            request = lane.pop()
-            self._forget(request)
-            if request.abandoned:
-                continue
-            if request.deadline_s <= now_s:
-                expired.append(request)
-            elif request.deadline_s <= now_s + service_s:
-                late.append(request)
-            else:
-                batch.append(request)
-                rows += request.rows
-        return rows
+            lane.set_aside(taking)
+            request = lane.next()
+            room = taking.rows_limit - taking.rows
+            if request.rows > room:
+                splits = self._splits and request.rows > taking.rows_limit
+                if taking.batch and not (splits and room):
+                    break
+                if splits and taking.takes(request):
+                    taking.add(self._split(request, room))
+                    break
+            self._forget(lane.pop())
+            taking.sort(request)
+
+    def _try(self, taking: Taking[R]) -> None:
+        """Runs what could only be late: the service time may be wrong, and only running shows it."""
+        request = taking.late.pop()
+        if self._splits and request.rows > taking.rows_limit:
+            self._enter(request)
+            request = self._split(request, taking.rows_limit)
+        taking.add(request)
+
+    def _split(self, request: R, rows: int) -> R:
+        """The first rows of a request that waits on."""
+        self._count(request, -1)
+        part = request.split(rows)
+        self._count(request, 1)
+        return part
 
     def _give_up(self, now_s: float, expired: list[R]) -> None:
         """What is overdue yields to others; while there always are others, it would wait for ever."""
@@ -330,6 +271,17 @@ class BatchQueue(Generic[R]):
                 del self._lanes[key]
         return dropped
 
+    def _enter(self, request: R) -> None:
+        key = (request.criticality, request.shape_key)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane()
+        self._numbered += 1
+        lane.push(self._numbered, request)
+        request.queued = True
+        self._requests += 1
+        self._count(request, 1)
+
     def _forget(self, request: R) -> None:
         self._requests -= 1
         if request.queued:
@@ -339,6 +291,14 @@ class BatchQueue(Generic[R]):
 
     def _uncount(self, request: R) -> None:
         request.queued = False
-        self._rows -= request.rows
-        self._class_rows[request.criticality] -= request.rows
-        self._bytes -= request.size_bytes
+        self._count(request, -1)
+
+    def _count(self, request: R, times: int) -> None:
+        rows, size_bytes, criticality = request.rows, request.size_bytes, request.criticality
+        self._rows += times * rows
+        self._class_rows[criticality] += times * rows
+        self._bytes += times * size_bytes
+        if rows > self._rows_of[criticality]:
+            self._excess_rows += times * (rows - self._rows_of[criticality])
+        if size_bytes > self._bytes_of[criticality]:
+            self._excess_bytes += times * (size_bytes - self._bytes_of[criticality])

@@ -216,8 +216,7 @@ def test_results_are_never_mixed_between_callers(
             answer = await future
             assert share(answer) == [[2 * value + 1 for value in row] for row in x.tolist()]
             assert share(answer, "sum") == [sum(row) for row in x.tolist()]
-        largest = max(rows for rows, _ in sizes)
-        assert all(rows <= max(rows_max, largest) for (rows,) in runtime.runs)
+        assert all(rows <= rows_max for (rows,) in runtime.runs)
         wanted = sum(rows for index, (rows, _) in enumerate(sizes) if index not in cancelled)
         assert sum(bench.observer.answers) == wanted
         await bench.close()
@@ -265,6 +264,78 @@ def test_a_model_bound_to_a_number_of_rows_gets_one_request_at_a_time() -> None:
         answers = await asyncio.gather(bench.submit(1, 2), bench.submit(3, 4))
         assert [share(answer) for answer in answers] == [[3, 5], [7, 9]]
         assert bench.runtime.runs == [[2], [2]]
+
+    run(test)
+
+
+def test_a_request_with_many_rows_runs_in_parts_with_others_in_between() -> None:
+    async def test(bench: Bench) -> None:
+        bench.start(FakeRuntime(), rows_max=4)
+        many = await bench.hold(*range(10))
+        now_s = bench.clock.monotonic()
+        urgent = bench.dispatcher.submit({"x": np.array([50], "<i8")}, now_s, now_s + 30.0, None, 1).future
+        later = bench.submit(60)
+        bench.runtime.gate.set()
+        assert share(await urgent) == [101]
+        assert not many.done()
+        assert share(await many) == [2 * value + 1 for value in range(10)]
+        assert share(await later) == [121]
+        assert bench.runtime.runs == [[4], [4], [4]]  # 4; the urgent one and 3; 3 and the last
+        assert bench.observer.answers == [1, 10, 1]
+
+    run(test)
+
+
+def test_a_part_that_fails_fails_its_request_and_the_rest_never_runs() -> None:
+    def behave(tensors: Tensors) -> Tensors:
+        if 5 in tensors["x"]:
+            raise InvalidInput("five")
+        return double(tensors)
+
+    async def test(bench: Bench) -> None:
+        bench.start(FakeRuntime(behave), rows_max=4)
+        many, other = bench.submit(*range(20)), bench.submit(100)
+        with pytest.raises(InvalidInput, match="five"):
+            await many
+        assert share(await other) == [201]
+        await settle()
+        assert bench.runtime.runs == [[4], [4], [1]]
+        assert len(bench.observer.failures) == 1
+
+    run(test)
+
+
+@pytest.mark.parametrize("how", ["hangs up", "is late"])
+def test_whoever_is_gone_before_all_parts_ran_costs_nothing_more(how: str) -> None:
+    async def test(bench: Bench) -> None:
+        bench.start(FakeRuntime(), rows_max=4)
+        now_s = bench.clock.monotonic()
+        bench.runtime.gate.clear()
+        many = bench.dispatcher.submit({"x": np.arange(400, dtype="<i8")}, now_s, now_s + 1.0)
+        await bench.runtime.began.acquire()
+        if how == "hangs up":
+            many.abandon()
+        else:
+            await bench.pass_time(2.0)
+            with pytest.raises(DeadlineExceeded):
+                await many.future
+        assert bench.dispatcher.statistics().queue.rows == 0
+        bench.runtime.gate.set()
+        assert share(await bench.submit(1)) == [3]
+        assert bench.runtime.runs == [[4], [1]]
+
+    run(test)
+
+
+def test_close_finishes_a_request_that_is_in_parts() -> None:
+    async def test(bench: Bench) -> None:
+        bench.start(FakeRuntime(), rows_max=3)
+        many = await bench.hold(*range(10))
+        closing = asyncio.ensure_future(bench.close())
+        await settle()
+        bench.runtime.gate.set()
+        await closing
+        assert share(many.result()) == [2 * value + 1 for value in range(10)]
 
     run(test)
 

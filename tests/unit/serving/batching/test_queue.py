@@ -1,8 +1,9 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from penstock.serving.batching.queue import RELEASED_MAX, RESERVED_SHARE, BatchQueue, ShapeKey
+from penstock.serving.batching.lane import ShapeKey
+from penstock.serving.batching.queue import RELEASED_MAX, RESERVED_SHARE, BatchQueue
 
 
 @dataclass(eq=False)
@@ -22,9 +23,18 @@ class Waiting:
         if self.due_s is None:
             self.due_s = min(self.arrived_s + 50.0, self.deadline_s)
 
+    def split(self, rows: int) -> "Waiting":
+        size_bytes = self.size_bytes * rows // self.rows
+        part = replace(self, rows=rows, size_bytes=size_bytes, queued=False)
+        self.rows -= rows
+        self.size_bytes -= size_bytes
+        return part
 
-def filled(*requests: Waiting, rows_max: int = 1000, bytes_max: int = 10_000) -> BatchQueue[Waiting]:
-    queue: BatchQueue[Waiting] = BatchQueue(rows_max=rows_max, bytes_max=bytes_max)
+
+def filled(
+    *requests: Waiting, rows_max: int = 1000, bytes_max: int = 10_000, splits: bool = True
+) -> BatchQueue[Waiting]:
+    queue: BatchQueue[Waiting] = BatchQueue(rows_max=rows_max, bytes_max=bytes_max, splits=splits)
     for request in requests:
         assert queue.offer(request)
     return queue
@@ -70,22 +80,62 @@ def test_who_may_wait_for_long_cannot_fill_the_queue_for_who_is_more_important(b
 def test_an_empty_queue_takes_any_request() -> None:
     queue = filled(Waiting("a", rows=99, size_bytes=10**9), rows_max=10, bytes_max=10)
     assert not queue.offer(Waiting("b"))
-    batch, _ = queue.take(0.0, 10)
-    assert names(batch) == "a"
+    for _ in range(10):
+        assert names(queue.take(0.0, 10)[0]) == "a"
     assert queue.offer(Waiting("b"))
+
+
+def test_however_much_one_request_holds_who_is_more_important_finds_room() -> None:
+    queue = filled(Waiting("a", rows=5000, size_bytes=10**6, criticality=3), rows_max=160, bytes_max=1600)
+    assert (queue.full(3), queue.full(2), queue.full(1)) == (True, False, False)
+    assert not queue.offer(Waiting("b", criticality=3))
+    assert queue.offer(Waiting("c", rows=10, criticality=2))
+    assert not queue.offer(Waiting("d", criticality=2))
+    assert queue.offer(Waiting("e", rows=10, criticality=1))
+    while queue.rows:
+        queue.take(0.0, 100)
+    assert not queue.full(4)
+    assert queue.statistics().size_bytes == 0
 
 
 def test_first_come_first_served_up_to_the_limit() -> None:
     queue = filled(*(Waiting(name, rows=3, arrived_s=place) for place, name in enumerate("abcd")))
     assert names(queue.take(0.0, 7)[0]) == "ab"
-    assert names(queue.take(0.0, 2)[0]) == "c"  # one request always goes
-    assert names(queue.take(0.0, 100)[0]) == "d"
+    assert [(each.name, each.rows) for each in queue.take(0.0, 2)[0]] == [("c", 2)]
+    assert [(each.name, each.rows) for each in queue.take(0.0, 100)[0]] == [("c", 1), ("d", 3)]
 
 
-def test_a_large_request_is_not_overtaken() -> None:
-    queue = filled(Waiting("a", rows=2), Waiting("b", rows=9), Waiting("c", rows=1))
-    assert names(queue.take(0.0, 4)[0]) == "a"
+def test_where_nothing_is_split_one_request_always_goes_whole() -> None:
+    queue = filled(*(Waiting(name, rows=3, arrived_s=place) for place, name in enumerate("ab")), splits=False)
+    assert [(each.name, each.rows) for each in queue.take(0.0, 2)[0]] == [("a", 3)]
+    queue = filled(Waiting("a", rows=2), Waiting("b", rows=9), Waiting("c", rows=1), splits=False)
+    assert names(queue.take(0.0, 4)[0]) == "a"  # b has its turn, and nobody overtakes it
     assert names(queue.take(0.0, 4)[0]) == "b"
+
+
+def test_a_request_with_more_rows_than_a_batch_goes_in_parts_and_fills_what_room_there_is() -> None:
+    queue = filled(Waiting("a", rows=2), Waiting("b", rows=9, size_bytes=90), Waiting("c", rows=1))
+    taken = [[(each.name, each.rows) for each in queue.take(0.0, 4)[0]] for _ in range(3)]
+    assert taken == [[("a", 2), ("b", 2)], [("b", 4)], [("b", 3), ("c", 1)]]
+    assert (queue.rows, len(queue), queue.statistics().size_bytes) == (0, 0, 0)
+
+
+def test_between_its_parts_go_those_that_are_more_important_or_due_sooner() -> None:
+    queue = filled(Waiting("a", rows=8, due_s=20.0, criticality=3))
+    assert names(queue.take(0.0, 2)[0]) == "a"
+    assert queue.offer(Waiting("b", rows=2, criticality=1))
+    assert queue.offer(Waiting("c", rows=2, due_s=10.0, criticality=3))
+    assert queue.offer(Waiting("d", rows=2, due_s=30.0, criticality=3))
+    assert [names(queue.take(0.0, 2)[0]) for _ in range(6)] == ["b", "c", "a", "a", "a", "d"]
+
+
+def test_parts_that_could_not_all_be_in_time_are_not_begun_while_there_are_others() -> None:
+    queue = filled(Waiting("a", rows=100, deadline_s=3.0), Waiting("b", deadline_s=9.0))
+    batch, expired = queue.take(0.0, 10, 1.0, 0.1)
+    assert (names(batch), names(expired)) == ("b", "a")
+    queue = filled(Waiting("a", rows=100, deadline_s=3.0))
+    batch, expired = queue.take(0.0, 10, 1.0, 0.1)  # only running shows whether the prediction is right
+    assert ([each.rows for each in batch], expired, queue.rows) == ([10], [], 90)
 
 
 def test_shapes_run_apart_and_the_oldest_goes_first() -> None:

@@ -1,12 +1,13 @@
 """The queue against a plain list: requests, rows and bytes are conserved whatever happens."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from penstock.serving.batching.queue import BatchQueue, ShapeKey
+from penstock.serving.batching.lane import ShapeKey
+from penstock.serving.batching.queue import BatchQueue
 
 ROWS_MAX = 40
 BYTES_MAX = 400
@@ -27,6 +28,14 @@ class Waiting:
     criticality: int
     abandoned: bool = field(default=False)
     queued: bool = field(default=False)
+    whole: "Waiting | None" = None
+
+    def split(self, rows: int) -> "Waiting":
+        size_bytes = self.size_bytes * rows // self.rows
+        part = replace(self, rows=rows, size_bytes=size_bytes, queued=False, whole=self)
+        self.rows -= rows
+        self.size_bytes -= size_bytes
+        return part
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -40,7 +49,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.offered = self.refused = self.ran = self.expired = self.dropped = 0
 
     @rule(
-        rows=st.integers(1, 25),
+        rows=st.integers(1, 25) | st.integers(26, 90),
         size_bytes=st.integers(0, 250),
         life_s=st.integers(0, 8),
         due_share=st.sampled_from([0.25, 1.0]),
@@ -61,9 +70,9 @@ class QueueMachine(RuleBasedStateMachine):
             criticality,
         )
         fits = not self.waiting or (
-            sum(other.rows for other in self.waiting) + rows <= ROWS_MAX - FREE_ROWS * (request.criticality - 1)
-            and sum(other.size_bytes for other in self.waiting) + size_bytes
-            <= BYTES_MAX - FREE_BYTES * (request.criticality - 1)
+            sum(min(other.rows, self.rows_of(other)) for other in self.waiting) + rows <= self.rows_of(request)
+            and sum(min(other.size_bytes, self.bytes_of(other)) for other in self.waiting) + size_bytes
+            <= self.bytes_of(request)
         )
         self.offered += 1
         assert self.queue.offer(request) == fits
@@ -71,6 +80,14 @@ class QueueMachine(RuleBasedStateMachine):
             self.waiting.append(request)
         else:
             self.refused += 1
+
+    @staticmethod
+    def rows_of(request: Waiting) -> int:
+        return ROWS_MAX - FREE_ROWS * (request.criticality - 1)
+
+    @staticmethod
+    def bytes_of(request: Waiting) -> int:
+        return BYTES_MAX - FREE_BYTES * (request.criticality - 1)
 
     @rule(seconds=st.integers(0, 4))
     def pass_time(self, seconds: int) -> None:
@@ -84,11 +101,18 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 30), service_s=st.sampled_from([0.0, 1.0]))
     def take(self, limit: int, service_s: float) -> None:
         before = list(self.waiting)
-        batch, expired = self.queue.take(self.now_s, limit, service_s)
-        assert batch or not any(self.wanted(request, service_s) for request in before)
-        assert len({request.shape_key for request in batch}) <= 1
-        assert sum(request.rows for request in batch) <= limit or len(batch) == 1
+        rows_before = {id(request): request.rows for request in before}
+        taken, expired = self.queue.take(self.now_s, limit, service_s)
+        batch = [each.whole or each for each in taken]
+        assert taken or not any(self.wanted(request, service_s) for request in before)
+        assert len({request.shape_key for request in taken}) <= 1
+        assert sum(request.rows for request in taken) <= limit
         assert len({*map(id, batch), *map(id, expired)}) == len(batch) + len(expired)
+        for part in taken:
+            if part.whole is not None:
+                assert rows_before[id(part.whole)] == part.rows + part.whole.rows > limit
+                assert part.whole.queued
+                assert not part.queued
         for request in batch:
             assert request in before
             assert not request.abandoned
@@ -100,9 +124,10 @@ class QueueMachine(RuleBasedStateMachine):
         self.check_order(batch, expired, before, service_s)
         left = {id(request) for request in self.queue_contents()}
         self.waiting = [request for request in before if id(request) in left]
-        self.ran += len(batch)
+        ended = [each for each in taken if each.whole is None]
+        self.ran += len(ended)
         self.expired += len(expired)
-        gone = len(before) - len(self.waiting) - len(batch) - len(expired)
+        gone = len(before) - len(self.waiting) - len(ended) - len(expired)
         assert gone <= sum(request.abandoned for request in before)
         self.dropped += gone
 

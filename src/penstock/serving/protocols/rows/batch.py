@@ -181,6 +181,9 @@ class Batch:
             return self._errors(chunk, answer)
         try:
             rows = await answer.future
+        except asyncio.CancelledError:
+            answer.abandon()  # its future is cancelled by now, but it may wait for its turn yet
+            raise
         except InvalidInput as error:
             if chunk.rows == 1 or not sink.by_row:
                 return self._errors(chunk, error)
