@@ -240,6 +240,7 @@ class _Worker:
             try:
                 if idle.fell_idle(self._monotonic(), processor_s()):
                     # Large bodies leave holes in the heap: freed, and the allocator's for ever otherwise.
+                    await self._plane.rest()
                     gc.collect()
                     await asyncio.to_thread(give_back_memory)
                 self._plane.check()

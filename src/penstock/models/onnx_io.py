@@ -1,5 +1,6 @@
 """Between tensors and an ONNX Runtime session: element types, columns as [n] or [n, 1], outputs by name."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -34,6 +35,7 @@ REASON_LENGTH_MAX = 300
 LOG_FATAL_ONLY = 4
 EXTERNAL_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 NO_FOLDER = "/dev/null"
+SHRINKS_ARENA = "memory.enable_memory_arena_shrinkage"
 
 
 class SessionArgument(Protocol):
@@ -49,7 +51,9 @@ class Session(Protocol):
 
     def get_inputs(self) -> list[SessionArgument]: ...
     def get_outputs(self) -> list[SessionArgument]: ...
-    def run(self, output_names: list[str], input_feed: dict[str, Array]) -> list[Array]: ...
+    def run(
+        self, output_names: list[str], input_feed: dict[str, Array], run_options: object = None
+    ) -> list[Array]: ...
 
 
 class OnnxBinding:
@@ -87,6 +91,17 @@ class OnnxBinding:
             # ONNX Runtime raises bare RuntimeErrors and a family of its own; neither is a person's fault here.
             raise ModelFailed(f"the ONNX graph failed: {short_reason(error)}") from error
         return self.collect(arrays)
+
+    def shrink(self, tensors: Tensors) -> None:
+        """Runs `tensors`, after which the session gives back what it keeps of the largest runs that it had: its
+        arena never does so by itself. A few rows are enough.
+        """
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry(SHRINKS_ARENA, "cpu:0")
+        with contextlib.suppress(Exception):  # whoever asks next sees what is wrong with it
+            self._session.run(self._output_names, self.feed(tensors), options)
 
     def feed(self, tensors: Tensors) -> dict[str, Array]:
         """What the session is given: `tensors` themselves where they fit as they are."""

@@ -1,6 +1,7 @@
 """One version being served: its runtime behind its queue, and what is counted of it."""
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import msgspec
@@ -8,7 +9,7 @@ import msgspec
 from penstock.core.clock import Clock
 from penstock.core.errors import DeadlineExceeded, PenstockError, QuotaExceeded, Refused
 from penstock.core.signature import Signature
-from penstock.core.tensors import Tensors, row_count
+from penstock.core.tensors import Tensors, row_count, slice_rows
 from penstock.models.runtimes.runtime import Runtime
 from penstock.observe.metrics import MetricSet
 from penstock.serving.admission.admission import LAG_S_MAX, Admission, AdmissionStatistics, ShedReason
@@ -271,6 +272,16 @@ class Deployment:
         self._dispatcher.revive()
         if self._health is not None:
             self._health.check(self._runtime.fault, idle=self._dispatcher.idle)
+
+    def rest(self) -> "Future[None] | None":
+        """Has its runtime free what it keeps for runs to come; None where it has nothing to be tried with."""
+        example = self.example
+        if example is None:
+            return None
+        if self.signature.rows_fixed is None:
+            example = slice_rows(example, 0, 1)
+        inputs = self._conform(example)
+        return self._dispatcher.examine(lambda runtime: runtime.rest(inputs))
 
     def tick(self, now_s: float) -> None:
         """Adjusts what is shed. Called every `TICK_S`."""

@@ -1,5 +1,6 @@
 """The data plane: what stands behind every protocol. It knows tensors, not HTTP or gRPC."""
 
+import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -17,6 +18,9 @@ from penstock.serving.laddered import Ladder, LadderPorts
 from penstock.serving.statistics import DeploymentStatistics, merge_statistics
 
 __all__ = ["DataPlane"]
+
+REST_S_MAX = 1.0
+"""A runtime that is in the midst of a long run is not waited for."""
 
 
 class DataPlane:
@@ -185,6 +189,12 @@ class DataPlane:
         """Sees to what broke while nobody asked for it. Called about once a second."""
         for deployment in self.deployments():
             deployment.check()
+
+    async def rest(self) -> None:
+        """Has every runtime free what it keeps for runs to come; a busy one in its time."""
+        resting = [asyncio.wrap_future(each) for each in map(Deployment.rest, self.deployments()) if each]
+        if resting:
+            await asyncio.wait(resting, timeout=REST_S_MAX)
 
     def tick(self, now_s: float) -> None:
         """Adjusts what is shed. Called every `TICK_S`."""

@@ -35,12 +35,16 @@ class MoodyRuntime:
     def __init__(self) -> None:
         self.error: Exception | None = None
         self.runs = 0
+        self.rested: list[list[int]] = []
 
     def run(self, tensors: Tensors, timeout_s: float) -> Tensors:
         self.runs += 1
         if self.error is not None:
             raise self.error
         return {"y": 2 * tensors["x"]}
+
+    def rest(self, inputs: Tensors) -> None:
+        self.rested.append(inputs["x"].tolist())
 
     def revive(self) -> None: ...
 
@@ -170,5 +174,20 @@ def test_a_version_that_fails_its_checks_is_taken_out_until_it_passes() -> None:
         assert await ask(deployment) == [2]
         assert deployment.fault is None
         await deployment.close()
+
+    run(life())
+
+
+def test_at_rest_its_runtime_is_told_so_with_a_row_that_it_can_run() -> None:
+    async def life() -> None:
+        runtime, deployment = deploy(example={"x": np.array([5, 6, 7])})
+        resting = deployment.rest()
+        assert resting is not None
+        await asyncio.wrap_future(resting)
+        assert runtime.rested == [[5]]
+        await deployment.close()
+        _, without = deploy()
+        assert without.rest() is None
+        await without.close()
 
     run(life())

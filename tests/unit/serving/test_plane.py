@@ -44,6 +44,8 @@ class FakeRuntime:
         assert self.gate.wait(GUARD_S)
         return {"y": np.full(len(tensors["x"]), self.number)}
 
+    def rest(self, inputs: Tensors) -> None: ...
+
     def revive(self) -> None:
         self.fault = None
 

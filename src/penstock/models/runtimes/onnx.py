@@ -43,5 +43,9 @@ class OnnxRuntime:
     def revive(self) -> None:
         """It cannot be down."""
 
+    def rest(self, inputs: Tensors) -> None:
+        if self._binding is not None:
+            self._binding.shrink(inputs)
+
     def close(self) -> None:
         self._binding = None

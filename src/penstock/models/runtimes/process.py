@@ -170,6 +170,9 @@ class ProcessRuntime:
             except PenstockError as error:
                 log.error("%s", error)
 
+    def rest(self, inputs: Tensors) -> None:
+        """Its process does so by itself."""
+
     def close(self) -> None:
         if self._worker is not None:
             self._worker.stop()

@@ -37,6 +37,12 @@ class Runtime(Protocol):
         """Starts anew what is down, where its time has come. Blocks. Never raises."""
         ...
 
+    def rest(self, inputs: Tensors) -> None:
+        """Frees what it keeps for runs to come, as there was none for a while. It may run `inputs` for that.
+        Never raises.
+        """
+        ...
+
     def close(self) -> None:
         """Frees what it holds; the runtime is not used after. Never raises."""
         ...

@@ -5,6 +5,7 @@ arenas, and ends when its parent does.
 """
 
 import contextlib
+import gc
 import importlib
 import os
 import signal
@@ -18,11 +19,16 @@ import msgspec
 
 from penstock.core.calling import criticality, until
 from penstock.core.errors import InvalidInput, ModelFailed, PenstockError, Refused
+from penstock.core.memory import give_back_memory
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
 from penstock.models.runtimes.arena import Arena, TensorLayout
 
 __all__ = ["Answer", "Failure", "Loaded", "Run", "WorkerModel", "WorkerReply", "encode_reply", "serve"]
+
+
+REST_AFTER_S = 5.0
+"""Without a run: memory that large batches took is given back then."""
 
 
 class WorkerModel(Protocol):
@@ -93,12 +99,18 @@ def serve(connection: Connection, requests: Arena, replies: Arena, loader: str, 
         connection.send_bytes(encode_reply(_failure(error, told)))
         return
     connection.send_bytes(encode_reply(Loaded(model.signature)))
+    rested = True
     while True:
         try:
+            if not rested and not connection.poll(REST_AFTER_S):
+                gc.collect()
+                give_back_memory()
+                rested = True
             message = connection.recv_bytes()
         except (EOFError, OSError):
             return
         connection.send_bytes(encode_reply(_answer(model, requests, replies, _decode_run(message))))
+        rested = False
 
 
 def _answer(model: WorkerModel, requests: Arena, replies: Arena, run: Run) -> WorkerReply:

@@ -8,9 +8,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from penstock.core.errors import CorruptArtifact
+from penstock.core.memory import give_back_memory, resident_bytes
 from penstock.core.signature import Signature
 from penstock.models.runtimes.onnx import OnnxRuntime
 
+LARGE_ROWS = 1 << 25
 DOUBLE = Signature.of(inputs={"x": "FP32[-1]"}, outputs={"y": "FP32[-1]"})
 
 
@@ -29,6 +31,27 @@ def test_it_runs(tmp_path: Path) -> None:
     runtime = OnnxRuntime(path, DOUBLE, digest=digest)
     assert runtime.run({"x": np.array([1, 2], "<f4")}, 1.0)["y"].tolist() == [2, 4]
     runtime.close()
+
+
+def test_at_rest_it_keeps_nothing_of_the_largest_run(tmp_path: Path) -> None:
+    path, digest = write_graph(tmp_path)
+    runtime = OnnxRuntime(path, DOUBLE, digest=digest)
+
+    def held_bytes() -> int:
+        give_back_memory()
+        return resident_bytes()
+
+    small = {"x": np.ones(1, "<f4")}
+    runtime.run(small, 1.0)
+    before_bytes = held_bytes()
+    assert len(runtime.run({"x": np.ones(LARGE_ROWS, "<f4")}, 60.0)["y"]) == LARGE_ROWS
+    assert held_bytes() - before_bytes > 0.9 * 4 * LARGE_ROWS, "it keeps it for the next one"
+    runtime.rest(small)
+    assert held_bytes() - before_bytes < 0.1 * 4 * LARGE_ROWS
+    assert runtime.run(small, 1.0)["y"].tolist() == [2]
+    runtime.rest({"x": np.array(["no number"])})  # never raises
+    runtime.close()
+    runtime.rest(small)
 
 
 def test_another_digest_is_not_opened(tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ class FakeRuntime:
     def memory_bytes(self) -> int:
         return 0
 
+    def rest(self, inputs: Tensors) -> None: ...
+
     def revive(self) -> None:
         self.revived += 1
         self.down = None

@@ -47,6 +47,8 @@ class Runtime:
         twice = x if x.dtype.kind in "Ob" else (x + x).astype(x.dtype)
         return {spec.name: twice for spec in self.signature.outputs}
 
+    def rest(self, inputs): ...
+
     def revive(self):
         pass
 
