@@ -19,8 +19,9 @@ from penstock.serving.admission.rate_limits import RateLimits
 from penstock.serving.admission.rates.buckets import BUCKETS_BYTES, BucketTable
 from penstock.serving.admission.rates.rule import RateRule
 from penstock.serving.admission.rates.tenants import Tenants, parse_networks
+from penstock.serving.admission.rights import Rights
 
-__all__ = ["LimitsFollower", "make_limits", "open_buckets", "shared_buckets"]
+__all__ = ["LimitsFollower", "make_limits", "make_rights", "open_buckets", "shared_buckets"]
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,13 @@ def make_limits(
     limits = RateLimits(tenants, metrics, clock, buckets)
     limits.set_rules(app.limits)
     return limits
+
+
+def make_rights(settings: Settings, limits: RateLimits, metrics: MetricSet) -> Rights | None:
+    """Who is believed what; None where all are equal. `limits` know the tenants."""
+    if not settings.limits.trusted_proxies:
+        return None
+    return Rights(limits.tenants, metrics, limits.clock)
 
 
 class LimitsFollower:

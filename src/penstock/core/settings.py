@@ -110,7 +110,8 @@ class LimitsSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Whom rate limits take a request to be from."""
 
     trusted_proxies: str = ""
-    """Addresses and networks, with commas between them, whose `x-forwarded-for` is believed."""
+    """Addresses and networks, with commas between them, whose `x-forwarded-for` and `x-request-start` are
+    believed."""
     trust_keys: bool = False
     """Whether an API key that the app does not know is a tenant of its own. Only where something in front of
     the server checks keys: anybody can make some up."""

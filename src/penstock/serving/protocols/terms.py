@@ -8,6 +8,8 @@ from penstock.core.calling import DEFAULT_CRITICALITY, Criticality
 from penstock.core.errors import InvalidInput, PenstockError, shown
 from penstock.core.tensors import Array
 from penstock.serving.admission.rate_limits import RateLimits
+from penstock.serving.admission.request_start import REQUEST_START
+from penstock.serving.admission.rights import OF_ANYBODY, Granted, Rights
 from penstock.serving.deployment import Deployment
 from penstock.serving.inference import Inference
 
@@ -18,7 +20,9 @@ CRITICALITY = b"x-criticality"
 RETRY = b"x-retry-attempt"
 CALLERS = (b"x-api-key", b"authorization")
 FORWARDED_FOR = b"x-forwarded-for"
-NAMES = frozenset(name.decode() for name in (*TIMEOUTS, CRITICALITY, RETRY, *CALLERS, FORWARDED_FOR))
+NAMES = frozenset(
+    name.decode() for name in (*TIMEOUTS, CRITICALITY, RETRY, *CALLERS, FORWARDED_FOR, REQUEST_START)
+)
 
 
 class SaidTerms(NamedTuple):
@@ -54,6 +58,8 @@ class SaidTerms(NamedTuple):
 class Terms:
     """What was said, who said it, and what became of it. `caller` is its key, else its address.
 
+    `begun_s` is when it came to whoever passed it on, in monotonic seconds; infinity where that is not known.
+
     `admitted`: it was decided already that the request is taken on.
     `tenant` is who asks, where there are rate limits; `metered`: they were charged with the request already.
     `falls_back`: it names no version, so that other rungs of the model's ladder may answer.
@@ -61,6 +67,7 @@ class Terms:
 
     __slots__ = (
         "admitted",
+        "begun_s",
         "caller",
         "criticality",
         "falls_back",
@@ -72,8 +79,14 @@ class Terms:
     )
 
     def __init__(
-        self, said: SaidTerms, peer: bytes, limits: RateLimits | None = None, tenant: str | None = None
+        self,
+        said: SaidTerms,
+        peer: bytes,
+        granted: Granted = OF_ANYBODY,
+        limits: RateLimits | None = None,
+        tenant: str | None = None,
     ) -> None:
+        self.begun_s = granted.begun_s
         self.timeout_s = said.timeout_s
         self.criticality = said.criticality
         self.caller = said.caller or peer
@@ -98,11 +111,14 @@ class Terms:
     ) -> Inference:
         """The request as the data plane knows it; nobody waits longer than `longest_s`.
 
+        It came at `arrived_s`, or before that to whoever passed it on.
+
         Charges its tenant with it. Raises `QuotaExceeded`, and `TooLarge` for more rows than ever pass at once.
         """
         if self.tenant is not None:
             self.charge(deployment, _rows(tensors))
         timeout_s = self.timeout_s
+        arrived_s = min(arrived_s, self.begun_s)
         return Inference(
             tensors,
             arrived_s,
@@ -131,15 +147,21 @@ class Terms:
         self.metered = True
 
 
-def read_terms(headers: Mapping[bytes, bytes], peer: bytes, limits: RateLimits | None = None) -> Terms:
+def read_terms(
+    headers: Mapping[bytes, bytes],
+    peer: bytes,
+    limits: RateLimits | None = None,
+    rights: Rights | None = None,
+) -> Terms:
     """The terms in `headers`, whose names are in lower case; `peer` is the caller's address.
 
-    Where there are `limits`, they tell who it is.
+    Where there are `limits`, they tell who it is; `rights`, what it is believed.
 
     Raises `InvalidInput` for a time that is no number above 0, and for a criticality that is none.
     """
     tenant = limits.identify(headers, peer) if limits is not None else None
-    return Terms(SaidTerms.read(headers), peer, limits, tenant)
+    granted = rights.of(headers, peer) if rights is not None else OF_ANYBODY
+    return Terms(SaidTerms.read(headers), peer, granted, limits, tenant)
 
 
 def parse_timeout_s(text: str, name: str = "x-request-timeout-ms") -> float:
