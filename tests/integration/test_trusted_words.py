@@ -14,6 +14,7 @@ from running_server import RunningServer, running, v2_json
 APP = """
 import penstock as ps
 app = ps.App("trusting")
+app.tenant("acme", keys=["acme-0123456789abcdef"])
 NUMBER = ps.Signature.of(inputs={"x": "FP32[-1]"}, outputs={"y": "FP32[-1]"})
 
 @app.callable("same", signature=NUMBER, objective=ps.Objective(latency_ms=2000))
@@ -29,6 +30,7 @@ PATIENCE = {"x-request-timeout-ms": "10000"}
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     commands = CommandLine(tmp_path_factory.mktemp("trusting"))
     settings = ("--grpc-port", "0", "--set", "limits.trusted_proxies=127.0.0.0/8")
+    settings += ("--set", "admission.critical_plus=acme")
     with running(commands, APP, *settings) as started:
         yield started
 
@@ -96,3 +98,50 @@ def test_a_stream_s_start_is_not_that_of_its_messages(opened: grpc.Channel) -> N
     call = opened.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
     (answer,) = call(iter([message()]), timeout=20, metadata=said)
     assert not MESSAGES.ModelStreamInferResponse.FromString(answer).error_message
+
+
+ACME = {"x-api-key": "acme-0123456789abcdef"}
+MADE_UP = {"x-api-key": "made-up-0123456789abc"}
+
+
+@pytest.mark.parametrize(
+    ("key", "counts_as"), [(ACME, "CRITICAL_PLUS"), (MADE_UP, "CRITICAL"), ({}, "CRITICAL")]
+)
+@pytest.mark.parametrize("how", ["header", "priority", "metadata", "grpc priority"])
+def test_the_highest_class_is_for_those_who_may_name_it(
+    server: RunningServer, opened: grpc.Channel, how: str, key: dict[str, str], counts_as: str
+) -> None:
+    """All are served. What is late by what a proxy says is refused under the class that it counts as."""
+    for late in (False, True):
+        said = {**key, "x-request-start": started(1.0), "x-request-timeout-ms": "500" if late else "10000"}
+        if how in ("header", "metadata"):
+            said["x-criticality"] = "CRITICAL_PLUS"
+        before = expired(server)
+        if how in ("header", "priority"):
+            parameters = {"parameters": {"priority": 1}} if how == "priority" else {}
+            if late:  # only the body says so, or the head would have been enough to refuse it
+                del said["x-request-timeout-ms"]
+                parameters = {"parameters": {**parameters.get("parameters", {}), "timeout": 500_000}}
+            with server.client() as client:
+                status = client.post(PATH, json={**BODY, **parameters}, headers=said).status_code
+            assert status == (504 if late else 200)
+        else:
+            named = {"priority": 1} if how == "grpc priority" else {}
+            call = raw_call(opened).future(message(**named), timeout=20, metadata=tuple(said.items()))
+            assert call.code() is (grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.OK)
+        now = expired(server)
+        assert {name: now[name] - before.get(name, 0) for name in now if now[name] != before.get(name)} == (
+            {counts_as: 1} if late else {}
+        )
+
+
+def expired(server: RunningServer) -> dict[str, float]:
+    """How many were refused for being late, by class."""
+    with server.client() as client:
+        metrics = client.get("/metrics").text
+    lines = re.findall(r"^penstock_shed_total\{(.*)\} (\S+)$", metrics, re.MULTILINE)
+    return {
+        re.findall(r'criticality="(\w+)"', labels)[0]: float(value)
+        for labels, value in lines
+        if 'reason="expired"' in labels
+    }

@@ -96,7 +96,7 @@ class _Worker:
             clock,
             sheds=self._settings.admission.enabled,
             limits=limits,
-            rights=make_rights(self._settings, limits, self._metrics),
+            rights=make_rights(app, self._settings, limits, self._metrics),
             cache=PredictionCache(self._settings.cache.bytes_max, self._metrics),
         )
         self._pulse = Pulse(self._plane, clock)

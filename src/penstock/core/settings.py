@@ -97,6 +97,9 @@ class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = True
     """Whether what could not be answered in time is refused at once. Without it, all that the queue holds is
     taken on, and under overload nearly all of it is answered too late."""
+    critical_plus: str = "*"
+    """Tenants of the app, with commas between them, that may name the class CRITICAL_PLUS; `*` for anybody.
+    Others' requests that do count as CRITICAL."""
 
 
 class CacheSettings(msgspec.Struct, frozen=True, kw_only=True):

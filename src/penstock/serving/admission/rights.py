@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from penstock.core.calling import DEFAULT_CRITICALITY, Criticality
 from penstock.core.clock import Clock
 from penstock.observe.metrics import MetricSet
 from penstock.serving.admission.rates.tenants import Tenants
@@ -18,33 +19,55 @@ class Granted(NamedTuple):
     """What of a request's own words counts.
 
     `begun_s` is when it came to whoever passed it on, in monotonic seconds; infinity where nobody says so who
-    is believed.
+    is believed. `highest` is the most important class that it may name, from 1.
     """
 
     begun_s: float = float("inf")
+    highest: int = Criticality.CRITICAL_PLUS
 
 
 OF_ANYBODY = Granted()
+OF_OTHERS = Granted(highest=DEFAULT_CRITICALITY)
 
 
 class Rights:
-    """One for each process. In the event loop alone."""
+    """One for each process. In the event loop alone.
 
-    def __init__(self, tenants: Tenants, metrics: MetricSet, clock: Clock) -> None:
+    `privileged` are the tenants that may name a class above the default one; None: anybody may.
+    """
+
+    def __init__(
+        self,
+        tenants: Tenants,
+        metrics: MetricSet,
+        clock: Clock,
+        *,
+        privileged: frozenset[str] | None = None,
+    ) -> None:
         self._tenants = tenants
+        self._privileged = privileged
         self._clock = clock
         self._ignored = metrics.counter(
             "penstock_request_start_ignored_total",
             "Times in x-request-start, sent by trusted proxies, that cannot be right.",
         )
 
-    def of(self, headers: Mapping[bytes, bytes], peer: bytes) -> Granted:
-        """Of a request that comes now from `peer` with these headers, whose names are in lower case."""
+    def of(self, headers: Mapping[bytes, bytes], peer: bytes, tenant: str | None = None) -> Granted:
+        """Of a request that comes now from `peer` with these headers, whose names are in lower case.
+
+        `tenant` is who asks, where that was found out already.
+        """
+        granted = OF_ANYBODY
+        if self._privileged is not None:
+            tenant = tenant or self._tenants.identify(headers, peer)
+            if tenant not in self._privileged:
+                granted = OF_OTHERS
         started = headers.get(REQUEST_START)
-        if started is None or not self._tenants.is_proxy(peer):
-            return OF_ANYBODY
-        waited_s = self._waited_s(started)
-        return OF_ANYBODY if waited_s is None else Granted(self._clock.monotonic() - waited_s)
+        if started is not None and self._tenants.is_proxy(peer):
+            waited_s = self._waited_s(started)
+            if waited_s is not None:
+                granted = granted._replace(begun_s=self._clock.monotonic() - waited_s)
+        return granted
 
     def _waited_s(self, started: bytes) -> float | None:
         """How long ago that was. What makes no sense is not the caller's fault, so it is no error."""

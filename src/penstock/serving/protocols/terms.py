@@ -59,6 +59,7 @@ class Terms:
     """What was said, who said it, and what became of it. `caller` is its key, else its address.
 
     `begun_s` is when it came to whoever passed it on, in monotonic seconds; infinity where that is not known.
+    `highest` is the most important class that it may name: above that, it counts as that.
 
     `admitted`: it was decided already that the request is taken on.
     `tenant` is who asks, where there are rate limits; `metered`: they were charged with the request already.
@@ -71,6 +72,7 @@ class Terms:
         "caller",
         "criticality",
         "falls_back",
+        "highest",
         "limits",
         "metered",
         "retry",
@@ -87,8 +89,9 @@ class Terms:
         tenant: str | None = None,
     ) -> None:
         self.begun_s = granted.begun_s
+        self.highest = granted.highest
         self.timeout_s = said.timeout_s
-        self.criticality = said.criticality
+        self.criticality = max(said.criticality, granted.highest)
         self.caller = said.caller or peer
         self.retry = said.retry
         self.admitted = False
@@ -102,9 +105,11 @@ class Terms:
         if timeout_s is not None and (self.timeout_s is None or timeout_s < self.timeout_s):
             self.timeout_s = timeout_s
             self.admitted = False
-        if criticality is not None and criticality != self.criticality:
-            self.criticality = criticality
-            self.admitted = False
+        if criticality is not None:
+            criticality = max(criticality, self.highest)
+            if criticality != self.criticality:
+                self.criticality = criticality
+                self.admitted = False
 
     def inference(
         self, deployment: Deployment, tensors: Mapping[str, Array], arrived_s: float, longest_s: float
@@ -160,7 +165,7 @@ def read_terms(
     Raises `InvalidInput` for a time that is no number above 0, and for a criticality that is none.
     """
     tenant = limits.identify(headers, peer) if limits is not None else None
-    granted = rights.of(headers, peer) if rights is not None else OF_ANYBODY
+    granted = rights.of(headers, peer, tenant) if rights is not None else OF_ANYBODY
     return Terms(SaidTerms.read(headers), peer, granted, limits, tenant)
 
 

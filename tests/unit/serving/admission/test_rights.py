@@ -89,3 +89,45 @@ def test_the_same_words_later_are_longer_ago():
 
 def test_who_says_nothing():
     assert Rig().rights.of({b"x-forwarded-for": b"1.2.3.4"}, PROXY) == OF_ANYBODY
+
+
+KEYS = {"acme": b"acme-0123456789abcdef", "other": b"other-0123456789abcdef"}
+
+
+def rights_of(privileged, **further):
+    keys = ApiKeys(b"s" * 32)
+    for name, key in KEYS.items():
+        keys.add(name, key.decode())
+    tenants = Tenants(keys, proxies=parse_networks("10.0.0.0/8"), **further)
+    return Rights(tenants, MetricSet(), ManualClock(), privileged=privileged)
+
+
+@pytest.mark.parametrize("trust_keys", [False, True])
+@pytest.mark.parametrize(
+    ("headers", "highest"),
+    [
+        ({b"x-api-key": KEYS["acme"]}, 1),
+        ({b"authorization": b"Bearer " + KEYS["acme"]}, 1),
+        ({b"x-api-key": KEYS["other"]}, 2),
+        ({b"x-api-key": b"made-up-0123456789"}, 2),
+        ({b"x-api-key": b"acme"}, 2),
+        ({}, 2),
+    ],
+)
+def test_only_the_privileged_may_name_the_highest_class(headers, highest, trust_keys):
+    rights = rights_of(frozenset({"acme"}), trust_keys=trust_keys)
+    assert rights.of(headers, STRANGER).highest == highest
+    assert rights_of(frozenset()).of(headers, STRANGER).highest == 2
+    assert rights_of(None).of(headers, STRANGER).highest == 1
+
+
+def test_who_was_told_apart_already_is_not_asked_again():
+    rights = rights_of(frozenset({"acme"}))
+    assert rights.of({}, STRANGER, "acme").highest == 1
+    assert rights.of({b"x-api-key": KEYS["acme"]}, STRANGER, "other").highest == 2
+
+
+def test_one_right_takes_nothing_from_the_other():
+    rights = rights_of(frozenset({"acme"}))
+    granted = rights.of({b"x-request-start": b"%d" % (START_MS - 3000)}, PROXY)
+    assert (granted.highest, granted.begun_s) == (2, pytest.approx(-3.0))

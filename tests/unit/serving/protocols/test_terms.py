@@ -3,8 +3,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from penstock.core.calling import Criticality
+from penstock.core.clock import ManualClock
 from penstock.core.errors import InvalidInput
+from penstock.observe.metrics import MetricSet
+from penstock.serving.admission.rates.tenants import ApiKeys, Tenants
+from penstock.serving.admission.rights import Rights
 from penstock.serving.protocols.terms import read_terms
+
+KEY = "key-of-a-tenant-0123456789"
 
 
 def test_none() -> None:
@@ -71,3 +77,32 @@ def test_what_the_body_says_counts_as_well_and_is_decided_anew() -> None:
     assert (terms.timeout_s, terms.admitted) == (0.5, True)
     terms.narrow(0.1, 4)
     assert (terms.timeout_s, terms.criticality, terms.admitted) == (0.1, 4, False)
+
+
+CLASSES = st.sampled_from([1, 2, 3, 4])
+
+
+@given(
+    said=st.none() | CLASSES,
+    by_body=st.none() | CLASSES,
+    privileged=st.booleans(),
+    tenant=st.sampled_from(["acme", "other"]),
+)
+def test_who_may_not_name_the_highest_class_counts_as_the_next(
+    said: int | None, by_body: int | None, privileged: bool, tenant: str
+) -> None:
+    """The oracle is the rule by itself: what was said last counts, and 1 is 2 for who has no right to it."""
+    keys = ApiKeys(b"s" * 32)
+    keys.add(tenant, KEY)
+    allowed = frozenset({tenant if privileged else "somebody"})
+    rights = Rights(Tenants(keys), MetricSet(), ManualClock(), privileged=allowed)
+    headers = {b"x-api-key": KEY.encode()}
+    if said is not None:
+        headers[b"x-criticality"] = b"%d" % said
+    terms = read_terms(headers, b"10.0.0.1", rights=rights)
+    terms.admitted = True
+    by_head = 2 if said is None or (said == 1 and not privileged) else said
+    assert terms.criticality == by_head
+    terms.narrow(None, by_body)
+    meant = by_head if by_body is None else 2 if by_body == 1 and not privileged else by_body
+    assert (terms.criticality, terms.admitted) == (meant, meant == by_head)

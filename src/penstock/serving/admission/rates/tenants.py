@@ -66,6 +66,11 @@ class ApiKeys:
         if standing != name:
             raise InvalidInput(f"tenants {standing!r} and {name!r} have the same key", where="keys")
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The tenants that have any."""
+        return frozenset(self._names.values())
+
     def digest(self, key: bytes) -> bytes:
         return blake2b(key, digest_size=16, key=self._secret).digest()
 
