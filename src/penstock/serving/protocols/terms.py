@@ -18,10 +18,13 @@ __all__ = ["NAMES", "SaidTerms", "Terms", "parse_timeout_s", "read_terms"]
 TIMEOUTS = (b"x-request-timeout-ms", b"x-envoy-expected-rq-timeout-ms")
 CRITICALITY = b"x-criticality"
 RETRY = b"x-retry-attempt"
+ENVOY_ATTEMPT = b"x-envoy-attempt-count"
+"""Likewise by a proxy, which counts the first attempt as 1."""
 CALLERS = (b"x-api-key", b"authorization")
 FORWARDED_FOR = b"x-forwarded-for"
 NAMES = frozenset(
-    name.decode() for name in (*TIMEOUTS, CRITICALITY, RETRY, *CALLERS, FORWARDED_FOR, REQUEST_START)
+    name.decode()
+    for name in (*TIMEOUTS, CRITICALITY, RETRY, ENVOY_ATTEMPT, *CALLERS, FORWARDED_FOR, REQUEST_START)
 )
 
 
@@ -39,7 +42,8 @@ class SaidTerms(NamedTuple):
     def read(cls, headers: Mapping[bytes, bytes]) -> "SaidTerms":
         """From headers whose names are in lower case.
 
-        Raises `InvalidInput` for a time that is no number above 0, and for a criticality that is none.
+        Raises `InvalidInput` for a time that is no number above 0, a criticality that is none, and a number of
+        retries that is none.
         """
         timeout_s: float | None = None
         for name in TIMEOUTS:
@@ -52,7 +56,7 @@ class SaidTerms(NamedTuple):
         if level is not None:
             criticality = Criticality.parse(level.decode("latin-1"), CRITICALITY.decode())
         caller = next((headers[name] for name in CALLERS if name in headers), b"")
-        return cls(timeout_s, criticality, caller, headers.get(RETRY, b"0") != b"0")
+        return cls(timeout_s, criticality, caller, _is_retry(headers))
 
 
 class Terms:
@@ -162,7 +166,7 @@ def read_terms(
 
     Where there are `limits`, they tell who it is; `rights`, what it is believed.
 
-    Raises `InvalidInput` for a time that is no number above 0, and for a criticality that is none.
+    Raises `InvalidInput` as `SaidTerms.read` does.
     """
     tenant = limits.identify(headers, peer) if limits is not None else None
     granted = rights.of(headers, peer, tenant) if rights is not None else OF_ANYBODY
@@ -177,6 +181,23 @@ def parse_timeout_s(text: str, name: str = "x-request-timeout-ms") -> float:
     if not timeout_ms > 0:
         raise InvalidInput(f"{name} is {shown(text)}, not a number of milliseconds above 0", where=name)
     return timeout_ms / 1000.0
+
+
+def _is_retry(headers: Mapping[bytes, bytes]) -> bool:
+    """Raises `InvalidInput` for what the caller says and is no number. A proxy's word is not its fault."""
+    retries = headers.get(RETRY)
+    if retries is not None:
+        digits = retries.strip()
+        if not digits.isdigit():
+            raise InvalidInput(
+                f"{RETRY.decode()} is {shown(retries.decode('latin-1'))}, not how often it was tried before",
+                where=RETRY.decode(),
+                hint="leave it out of the first attempt, or send 0, and 1 with the first retry",
+            )
+        if digits.strip(b"0"):
+            return True
+    attempt = headers.get(ENVOY_ATTEMPT, b"")
+    return attempt.isdigit() and attempt.lstrip(b"0") not in (b"", b"1")
 
 
 def _rows(tensors: Mapping[str, Array]) -> int:

@@ -1,5 +1,7 @@
+import re
+
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from penstock.core.calling import Criticality
@@ -65,9 +67,37 @@ def test_the_caller_is_its_key_where_it_has_one() -> None:
     assert read_terms({b"authorization": b"Bearer t"}, b"address").caller == b"Bearer t"
 
 
-@pytest.mark.parametrize(("value", "retry"), [(b"0", False), (b"1", True), (b"7", True)])
-def test_retries(value: bytes, retry: bool) -> None:
-    assert read_terms({b"x-retry-attempt": value}, b"").retry is retry
+@given(
+    st.integers(0, 10**30),
+    st.integers(0, 3),
+    st.sampled_from([(b"x-retry-attempt", 1), (b"x-envoy-attempt-count", 2)]),
+)
+def test_a_number_says_whether_it_is_a_retry(number: int, zeros: int, header: tuple[bytes, int]) -> None:
+    name, first_retry = header
+    assert read_terms({name: b"0" * zeros + b"%d" % number}, b"").retry is (number >= first_retry)
+
+
+@given(st.binary(max_size=8))
+@example(b"")
+@example(b"-1")
+@example(b"+1")
+@example(b"1.0")
+@example(b"1_0")
+@example(b"\xb2")
+@example(b"9" * 100_000)
+def test_whatever_else_is_no_number_of_retries_and_a_proxy_s_slip_is_left_out(value: bytes) -> None:
+    number = re.fullmatch(rb"[0-9]+", value.strip())
+    if number is None:
+        with pytest.raises(InvalidInput, match="x-retry-attempt"):
+            read_terms({b"x-retry-attempt": value}, b"")
+        assert not read_terms({b"x-envoy-attempt-count": value}, b"").retry
+    else:
+        assert read_terms({b"x-retry-attempt": value}, b"").retry is (re.search(rb"[1-9]", value) is not None)
+
+
+def test_either_says_so() -> None:
+    assert read_terms({b"x-retry-attempt": b"0", b"x-envoy-attempt-count": b"2"}, b"").retry
+    assert read_terms({b"x-retry-attempt": b"1", b"x-envoy-attempt-count": b"1"}, b"").retry
 
 
 def test_what_the_body_says_counts_as_well_and_is_decided_anew() -> None:
