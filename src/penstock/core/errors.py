@@ -59,6 +59,9 @@ class PenstockError(Exception):
     who can mend it and never carry a secret.
     """
 
+    timed_out = False
+    """Whether it says that the time which its caller had was over: with more time there may be an answer."""
+
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
@@ -122,6 +125,8 @@ class DeadlineExceeded(PenstockError):
 
     `overran`: not because it had to wait, but because the model took longer than a run of it should.
     """
+
+    timed_out = True
 
     def __init__(self, message: str, *, hint: str | None = None, overran: bool = False) -> None:
         super().__init__(message, hint=hint)
