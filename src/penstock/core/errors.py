@@ -11,6 +11,7 @@
     ├── Refused                  not taken on now; the same request may succeed later
     ├── DeadlineExceeded         the time allowed for it has passed
     ├── ModelFailed              the model itself broke on input that its signature allows
+    │   └── WrongOutputs         it gave something else than what is known to be right
     ├── ConfigurationError       settings, an app file or the environment cannot be used
     ├── CorruptArtifact          stored bytes do not have the digest they were stored under
     └── StorageFailed            the disk or the database refused; nothing was half written
@@ -34,6 +35,7 @@ __all__ = [
     "TooLarge",
     "Unsupported",
     "UntrustedArtifact",
+    "WrongOutputs",
     "shown",
 ]
 
@@ -135,6 +137,10 @@ class DeadlineExceeded(PenstockError):
 
 class ModelFailed(PenstockError):
     """The model raised, crashed or answered against its signature."""
+
+
+class WrongOutputs(ModelFailed):
+    """On golden rows the model gave other outputs than are known to be right."""
 
 
 class ConfigurationError(PenstockError):

@@ -105,7 +105,7 @@ class Deployment:
         """What answers where this version does not, if its model has that."""
         self._cached = CachedAnswers(cache, clock, self._run, self._measures) if cache is not None else None
         if self._cached is not None and self._health is not None:
-            self._health.on_sick = self._cached.forget  # wrong answers may be among them
+            self._health.on_wrong = self._cached.forget
         for name, meaning, read in (
             (
                 "penstock_queue_rows",
