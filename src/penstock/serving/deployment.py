@@ -24,7 +24,7 @@ from penstock.serving.fallback.rungs import Rung
 from penstock.serving.guards import BreakerGate, HealthWatch
 from penstock.serving.health import HealthConfig, HealthStatistics
 from penstock.serving.inference import Inference
-from penstock.serving.laddered import Ladder
+from penstock.serving.laddered import Ladder, LadderObserver
 from penstock.serving.measures import Measures
 from penstock.serving.statistics import DeploymentStatistics
 
@@ -154,6 +154,11 @@ class Deployment:
         if reason is not None:
             self._measures.shed(reason, criticality)
         return reason
+
+    @property
+    def told(self) -> LadderObserver:
+        """What counts the requests that its ladder answered in its place."""
+        return self._measures
 
     @property
     def caches(self) -> bool:

@@ -112,7 +112,7 @@ class DataPlane:
             deployment.ladder = Ladder(
                 deployment,
                 served.fallback,
-                LadderPorts(find=self.default, stale=self.stale),
+                LadderPorts(find=self.default, stale=self.stale, told=deployment.told),
                 self._metrics,
                 self._clock,
                 served.batching.objective_s,

@@ -26,7 +26,7 @@ from penstock.serving.batching.outputs import BatchRows
 from penstock.serving.cache.prediction_cache import CacheConfig, PredictionCache
 from penstock.serving.deployment import Deployment, ServedModel
 from penstock.serving.fallback.breaker import BreakerConfig
-from penstock.serving.fallback.rungs import Cached
+from penstock.serving.fallback.rungs import Cached, Constant
 from penstock.serving.health import HealthConfig
 from penstock.serving.inference import Inference
 from penstock.serving.plane import DataPlane
@@ -357,6 +357,58 @@ def test_each_time_that_it_is_found_wrong_what_it_gave_since_is_forgotten() -> N
             runtime.fault = "its process ended"  # it does not come back
             await asyncio.sleep(0)
         assert kept()
+        await served_here.close()
+
+    run(life())
+
+
+@pytest.mark.parametrize("caches", [False, True])
+def test_statistics_count_what_callers_got(caches: bool) -> None:
+    """The oracle is the callers: each request is one success or one failure, as it was for them."""
+
+    class Moody(FakeRuntime):
+        def run(self, tensors: Tensors, timeout_s: float) -> Tensors:
+            first = int(tensors["x"][0])
+            assert first != 9 or self.gate.wait(GUARD_S)
+            if first == 1:
+                raise ModelFailed("broken")
+            if first == 2:
+                raise InvalidInput("two is none")
+            return super().run(tensors, timeout_s)
+
+    async def life() -> None:
+        metrics = MetricSet()
+        runtime = Moody()
+        cache = CacheConfig(ttl_s=GUARD_S) if caches else None
+        served_here = DataPlane(metrics, SystemClock(), cache=PredictionCache(1 << 20, metrics))
+        never = BreakerConfig(failure_share=1.0, window_requests=1000, requests_min=1000)
+        further: dict[str, Any] = {"fallback": (Constant(values={"y": 7}),), "breaker": never, "cache": cache}
+        deployment = served_here.add(served("a", "1", runtime, **further))
+
+        def request(first: int, rows: int, *, falls_back: bool, life_s: float = GUARD_S) -> Any:
+            now_s = SystemClock().monotonic()
+            inputs = {"x": np.full(rows, first)}
+            return deployment.infer(Inference(inputs, now_s, now_s + life_s, falls_back=falls_back)).future
+
+        got: list[Any] = []
+        for number, (first, falls_back) in enumerate(
+            [(0, True), (1, True), (1, False), (2, True), (0, False)] * 4
+        ):
+            got += await asyncio.gather(
+                request(first, 1 + number % 3, falls_back=falls_back), return_exceptions=True
+            )
+        runtime.gate.clear()
+        late_one = await request(9, 2, falls_back=True, life_s=0.05)
+        assert late_one.outputs.rung == "constant"
+        got.append(late_one)
+        runtime.gate.set()
+        got.append(await request(0, 5, falls_back=False))
+        good = [each for each in got if isinstance(each, BatchRows)]
+        (counted,) = served_here.statistics()
+        assert counted.success.count == len(good)
+        assert counted.failure.count == len(got) - len(good)
+        assert counted.rows == sum(each.stop - each.start for each in good)
+        assert counted.failure.seconds >= 0.0
         await served_here.close()
 
     run(life())
