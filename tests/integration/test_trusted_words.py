@@ -145,3 +145,19 @@ def expired(server: RunningServer) -> dict[str, float]:
         for labels, value in lines
         if 'reason="expired"' in labels
     }
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("admission.critical_plus=acmee", "'acmee', which is no tenant of app 'trusting'"),
+        ("limits.trusted_proxies=balancer", "'balancer' is neither an address nor a network"),
+    ],
+)
+def test_who_cannot_be_trusted_by_name_keeps_it_from_starting(
+    commands: CommandLine, setting: str, said: str
+) -> None:
+    (commands.folder / "app.py").write_text(APP)
+    error = commands.fails("run", "app.py", "--port", "0", "--set", setting)
+    assert said in error
+    assert "Traceback" not in error
