@@ -130,7 +130,8 @@ def test_a_request_of_many_rows_does_not_keep_the_most_important_waiting(server:
         ({"x-request-timeout-ms": "1e300"}, 200, ""),
         ({"x-criticality": "urgent"}, 400, "CRITICAL_PLUS"),
         ({"x-criticality": "4"}, 200, ""),
-        ({"x-retry-attempt": "many"}, 200, ""),
+        ({"x-retry-attempt": "many"}, 400, "x-retry-attempt"),
+        ({"x-retry-attempt": "2", "x-envoy-attempt-count": "many"}, 200, ""),
     ],
 )
 def test_what_callers_say_of_their_requests(

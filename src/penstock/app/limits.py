@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from penstock.app.declarations import App
 from penstock.app.stored_limits import StoredLimits
 from penstock.core.clock import Clock
-from penstock.core.errors import PenstockError
+from penstock.core.errors import ConfigurationError, PenstockError, shown
 from penstock.core.settings import Settings
 from penstock.models.registry.database import Database
 from penstock.observe.metrics import MetricSet
@@ -19,8 +19,9 @@ from penstock.serving.admission.rate_limits import RateLimits
 from penstock.serving.admission.rates.buckets import BUCKETS_BYTES, BucketTable
 from penstock.serving.admission.rates.rule import RateRule
 from penstock.serving.admission.rates.tenants import Tenants, parse_networks
+from penstock.serving.admission.rights import Rights
 
-__all__ = ["LimitsFollower", "make_limits", "open_buckets", "shared_buckets"]
+__all__ = ["LimitsFollower", "make_limits", "make_rights", "open_buckets", "shared_buckets"]
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,30 @@ def make_limits(
     limits = RateLimits(tenants, metrics, clock, buckets)
     limits.set_rules(app.limits)
     return limits
+
+
+def make_rights(app: App, settings: Settings, limits: RateLimits, metrics: MetricSet) -> Rights | None:
+    """Whose word counts for what; None where all are equal. `limits` tell the tenants apart.
+
+    Raises `ConfigurationError` for a tenant that the app does not declare.
+    """
+    privileged = _privileged(app, settings.admission.critical_plus)
+    if privileged is None and not settings.limits.trusted_proxies:
+        return None
+    return Rights(limits.tenants, metrics, limits.clock, privileged=privileged)
+
+
+def _privileged(app: App, names: str) -> frozenset[str] | None:
+    """The tenants with these names; None for anybody."""
+    if names.strip() == "*":
+        return None
+    found = frozenset(filter(None, (name.strip() for name in names.split(","))))
+    for name in sorted(found - app.keys.names):
+        raise ConfigurationError(
+            f"setting 'admission.critical_plus' names {shown(name)}, which is no tenant of app {app.name!r}",
+            hint='declare it by app.tenant("name", keys=[...]), or write * alone for anybody',
+        )
+    return found
 
 
 class LimitsFollower:

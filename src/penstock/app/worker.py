@@ -17,7 +17,7 @@ import uvloop
 import penstock
 from penstock.app.idle import IdleWatch
 from penstock.app.instance import SupervisedInstance
-from penstock.app.limits import LimitsFollower, make_limits, open_buckets
+from penstock.app.limits import LimitsFollower, make_limits, make_rights, open_buckets
 from penstock.app.loader import Loader
 from penstock.app.loading import load_app
 from penstock.app.logs import configure_logs
@@ -96,6 +96,7 @@ class _Worker:
             clock,
             sheds=self._settings.admission.enabled,
             limits=limits,
+            rights=make_rights(app, self._settings, limits, self._metrics),
             cache=PredictionCache(self._settings.cache.bytes_max, self._metrics),
         )
         self._pulse = Pulse(self._plane, clock)

@@ -50,6 +50,8 @@ class CallRefused(CallFailed):
 class CallTimedOut(CallFailed):
     """The time allowed for the call has passed."""
 
+    timed_out = True
+
 
 class Unreachable(CallFailed):
     """No server could be reached. The message names each URL and what happened there."""

@@ -11,6 +11,7 @@
     ├── Refused                  not taken on now; the same request may succeed later
     ├── DeadlineExceeded         the time allowed for it has passed
     ├── ModelFailed              the model itself broke on input that its signature allows
+    │   └── WrongOutputs         it gave something else than what is known to be right
     ├── ConfigurationError       settings, an app file or the environment cannot be used
     ├── CorruptArtifact          stored bytes do not have the digest they were stored under
     └── StorageFailed            the disk or the database refused; nothing was half written
@@ -34,6 +35,7 @@ __all__ = [
     "TooLarge",
     "Unsupported",
     "UntrustedArtifact",
+    "WrongOutputs",
     "shown",
 ]
 
@@ -58,6 +60,9 @@ class PenstockError(Exception):
     `message` says what is wrong and where, `hint` what to do about it. Both are written for the person
     who can mend it and never carry a secret.
     """
+
+    timed_out = False
+    """Whether it says that the time which its caller had was over: with more time there may be an answer."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -123,6 +128,8 @@ class DeadlineExceeded(PenstockError):
     `overran`: not because it had to wait, but because the model took longer than a run of it should.
     """
 
+    timed_out = True
+
     def __init__(self, message: str, *, hint: str | None = None, overran: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.overran = overran
@@ -130,6 +137,10 @@ class DeadlineExceeded(PenstockError):
 
 class ModelFailed(PenstockError):
     """The model raised, crashed or answered against its signature."""
+
+
+class WrongOutputs(ModelFailed):
+    """On golden rows the model gave other outputs than are known to be right."""
 
 
 class ConfigurationError(PenstockError):

@@ -97,6 +97,9 @@ class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = True
     """Whether what could not be answered in time is refused at once. Without it, all that the queue holds is
     taken on, and under overload nearly all of it is answered too late."""
+    critical_plus: str = "*"
+    """Tenants of the app, with commas between them, that may name the class CRITICAL_PLUS; `*` for anybody.
+    Others' requests that do count as CRITICAL."""
 
 
 class CacheSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +113,8 @@ class LimitsSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Whom rate limits take a request to be from."""
 
     trusted_proxies: str = ""
-    """Addresses and networks, with commas between them, whose `x-forwarded-for` is believed."""
+    """Addresses and networks, with commas between them, whose `x-forwarded-for` and `x-request-start` are
+    believed."""
     trust_keys: bool = False
     """Whether an API key that the app does not know is a tenant of its own. Only where something in front of
     the server checks keys: anybody can make some up."""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.core.clock import Clock
-from penstock.core.errors import ConfigurationError, CorruptArtifact, InvalidInput, ModelFailed
+from penstock.core.errors import ConfigurationError, CorruptArtifact, InvalidInput, ModelFailed, WrongOutputs
 from penstock.core.signature import Signature
 from penstock.core.tensors import Array, Tensors, row_count
 from penstock.models.runtimes.runtime import Runtime
@@ -72,20 +72,20 @@ def declared_golden(
 
 
 def check_golden(runtime: Runtime, golden: Golden, *, model: str, timeout_s: float) -> None:
-    """Raises `ModelFailed`, naming the first row that differs, when the runtime does not give these outputs."""
+    """Raises `WrongOutputs`, naming the first row that differs, where the runtime gives other outputs."""
     outputs = runtime.run(golden.inputs, timeout_s)
     for name, expected in golden.outputs.items():
         given = outputs.get(name)
         if given is None or given.shape != expected.shape:
             shape = "missing" if given is None else f"of shape {list(given.shape)}"
-            raise ModelFailed(
+            raise WrongOutputs(
                 f"model {model!r}: on the golden rows output {name!r} is {shape}, "
                 f"it should be of shape {list(expected.shape)}"
             )
         differing = np.flatnonzero(~_agree(given, expected))
         if len(differing):
             row = int(differing[0])
-            raise ModelFailed(
+            raise WrongOutputs(
                 f"model {model!r}: on golden row {row} output {name!r} is {given.tolist()[row]!r}, "
                 f"it should be {expected.tolist()[row]!r} ({len(differing)} of {len(expected)} rows differ)",
                 hint="a library may have changed since; push the model again from this environment",
@@ -96,8 +96,8 @@ def examination(
     golden: Golden, clock: Clock, *, model: str, timeout_s: float, latency_s: float | None
 ) -> Callable[[Runtime], None]:
     """What tries a runtime on golden rows, now and again: that it gives their outputs, and (where a bound is
-    given) that it takes no longer than `latency_s` for them. It raises `ModelFailed`, and what the runtime
-    raises.
+    given) that it takes no longer than `latency_s` for them. It raises `WrongOutputs`, `ModelFailed` where that
+    took too long, and what the runtime raises.
     """
 
     def examine(runtime: Runtime) -> None:

@@ -25,7 +25,7 @@ from penstock.serving.fallback.rungs import Rung
 from penstock.serving.guards import BreakerGate, HealthWatch
 from penstock.serving.health import HealthConfig, HealthStatistics
 from penstock.serving.inference import Inference
-from penstock.serving.laddered import Ladder
+from penstock.serving.laddered import Ladder, LadderObserver
 from penstock.serving.measures import Measures
 from penstock.serving.statistics import DeploymentStatistics
 
@@ -106,7 +106,7 @@ class Deployment:
         """What answers where this version does not, if its model has that."""
         self._cached = CachedAnswers(cache, clock, self._run, self._measures) if cache is not None else None
         if self._cached is not None and self._health is not None:
-            self._health.on_sick = self._cached.forget  # wrong answers may be among them
+            self._health.on_wrong = self._cached.forget
         for name, meaning, read in (
             (
                 "penstock_queue_rows",
@@ -155,6 +155,11 @@ class Deployment:
         if reason is not None:
             self._measures.shed(reason, criticality)
         return reason
+
+    @property
+    def told(self) -> LadderObserver:
+        """What counts the requests that its ladder answered in its place."""
+        return self._measures
 
     @property
     def caches(self) -> bool:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from penstock.core.clock import Clock
-from penstock.core.errors import Refused
+from penstock.core.errors import Refused, WrongOutputs
 from penstock.core.rng import unit_random
 from penstock.models.runtimes.runtime import Runtime
 from penstock.serving.fallback.breaker import BreakerConfig, BreakerStatistics, CircuitBreaker, Probe
@@ -105,8 +105,12 @@ class HealthWatch:
         self._ask = ask
         self._monotonic = clock.monotonic
         self._name = name
-        self.on_sick: Callable[[], object] = str
-        """Told when it is taken out."""
+        self.on_wrong: Callable[[], object] = str
+        """Told when it is out and gave wrong outputs: what it gave to others may be as wrong. That of one which
+        crashed, hangs or is slow is not.
+        """
+        self._wrong = False
+        """Whether it gave wrong outputs since it last passed, and nobody was told."""
         self.sick: str | None = None
         """Why it answers nobody, though its runtime may; None: it is well."""
 
@@ -127,6 +131,7 @@ class HealthWatch:
 
     def _examined(self, ended: "asyncio.Future[None]") -> None:
         error = None if ended.cancelled() else ended.exception()
+        self._wrong = error is not None and (self._wrong or isinstance(error, WrongOutputs))
         self._ended(None if error is None else str(error))
         self._settle()
 
@@ -140,6 +145,7 @@ class HealthWatch:
         sick = self._health.sick
         if (sick is None) is not (self.sick is None):
             log.error("%s %s", self._name, f"is taken out: {sick}" if sick else "passes its checks again")
-            if sick is not None:
-                self.on_sick()
+        if sick is not None and self._wrong:
+            self._wrong = False
+            self.on_wrong()
         self.sick = f"it is taken out, as it keeps failing its checks: {sick}" if sick else None

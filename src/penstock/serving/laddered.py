@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from penstock.core.clock import Clock
 from penstock.core.errors import DeadlineExceeded, ModelFailed, Refused
@@ -20,15 +20,28 @@ from penstock.serving.inference import Inference
 from penstock.serving.statistics import LadderCounts, RungCounts
 from penstock.serving.steps import AskedModel, Step, Waiting, step_of
 
-__all__ = ["Ladder", "LadderAnswer", "LadderPorts"]
+__all__ = ["Ladder", "LadderAnswer", "LadderObserver", "LadderPorts"]
+
+
+class LadderObserver(Protocol):
+    """Told what became of callers whom the model itself, which counts what it does, did not answer."""
+
+    def stood_in(self, rows: int, seconds: float, failed_s: float | None) -> None:
+        """A rung answered, `seconds` after the request came. The model had counted it as failed after
+        `failed_s`, or (None) not at all.
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class LadderPorts:
-    """Where rungs find what they ask: what answers for a model of the app now, and answers given before."""
+    """Where rungs find what they ask: what answers for a model of the app now, and answers given before; and
+    who is told of what they answered.
+    """
 
     find: Callable[[str], AskedModel | None]
     stale: StaleAnswers | None = None
+    told: LadderObserver | None = None
 
 
 class _Counted:
@@ -87,6 +100,7 @@ class Ladder:
         self.asked = asked
         self.objective_s = objective_s
         self.monotonic = clock.monotonic
+        self.told = ports.told
         self.brown_out = BrownOut()
         self._steps = tuple(step_of(rung, asked, ports.find, ports.stale) for rung in rungs)
         model = _Counted(None, asked.model, metrics)
@@ -150,11 +164,14 @@ class LadderAnswer:
 
     __slots__ = (
         "_conformed",
+        "_failed_s",
         "_first",
         "_inference",
         "_ladder",
         "_left",
         "_now",
+        "_own",
+        "_stood",
         "_timer",
         "_until_s",
         "_waiting",
@@ -170,6 +187,12 @@ class LadderAnswer:
         self._now: _Counted | None = None
         self._conformed: Tensors | None = None
         self._first: BaseException | None = None
+        self._own: Waiting | None = None
+        """The model's own answer, while it is still to come; perhaps nobody waits for it any more."""
+        self._failed_s: float | None = None
+        """How long it took the model to fail."""
+        self._stood: tuple[int, float] | None = None
+        """The rows that another rung gave, and when, to be counted once it is known how the model ended."""
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: Waiting | None = None
         self._until_s = self._due_s(ladder.monotonic())
@@ -199,13 +222,17 @@ class LadderAnswer:
             try:
                 asked = self._ask(counted, until_s)
             except Exception as error:
-                if counted.step is None and not falls(error):
-                    return error
+                if counted.step is None:
+                    self._failed_s = 0.0
+                    if not falls(error):
+                        return error
                 self._pass(counted, error)
                 continue
             if isinstance(asked, BatchRows):
                 self._answer(counted, asked)
                 return None
+            if counted.step is None:
+                self._own = asked
             self._wait(asked, until_s - now_s)
             return None
         self._ladder.exhausted()
@@ -236,6 +263,8 @@ class LadderAnswer:
     def _done(self, waiting: Waiting, answered: "asyncio.Future[BatchRows]") -> None:
         """What was waited for has ended; perhaps nobody waits for it any more."""
         error = None if answered.cancelled() else answered.exception()
+        if waiting is self._own:
+            self._own_ended(error, given_up=answered.cancelled())
         counted = self._now
         if waiting is not self._waiting or counted is None:
             return
@@ -277,8 +306,26 @@ class LadderAnswer:
 
     def _answer(self, counted: _Counted, rows: BatchRows) -> None:
         counted.has_answered()
-        if not self.future.done():
-            self.future.set_result(rows)
+        if self.future.done():
+            return
+        self.future.set_result(rows)
+        if counted.step is not None:
+            self._stood = (rows.stop - rows.start, self._ladder.monotonic() - self._inference.arrived_s)
+            if self._own is None:
+                self._tell()
+
+    def _own_ended(self, error: BaseException | None, *, given_up: bool) -> None:
+        self._own = None
+        if error is not None:
+            self._failed_s = self._ladder.monotonic() - self._inference.arrived_s
+        elif not given_up:
+            self._stood = None  # it was too late for its caller, but counted as an answer
+        self._tell()
+
+    def _tell(self) -> None:
+        told = self._ladder.told
+        if self._stood is not None and told is not None:
+            told.stood_in(*self._stood, self._failed_s)
 
     def _fail(self, error: BaseException) -> None:
         if not self.future.done():

@@ -32,6 +32,10 @@ class Measures:
         self._successes = 0
         self._failure_s = 0.0
         self._failed = 0
+        self._stood_in = 0
+        self._stood_in_s = 0.0
+        self._taken_back = 0
+        self._taken_back_s = 0.0
         self._queue_s = 0.0
         self._ran = 0
         self._answered_rows = 0
@@ -78,6 +82,17 @@ class Measures:
         self._success_s += seconds
         self._answered_rows += rows
         self.last_s = now_s
+
+    def stood_in(self, rows: int, seconds: float, failed_s: float | None) -> None:
+        """Another rung of its ladder answered. Metrics tell what the version did; statistics, as V2 has them,
+        what became of requests, so that the failure that it had counted after `failed_s` is none there.
+        """
+        self._stood_in += 1
+        self._stood_in_s += seconds
+        self._answered_rows += rows
+        if failed_s is not None:
+            self._taken_back += 1
+            self._taken_back_s += failed_s
 
     def taken(self, sojourn_s: float) -> None:
         self.on_taken(sojourn_s)
@@ -126,8 +141,8 @@ class Measures:
             version=self._labels["version"],
             last_inference_s=last_s,
             rows=self._answered_rows,
-            success=Durations(self._successes, self._success_s),
-            failure=Durations(self._failed, self._failure_s),
+            success=Durations(self._successes + self._stood_in, self._success_s + self._stood_in_s),
+            failure=Durations(self._failed - self._taken_back, max(0.0, self._failure_s - self._taken_back_s)),
             queue=Durations(self._ran, self._queue_s),
             batches=tuple(
                 BatchSize(rows, Durations(int(count), seconds))

@@ -9,6 +9,7 @@ from penstock.core.errors import NotFound, shown
 from penstock.observe.metrics import MetricSet
 from penstock.serving.admission.lag import LoopLag
 from penstock.serving.admission.rate_limits import RateLimits
+from penstock.serving.admission.rights import Rights
 from penstock.serving.batching.outputs import BatchRows
 from penstock.serving.cache.prediction_cache import PredictionCache
 from penstock.serving.cached_answers import KeptAnswers
@@ -27,7 +28,8 @@ class DataPlane:
     """The versions that are served, and which of them answers for its model. In the event loop alone.
 
     `sheds`: whether requests that cannot be answered in time are refused at once. `limits`: who may ask how
-    often. `cache` keeps the answers of versions that want that.
+    often; `rights`: whose word counts for what (None: all are equal). `cache` keeps the answers of versions
+    that want that.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class DataPlane:
         *,
         sheds: bool = True,
         limits: RateLimits | None = None,
+        rights: Rights | None = None,
         cache: PredictionCache[BatchRows] | None = None,
     ) -> None:
         self._metrics = metrics
         self._clock = clock
         self._sheds = sheds
         self.limits = limits
+        self.rights = rights
         self.cache = cache
         self.lag = LoopLag()
         """How far the event loop is behind."""
@@ -112,7 +116,7 @@ class DataPlane:
             deployment.ladder = Ladder(
                 deployment,
                 served.fallback,
-                LadderPorts(find=self.default, stale=self.stale),
+                LadderPorts(find=self.default, stale=self.stale, told=deployment.told),
                 self._metrics,
                 self._clock,
                 served.batching.objective_s,

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from penstock.app.declarations import App
-from penstock.app.limits import LimitsFollower, make_limits, open_buckets, shared_buckets
+from penstock.app.limits import LimitsFollower, make_limits, make_rights, open_buckets, shared_buckets
 from penstock.app.stored_limits import StoredLimits
 from penstock.core.clock import ManualClock
 from penstock.core.errors import ConfigurationError, InvalidInput, NotFound
-from penstock.core.settings import LimitsSettings, Settings
+from penstock.core.settings import AdmissionSettings, LimitsSettings, Settings
 from penstock.observe.metrics import MetricSet
 from penstock.serving.admission.rate_limits import RateLimits
 from penstock.serving.admission.rates.buckets import BucketTable
@@ -148,6 +148,34 @@ def test_proxies_that_are_none_are_said(settings: Settings) -> None:
     wrong = Settings(home=settings.home, limits=LimitsSettings(trusted_proxies="balancer"))
     with pytest.raises(ConfigurationError, match="balancer"):
         limits_of(App("flights"), wrong)
+
+
+@pytest.mark.parametrize(
+    ("setting", "classes"),
+    [("*", [1, 1]), (" * ", [1, 1]), ("", [2, 2]), ("acme", [1, 2]), (" acme , other ", [1, 1])],
+)
+def test_who_may_name_the_highest_class(settings: Settings, setting: str, classes: list[int]) -> None:
+    app = App("flights")
+    keys = {name: f"{name}-0123456789abcdef" for name in ("acme", "other")}
+    for name, key in keys.items():
+        app.tenant(name, keys=[key])
+    given = Settings(home=settings.home, admission=AdmissionSettings(critical_plus=setting))
+    rights = make_rights(app, given, limits_of(app, given), MetricSet())
+    found = [
+        1 if rights is None else rights.of({b"x-api-key": key.encode()}, b"1.2.3.4").highest
+        for key in keys.values()
+    ]
+    assert found == classes
+    assert (rights is None) == ("*" in setting), "where all are equal, nobody is looked up"
+
+
+@pytest.mark.parametrize("setting", ["acmee", "acme,*", "@10.0.0.1"])
+def test_a_privileged_tenant_that_the_app_does_not_know(settings: Settings, setting: str) -> None:
+    app = App("flights")
+    app.tenant("acme", keys=[KEY])
+    given = Settings(home=settings.home, admission=AdmissionSettings(critical_plus=setting))
+    with pytest.raises(ConfigurationError, match=r"critical_plus.*no tenant of app 'flights'"):
+        make_rights(app, given, limits_of(app, given), MetricSet())
 
 
 def test_memory_for_buckets_is_shared_and_goes_with_its_owner() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.clock import ManualClock
-from penstock.core.errors import ConfigurationError, CorruptArtifact, ModelFailed
+from penstock.core.errors import ConfigurationError, CorruptArtifact, ModelFailed, WrongOutputs
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
 from penstock.models.golden import (
@@ -141,7 +141,7 @@ def test_the_same_answers_pass() -> None:
 def test_other_answers_are_named(
     given_output: np.ndarray, expected: np.ndarray, row: int, differing: int
 ) -> None:
-    with pytest.raises(ModelFailed) as raised:
+    with pytest.raises(WrongOutputs) as raised:
         check({"y": given_output}, {"y": expected})
     assert f"on golden row {row} output 'y' is {given_output.tolist()[row]!r}, " in str(raised.value)
     assert f"it should be {expected.tolist()[row]!r} " in str(raised.value)
@@ -152,7 +152,7 @@ def test_other_answers_are_named(
     "outputs", [{}, {"z": np.zeros(3)}, {"y": np.zeros(2)}, {"y": np.zeros((3, 2))}, {"y": np.zeros(0)}]
 )
 def test_answers_of_another_form(outputs: Tensors) -> None:
-    with pytest.raises(ModelFailed, match="output 'y'"):
+    with pytest.raises(WrongOutputs, match="output 'y'"):
         check(outputs, {"y": np.zeros(3)})
 
 
@@ -196,8 +196,9 @@ def test_an_examination_has_a_bound_on_time() -> None:
     runtime.run = run_slowly  # type: ignore[method-assign]
     for latency_s in (None, 0.25):
         examination(golden, clock, model="m", timeout_s=5.0, latency_s=latency_s)(runtime)  # type: ignore[arg-type]
-    with pytest.raises(ModelFailed, match=r"took 250\.0 ms, and may take 200\.0 ms"):
+    with pytest.raises(ModelFailed, match=r"took 250\.0 ms, and may take 200\.0 ms") as slow:
         examination(golden, clock, model="m", timeout_s=5.0, latency_s=0.2)(runtime)  # type: ignore[arg-type]
+    assert not isinstance(slow.value, WrongOutputs), "what it gives is right"
     runtime.outputs = {"y": np.array([2.0], "<f4")}
-    with pytest.raises(ModelFailed, match="golden row 0"):
+    with pytest.raises(WrongOutputs, match="golden row 0"):
         examination(golden, clock, model="m", timeout_s=5.0, latency_s=None)(runtime)  # type: ignore[arg-type]

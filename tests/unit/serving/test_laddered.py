@@ -89,12 +89,25 @@ class Kept:
         return Stale({"y": np.array([55])}, "1")
 
 
+class Told:
+    """What is counted for callers: the rows, and whether a failure of the model is taken back."""
+
+    def __init__(self) -> None:
+        self.stood: list[tuple[int, bool]] = []
+
+    def stood_in(self, rows: int, seconds: float, failed_s: float | None) -> None:
+        assert 0.0 <= seconds < GUARD_S
+        assert failed_s is None or 0.0 <= failed_s < GUARD_S
+        self.stood.append((rows, failed_s is not None))
+
+
 class World:
     def __init__(self, *rungs: Rung, model: tuple[PenstockError | int | None, ...] = ()) -> None:
         self.model = Asked("m", *model)
         self.backups: dict[str, Asked] = {}
         self.metrics = MetricSet()
-        ports = LadderPorts(find=self.backups.get, stale=Kept())
+        self.told = Told()
+        ports = LadderPorts(find=self.backups.get, stale=Kept(), told=self.told)
         self.ladder = Ladder(self.model, rungs, ports, self.metrics, SystemClock(), OBJECTIVE_S)
 
     def infer(self, *values: int, **further: Any) -> LadderAnswer:
@@ -418,5 +431,65 @@ def test_what_a_rung_lacks_is_never_what_the_caller_hears() -> None:
         brown_out(world.ladder)
         with pytest.raises(Refused, match="too much"):
             await world.ladder.infer(passed(criticality=4)).future
+
+    run(life())
+
+
+def test_what_a_rung_answered_is_no_failure_for_its_caller() -> None:
+    async def life() -> None:
+        world = World(CONSTANT, model=(4, Refused("no", reason="overload"), ModelFailed("broken")))
+        for values in ((1,), (1, 2), (1, 2, 3)):
+            await world.ask(*values)
+        assert world.told.stood == [(2, True), (3, True)], "of its own answers the model tells"
+
+    run(life())
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"), [("answers", []), ("fails", [(1, True)]), ("gives up", [(1, False)])], ids=str
+)
+def test_a_model_that_ends_after_a_rung_has_answered_counts_once(ends: str, told: list[Any]) -> None:
+    async def life() -> None:
+        world = World(CONSTANT, model=(None,))
+        assert (await world.ask(1))[0] == "constant"
+        assert world.told.stood == [], "how the model ends is counted too, and not known yet"
+        (held,) = world.model.answers
+        if ends == "answers":
+            held.answer(4)
+        elif ends == "fails":
+            held.future.set_exception(DeadlineExceeded("too late"))
+        else:
+            held.abandon()
+        await asyncio.sleep(0)
+        assert world.told.stood == told
+        assert not held.future.cancelled() or ends == "gives up"
+
+    run(life())
+
+
+def test_a_model_that_was_not_asked_has_no_failure_to_be_taken_back() -> None:
+    async def life() -> None:
+        world = World(CONSTANT)
+        now_s = SystemClock().monotonic()
+        for seconds in (0.0, ENTER_S + 0.1):
+            world.ladder.brown_out.observe(0.5, now_s + seconds)
+        assert (await world.ask(1, criticality=4))[0] == "constant"
+        assert world.told.stood == [(1, False)]
+
+    run(life())
+
+
+def test_who_hung_up_or_was_answered_by_nobody_is_nobody_s_success() -> None:
+    async def life() -> None:
+        world = World(Backup(name="lite"), model=(ModelFailed("broken"), ModelFailed("broken")))
+        world.backups["lite"] = Asked("lite", None, ModelFailed("broken too"))
+        answer = world.infer(1)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert world.backups["lite"].answers
+        answer.abandon()
+        with pytest.raises(ModelFailed):
+            await world.ask(1)
+        assert world.told.stood == []
 
     run(life())

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from penstock.core.clock import SystemClock
-from penstock.core.errors import InvalidInput, ModelFailed, NotFound, Refused
+from penstock.core.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    ModelFailed,
+    NotFound,
+    Refused,
+    WrongOutputs,
+)
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
 from penstock.models.runtimes.runtime import Runtime
@@ -19,7 +26,7 @@ from penstock.serving.batching.outputs import BatchRows
 from penstock.serving.cache.prediction_cache import CacheConfig, PredictionCache
 from penstock.serving.deployment import Deployment, ServedModel
 from penstock.serving.fallback.breaker import BreakerConfig
-from penstock.serving.fallback.rungs import Cached
+from penstock.serving.fallback.rungs import Cached, Constant
 from penstock.serving.health import HealthConfig
 from penstock.serving.inference import Inference
 from penstock.serving.plane import DataPlane
@@ -249,21 +256,41 @@ def test_what_is_old_is_given_where_the_model_does_not_answer() -> None:
     run(life())
 
 
-def test_what_a_version_gave_that_is_taken_out_is_no_stale_answer() -> None:
+class Checks:
+    """What a version is checked by: fails as it is told."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def __call__(self, _: Runtime) -> None:
+        if self.error is not None:
+            raise self.error
+
+    async def settle(self, deployment: Deployment, error: Exception | None) -> None:
+        """From now on they fail so, or pass; returns when several were made."""
+        self.error = error
+        done = deployment.health_statistics()
+        assert done is not None
+        while True:
+            deployment.check()
+            await asyncio.sleep(0)
+            now = deployment.health_statistics()
+            assert now is not None
+            if min(now.failed - done.failed, now.failures) > 2 or now.passed - done.passed > 2:
+                return
+
+
+def test_what_a_version_gave_that_is_taken_out_is_no_stale_answer_if_it_may_be_wrong() -> None:
     async def life() -> None:
         metrics = MetricSet()
         served_here = DataPlane(metrics, SystemClock(), cache=PredictionCache(1 << 20, metrics))
-        wrong = False
-
-        def examine(_: Runtime) -> None:
-            if wrong:
-                raise ModelFailed("wrong")
-
+        checks = Checks()
         further: dict[str, Any] = {
             "cache": CacheConfig(ttl_s=1e-9, stale_s=GUARD_S),
             "fallback": (Cached(max_age_s=GUARD_S),),
         }
-        health: dict[str, Any] = {"examine": examine, "health": HealthConfig(every_s=1e-6, failures_max=1)}
+        config = HealthConfig(every_s=1e-6, failures_max=1, runtime_share=1.0)
+        health: dict[str, Any] = {"examine": checks, "health": config}
         sick = served_here.add(served("a", "1", FakeRuntime(1), **health, **further))
         well = served_here.add(served("a", "2", FakeRuntime(2), **further))
         now_s = SystemClock().monotonic()
@@ -276,13 +303,114 @@ def test_what_a_version_gave_that_is_taken_out_is_no_stale_answer() -> None:
         await ask(well)
         await ask(sick)
         assert stale() == "1", "the newest"
-        wrong = True
-        while sick.sick is None:
-            sick.check()
-            await asyncio.sleep(0)
-        assert stale() == "2", "that of the other version"
+        for error in (ModelFailed("its process ended"), DeadlineExceeded("slow"), OSError("down")):
+            await checks.settle(sick, error)
+            assert sick.sick is not None
+            assert stale() == "1", "it was well when it gave that"
+            rows = await sick.infer(inference).future
+            assert (rows.outputs.rung, rows.outputs.tensors["y"].tolist()) == ("cached", [1])
+        await checks.settle(sick, WrongOutputs("three is not two"))
+        assert stale() == "2", "that of the other version, though this one was out before"
         rows = await sick.infer(inference).future
         assert (rows.outputs.rung, rows.outputs.tensors["y"].tolist()) == ("cached", [2])
+        await served_here.close()
+
+    run(life())
+
+
+def test_each_time_that_it_is_found_wrong_what_it_gave_since_is_forgotten() -> None:
+    async def life() -> None:
+        metrics = MetricSet()
+        served_here = DataPlane(metrics, SystemClock(), cache=PredictionCache(1 << 20, metrics))
+        checks, runtime = Checks(), FakeRuntime(1)
+        deployment = served_here.add(
+            served(
+                "a",
+                "1",
+                runtime,
+                cache=CacheConfig(ttl_s=1e-9, stale_s=GUARD_S),
+                examine=checks,
+                health=HealthConfig(every_s=1e-6, failures_max=2, runtime_share=1.0),
+            )
+        )
+        now_s = SystemClock().monotonic()
+        inference = Inference({"x": np.zeros(1, np.int64)}, now_s, now_s + GUARD_S)
+
+        def kept() -> bool:
+            return served_here.stale is not None and bool(served_here.stale.stale("a", inference, GUARD_S))
+
+        for error in (
+            ModelFailed("its process ended"),
+            WrongOutputs("wrong"),
+            OSError("down"),
+            WrongOutputs("x"),
+        ):
+            await checks.settle(deployment, None)
+            await ask(deployment)
+            assert kept()
+            await checks.settle(deployment, error)
+            assert deployment.sick is not None
+            assert kept() is not isinstance(error, WrongOutputs)
+        await checks.settle(deployment, None)
+        await ask(deployment)
+        runtime.fault = "its process ended"
+        while deployment.sick is None:
+            deployment.check()
+            runtime.fault = "its process ended"  # it does not come back
+            await asyncio.sleep(0)
+        assert kept()
+        await served_here.close()
+
+    run(life())
+
+
+@pytest.mark.parametrize("caches", [False, True])
+def test_statistics_count_what_callers_got(caches: bool) -> None:
+    """The oracle is the callers: each request is one success or one failure, as it was for them."""
+
+    class Moody(FakeRuntime):
+        def run(self, tensors: Tensors, timeout_s: float) -> Tensors:
+            first = int(tensors["x"][0])
+            assert first != 9 or self.gate.wait(GUARD_S)
+            if first == 1:
+                raise ModelFailed("broken")
+            if first == 2:
+                raise InvalidInput("two is none")
+            return super().run(tensors, timeout_s)
+
+    async def life() -> None:
+        metrics = MetricSet()
+        runtime = Moody()
+        cache = CacheConfig(ttl_s=GUARD_S) if caches else None
+        served_here = DataPlane(metrics, SystemClock(), cache=PredictionCache(1 << 20, metrics))
+        never = BreakerConfig(failure_share=1.0, window_requests=1000, requests_min=1000)
+        further: dict[str, Any] = {"fallback": (Constant(values={"y": 7}),), "breaker": never, "cache": cache}
+        deployment = served_here.add(served("a", "1", runtime, **further))
+
+        def request(first: int, rows: int, *, falls_back: bool, life_s: float = GUARD_S) -> Any:
+            now_s = SystemClock().monotonic()
+            inputs = {"x": np.full(rows, first)}
+            return deployment.infer(Inference(inputs, now_s, now_s + life_s, falls_back=falls_back)).future
+
+        got: list[Any] = []
+        for number, (first, falls_back) in enumerate(
+            [(0, True), (1, True), (1, False), (2, True), (0, False)] * 4
+        ):
+            got += await asyncio.gather(
+                request(first, 1 + number % 3, falls_back=falls_back), return_exceptions=True
+            )
+        runtime.gate.clear()
+        late_one = await request(9, 2, falls_back=True, life_s=0.05)
+        assert late_one.outputs.rung == "constant"
+        got.append(late_one)
+        runtime.gate.set()
+        got.append(await request(0, 5, falls_back=False))
+        good = [each for each in got if isinstance(each, BatchRows)]
+        (counted,) = served_here.statistics()
+        assert counted.success.count == len(good)
+        assert counted.failure.count == len(got) - len(good)
+        assert counted.rows == sum(each.stop - each.start for each in good)
+        assert counted.failure.seconds >= 0.0
         await served_here.close()
 
     run(life())
@@ -369,7 +497,7 @@ def test_hits_say_nothing_of_the_model_and_a_version_that_fails_its_checks_gives
 
         def examine(_: Runtime) -> None:
             if wrong:
-                raise ModelFailed("wrong")
+                raise WrongOutputs("wrong")
 
         deployment = served_here.add(
             served(

@@ -35,7 +35,7 @@ class RateLimits:
     def __init__(
         self, tenants: Tenants, metrics: MetricSet, clock: Clock, table: BucketTable | None = None
     ) -> None:
-        self._tenants = tenants
+        self.tenants = tenants
         self._metrics = metrics
         self.clock = clock
         self._table = table or BucketTable()
@@ -63,7 +63,7 @@ class RateLimits:
 
     def identify(self, headers: Mapping[bytes, bytes], peer: bytes) -> str | None:
         """Who asks; None where there is no limit, and so nobody has to be told apart."""
-        return self._tenants.identify(headers, peer) if self.active else None
+        return self.tenants.identify(headers, peer) if self.active else None
 
     def admit(self, tenant: str, model: str, now_s: float) -> float:
         """From a request's head: 0 where it may go on, else the seconds until there will be a token for it.

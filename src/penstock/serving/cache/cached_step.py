@@ -16,7 +16,7 @@ import numpy as np
 from penstock.core.calling import inherited_deadline_s
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.durations import duration_s
-from penstock.core.errors import ConfigurationError, DeadlineExceeded, InvalidInput, shown
+from penstock.core.errors import ConfigurationError, DeadlineExceeded, InvalidInput, PenstockError, shown
 from penstock.core.rng import secret_bytes
 from penstock.serving.cache.keys import canonical, digest
 from penstock.serving.cache.prediction_cache import CacheStatistics
@@ -52,7 +52,8 @@ def cached_step(
     What it gives is shared: its arrays cannot be written to, and dicts and lists are each caller's own. Threads
     that call it at once with the same share one run of it, also one that raises; what is raised is not kept.
     Who waits for another's run does so until its own deadline at most (`penstock.client.deadline`, or that of
-    the request that a model runs for), and then gets `DeadlineExceeded`.
+    the request that a model runs for), and then gets `DeadlineExceeded`. A run that fails because its caller's
+    time is over fails for that one alone: one of those who have more time runs it anew.
 
     Raises `ConfigurationError` for times and sizes that are none, and for coroutines, generators and methods.
     """
@@ -102,15 +103,26 @@ def _is_method(function: object) -> bool:
 
 
 class _Flight:
-    """A call that runs, and what became of it."""
+    """A call that runs, and what became of it. `until_s` is the deadline that it runs under, None for none."""
 
-    __slots__ = ("done", "error", "kept", "thread")
+    __slots__ = ("done", "error", "kept", "late", "thread", "until_s")
 
-    def __init__(self) -> None:
+    def __init__(self, until_s: float | None) -> None:
+        self.until_s = until_s
         self.thread = threading.get_ident()
         self.done = threading.Event()
         self.kept: Any = None
         self.error: BaseException | None = None
+        self.late = False
+        """Whether it may have failed only because that deadline was too near."""
+
+    def fails_alone(self, until_s: float | None, now_s: float) -> bool:
+        """Whether its error is no answer to who waited for it, has until then, and so asks anew."""
+        if not isinstance(self.error, Exception):
+            return self.error is not None  # interrupted from outside, which was meant for that thread alone
+        if not self.late or self.until_s is None:
+            return False
+        return until_s is None or until_s > max(self.until_s, now_s)
 
 
 class CachedStep(Generic[P, R]):
@@ -135,6 +147,7 @@ class CachedStep(Generic[P, R]):
         except InvalidInput as error:
             name = getattr(self._function, "__name__", "the step")
             raise TypeError(f"{name} is a cached step: {error.message}; {error.hint}") from None
+        until_s = inherited_deadline_s()
         while True:
             with self._lock:
                 entry = self._store.get(key)
@@ -144,20 +157,20 @@ class CachedStep(Generic[P, R]):
                 flight = self._flights.get(key)
                 leads = flight is None
                 if flight is None:
-                    flight = self._flights[key] = _Flight()
+                    flight = self._flights[key] = _Flight(until_s)
                     self._misses += 1
             if leads:
                 return self._lead(key, flight, *args, **kwargs)
             if flight.thread == threading.get_ident():
                 return self._function(*args, **kwargs)  # it has called itself: nobody else would end that wait
-            self._wait(flight)
-            if flight.error is None or isinstance(flight.error, Exception):
-                with self._lock:
-                    self._joined += 1
-                if flight.error is not None:
-                    raise flight.error
-                return _handed(flight.kept)  # type: ignore[no-any-return]
-            # Interrupted from outside, which was meant for that thread alone: once more.
+            self._wait(flight, until_s)
+            if flight.fails_alone(until_s, self._clock.monotonic()):
+                continue
+            with self._lock:
+                self._joined += 1
+            if flight.error is not None:
+                raise flight.error
+            return _handed(flight.kept)  # type: ignore[no-any-return]
 
     def statistics(self) -> CacheStatistics:
         with self._lock:
@@ -175,9 +188,8 @@ class CachedStep(Generic[P, R]):
         """What it keeps."""
         return self._store.size_bytes
 
-    def _wait(self, flight: _Flight) -> None:
+    def _wait(self, flight: _Flight, until_s: float | None) -> None:
         """For another's run, but no longer than whoever this call is made for wants its answer."""
-        until_s = inherited_deadline_s()
         left_s = None if until_s is None else min(max(0.0, until_s - self._clock.monotonic()), WAIT_S_MAX)
         if not flight.done.wait(left_s):
             name = getattr(self._function, "__name__", "the step")
@@ -189,6 +201,7 @@ class CachedStep(Generic[P, R]):
             flight.kept = _own(self._function(*args, **kwargs))
         except BaseException as error:
             flight.error = error
+            flight.late = _timed_out(error) or self._late(flight)
             raise
         else:
             self._keep(key, flight.kept, begun_s)
@@ -198,6 +211,9 @@ class CachedStep(Generic[P, R]):
                 del self._flights[key]
             flight.done.set()
 
+    def _late(self, flight: _Flight) -> bool:
+        return flight.until_s is not None and self._clock.monotonic() >= flight.until_s
+
     def _keep(self, key: bytes, kept: Any, begun_s: float) -> None:
         size_bytes = ENTRY_BYTES + _weight(kept)
         with self._lock:
@@ -205,6 +221,10 @@ class CachedStep(Generic[P, R]):
             self._ran += 1
             self._ran_s += now_s - begun_s
             self._store.put(key, Entry(kept, size_bytes, now_s, now_s + self._ttl_s), now_s)
+
+
+def _timed_out(error: BaseException) -> bool:
+    return isinstance(error, TimeoutError) or (isinstance(error, PenstockError) and error.timed_out)
 
 
 def _own(value: Any, depth: int = 0) -> Any:

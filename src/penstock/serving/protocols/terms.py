@@ -8,6 +8,8 @@ from penstock.core.calling import DEFAULT_CRITICALITY, Criticality
 from penstock.core.errors import InvalidInput, PenstockError, shown
 from penstock.core.tensors import Array
 from penstock.serving.admission.rate_limits import RateLimits
+from penstock.serving.admission.request_start import REQUEST_START
+from penstock.serving.admission.rights import OF_ANYBODY, Granted, Rights
 from penstock.serving.deployment import Deployment
 from penstock.serving.inference import Inference
 
@@ -16,9 +18,14 @@ __all__ = ["NAMES", "SaidTerms", "Terms", "parse_timeout_s", "read_terms"]
 TIMEOUTS = (b"x-request-timeout-ms", b"x-envoy-expected-rq-timeout-ms")
 CRITICALITY = b"x-criticality"
 RETRY = b"x-retry-attempt"
+ENVOY_ATTEMPT = b"x-envoy-attempt-count"
+"""Likewise by a proxy, which counts the first attempt as 1."""
 CALLERS = (b"x-api-key", b"authorization")
 FORWARDED_FOR = b"x-forwarded-for"
-NAMES = frozenset(name.decode() for name in (*TIMEOUTS, CRITICALITY, RETRY, *CALLERS, FORWARDED_FOR))
+NAMES = frozenset(
+    name.decode()
+    for name in (*TIMEOUTS, CRITICALITY, RETRY, ENVOY_ATTEMPT, *CALLERS, FORWARDED_FOR, REQUEST_START)
+)
 
 
 class SaidTerms(NamedTuple):
@@ -35,7 +42,8 @@ class SaidTerms(NamedTuple):
     def read(cls, headers: Mapping[bytes, bytes]) -> "SaidTerms":
         """From headers whose names are in lower case.
 
-        Raises `InvalidInput` for a time that is no number above 0, and for a criticality that is none.
+        Raises `InvalidInput` for a time that is no number above 0, a criticality that is none, and a number of
+        retries that is none.
         """
         timeout_s: float | None = None
         for name in TIMEOUTS:
@@ -48,11 +56,14 @@ class SaidTerms(NamedTuple):
         if level is not None:
             criticality = Criticality.parse(level.decode("latin-1"), CRITICALITY.decode())
         caller = next((headers[name] for name in CALLERS if name in headers), b"")
-        return cls(timeout_s, criticality, caller, headers.get(RETRY, b"0") != b"0")
+        return cls(timeout_s, criticality, caller, _is_retry(headers))
 
 
 class Terms:
     """What was said, who said it, and what became of it. `caller` is its key, else its address.
+
+    `begun_s` is when it came to whoever passed it on, in monotonic seconds; infinity where that is not known.
+    `highest` is the most important class that it may name: above that, it counts as that.
 
     `admitted`: it was decided already that the request is taken on.
     `tenant` is who asks, where there are rate limits; `metered`: they were charged with the request already.
@@ -61,9 +72,11 @@ class Terms:
 
     __slots__ = (
         "admitted",
+        "begun_s",
         "caller",
         "criticality",
         "falls_back",
+        "highest",
         "limits",
         "metered",
         "retry",
@@ -72,10 +85,17 @@ class Terms:
     )
 
     def __init__(
-        self, said: SaidTerms, peer: bytes, limits: RateLimits | None = None, tenant: str | None = None
+        self,
+        said: SaidTerms,
+        peer: bytes,
+        granted: Granted = OF_ANYBODY,
+        limits: RateLimits | None = None,
+        tenant: str | None = None,
     ) -> None:
+        self.begun_s = granted.begun_s
+        self.highest = granted.highest
         self.timeout_s = said.timeout_s
-        self.criticality = said.criticality
+        self.criticality = max(said.criticality, granted.highest)
         self.caller = said.caller or peer
         self.retry = said.retry
         self.admitted = False
@@ -89,20 +109,25 @@ class Terms:
         if timeout_s is not None and (self.timeout_s is None or timeout_s < self.timeout_s):
             self.timeout_s = timeout_s
             self.admitted = False
-        if criticality is not None and criticality != self.criticality:
-            self.criticality = criticality
-            self.admitted = False
+        if criticality is not None:
+            criticality = max(criticality, self.highest)
+            if criticality != self.criticality:
+                self.criticality = criticality
+                self.admitted = False
 
     def inference(
         self, deployment: Deployment, tensors: Mapping[str, Array], arrived_s: float, longest_s: float
     ) -> Inference:
         """The request as the data plane knows it; nobody waits longer than `longest_s`.
 
+        It came at `arrived_s`, or before that to whoever passed it on.
+
         Charges its tenant with it. Raises `QuotaExceeded`, and `TooLarge` for more rows than ever pass at once.
         """
         if self.tenant is not None:
             self.charge(deployment, _rows(tensors))
         timeout_s = self.timeout_s
+        arrived_s = min(arrived_s, self.begun_s)
         return Inference(
             tensors,
             arrived_s,
@@ -131,15 +156,21 @@ class Terms:
         self.metered = True
 
 
-def read_terms(headers: Mapping[bytes, bytes], peer: bytes, limits: RateLimits | None = None) -> Terms:
+def read_terms(
+    headers: Mapping[bytes, bytes],
+    peer: bytes,
+    limits: RateLimits | None = None,
+    rights: Rights | None = None,
+) -> Terms:
     """The terms in `headers`, whose names are in lower case; `peer` is the caller's address.
 
-    Where there are `limits`, they tell who it is.
+    Where there are `limits`, they tell who it is; `rights`, what it is believed.
 
-    Raises `InvalidInput` for a time that is no number above 0, and for a criticality that is none.
+    Raises `InvalidInput` as `SaidTerms.read` does.
     """
     tenant = limits.identify(headers, peer) if limits is not None else None
-    return Terms(SaidTerms.read(headers), peer, limits, tenant)
+    granted = rights.of(headers, peer, tenant) if rights is not None else OF_ANYBODY
+    return Terms(SaidTerms.read(headers), peer, granted, limits, tenant)
 
 
 def parse_timeout_s(text: str, name: str = "x-request-timeout-ms") -> float:
@@ -150,6 +181,23 @@ def parse_timeout_s(text: str, name: str = "x-request-timeout-ms") -> float:
     if not timeout_ms > 0:
         raise InvalidInput(f"{name} is {shown(text)}, not a number of milliseconds above 0", where=name)
     return timeout_ms / 1000.0
+
+
+def _is_retry(headers: Mapping[bytes, bytes]) -> bool:
+    """Raises `InvalidInput` for what the caller says and is no number. A proxy's word is not its fault."""
+    retries = headers.get(RETRY)
+    if retries is not None:
+        digits = retries.strip()
+        if not digits.isdigit():
+            raise InvalidInput(
+                f"{RETRY.decode()} is {shown(retries.decode('latin-1'))}, not how often it was tried before",
+                where=RETRY.decode(),
+                hint="leave it out of the first attempt, or send 0, and 1 with the first retry",
+            )
+        if digits.strip(b"0"):
+            return True
+    attempt = headers.get(ENVOY_ATTEMPT, b"")
+    return attempt.isdigit() and attempt.lstrip(b"0") not in (b"", b"1")
 
 
 def _rows(tensors: Mapping[str, Array]) -> int:

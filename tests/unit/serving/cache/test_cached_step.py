@@ -1,5 +1,6 @@
 """Steps whose results are kept. Time is a ManualClock's; threads meet at events."""
 
+import contextlib
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from penstock.core.calling import until
+from penstock.core.calling import inherited_deadline_s, until
 from penstock.core.clock import ManualClock
-from penstock.core.errors import ConfigurationError, DeadlineExceeded
+from penstock.core.errors import ConfigurationError, DeadlineExceeded, PenstockError
 from penstock.serving.cache.cached_step import cached_step
 
 GUARD_S = 10.0
@@ -266,3 +267,86 @@ def test_who_waits_for_another_s_run_does_so_no_longer_than_its_deadline() -> No
         assert leading.result(GUARD_S) == 7
     with until(clock.monotonic()):
         assert slow() == 7, "what is kept needs no time"
+
+
+class OutOfTime:
+    """A step that a leader runs into its deadline; whoever leads after it has the time that it takes."""
+
+    def __init__(self, error: BaseException, clock: ManualClock) -> None:
+        self.clock = clock
+        self.calls: list[float | None] = []
+        self.gate, self.begun = threading.Event(), threading.Event()
+
+        @cached_step(ttl="1h", clock=clock)
+        def slow() -> int:
+            self.calls.append(inherited_deadline_s())
+            if len(self.calls) == 1:
+                self.begun.set()
+                assert self.gate.wait(GUARD_S)
+                raise error
+            return 7
+
+        self.step = slow
+
+    def ask(self, until_s: float | None) -> int:
+        with contextlib.nullcontext() if until_s is None else until(until_s):
+            return self.step()
+
+    def race(self, leader_s: float | None, waiters_s: list[float | None], after_s: float = 0.0) -> list[Any]:
+        """What the leader and then each waiter gets: a value, or the error itself."""
+        waiting = threading.Semaphore(0)
+        wait = self.step._wait
+
+        def told(*args: Any) -> None:
+            waiting.release()
+            wait(*args)
+
+        self.step._wait = told  # type: ignore[method-assign]
+        with ThreadPoolExecutor(1 + len(waiters_s)) as threads:
+            asked = [threads.submit(self.ask, leader_s)]
+            assert self.begun.wait(GUARD_S)
+            asked += [threads.submit(self.ask, each) for each in waiters_s]
+            for _ in waiters_s:
+                assert waiting.acquire(timeout=GUARD_S)
+            self.clock.advance(after_s)
+            self.gate.set()
+            return [each.exception(GUARD_S) or each.result() for each in asked]
+
+
+class LateCall(PenstockError):
+    timed_out = True
+
+
+@pytest.mark.parametrize("error", [DeadlineExceeded("late"), TimeoutError(), LateCall("late"), OSError("late")])
+def test_a_leader_that_runs_out_of_time_does_so_for_itself(error: Exception) -> None:
+    # Any error will do once the leader's deadline has passed: libraries have their own for that.
+    after_s = 10.0 if type(error) is OSError else 0.0
+    rig = OutOfTime(error, ManualClock())
+    assert rig.race(5.0, [100.0, None, 50.0], after_s) == [error, 7, 7, 7]
+    assert len(rig.calls) == 2, "one of those who waited ran it for all"
+    assert rig.calls[0] == 5.0
+    assert rig.calls[1] != 5.0
+
+
+@pytest.mark.parametrize("leader_s", [5.0, None])
+def test_who_has_no_more_time_than_the_leader_has_its_error_too(leader_s: float | None) -> None:
+    error = DeadlineExceeded("late")
+    rig = OutOfTime(error, ManualClock())
+    assert rig.race(leader_s, [5.0, 5.0]) == [error] * 3
+    assert len(rig.calls) == 1
+
+
+def test_what_has_nothing_to_do_with_time_is_all_callers_error() -> None:
+    error = OSError("broken")
+    rig = OutOfTime(error, ManualClock())
+    assert rig.race(5.0, [100.0, None]) == [error] * 3
+    assert len(rig.calls) == 1
+
+
+def test_a_waiter_whose_own_time_is_over_does_not_ask_anew() -> None:
+    rig = OutOfTime(DeadlineExceeded("late"), ManualClock())
+    leader, short, patient = rig.race(5.0, [6.0, 100.0], after_s=10.0)
+    assert isinstance(leader, DeadlineExceeded)
+    assert isinstance(short, DeadlineExceeded)
+    assert patient == 7
+    assert len(rig.calls) == 2

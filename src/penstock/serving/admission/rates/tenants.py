@@ -14,6 +14,7 @@ from penstock.serving.admission.rates.rule import check_tenant_name
 __all__ = ["ApiKeys", "Tenants", "is_named", "parse_networks"]
 
 K = TypeVar("K")
+V = TypeVar("V")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -65,6 +66,11 @@ class ApiKeys:
         if standing != name:
             raise InvalidInput(f"tenants {standing!r} and {name!r} have the same key", where="keys")
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The tenants that have any."""
+        return frozenset(self._names.values())
+
     def digest(self, key: bytes) -> bytes:
         return blake2b(key, digest_size=16, key=self._secret).digest()
 
@@ -87,6 +93,7 @@ class Tenants:
         self._proxies = tuple(proxies)
         self._trust_keys = trust_keys
         self._by_peer: dict[bytes, str] = {}
+        self._proxy_peers: dict[bytes, bool] = {}
         self._by_hops: dict[tuple[bytes, bytes], str] = {}
 
     def identify(self, headers: Mapping[bytes, bytes], peer: bytes) -> str:
@@ -108,6 +115,17 @@ class Tenants:
         if found is None:
             found = _named(_parse(peer.decode("latin-1")))
             _keep(self._by_peer, peer, found)
+        return found
+
+    def is_proxy(self, peer: bytes) -> bool:
+        """Whether that is one of the proxies, whose word on what they pass on counts."""
+        if not self._proxies:
+            return False
+        found = self._proxy_peers.get(peer)
+        if found is None:
+            address = _parse(peer.decode("latin-1"))
+            found = address is not None and self._is_proxy(address)
+            _keep(self._proxy_peers, peer, found)
         return found
 
     def _forwarded(self, peer: bytes, hops: bytes) -> str:
@@ -157,7 +175,7 @@ def _bearer(value: bytes | None) -> bytes | None:
     return value[7:].strip()
 
 
-def _keep(cache: dict[K, str], key: K, found: str) -> None:
+def _keep(cache: dict[K, V], key: K, found: V) -> None:
     if len(cache) >= CACHED_MAX:
         cache.clear()
     cache[key] = found

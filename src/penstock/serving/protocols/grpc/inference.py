@@ -95,7 +95,7 @@ class Inference:
 
     def terms(self, context: Any, said: Mapping[bytes, bytes]) -> Terms:
         """The terms of a call's requests. Raises `InvalidInput` for metadata that make none."""
-        terms = read_terms(said, _peer(context), self._plane.limits)
+        terms = read_terms(said, _peer(context), self._plane.limits, self._plane.rights)
         terms.narrow(context.time_remaining(), None)
         return terms
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.core.clock import Clock
+from penstock.serving.admission.request_start import REQUEST_START
 from penstock.serving.protocols.grpc.answers import Answers, Status
 from penstock.serving.protocols.grpc.codec import parse_request
 from penstock.serving.protocols.grpc.inference import NOTHING, Inference, TakenOn
@@ -91,7 +92,8 @@ class _Stream:
         """Whether the client has said that nothing more comes."""
         self._streaming = streaming
         self._context = context
-        self._said = said
+        # It tells when the stream began, and would be too early for every message of it.
+        self._said = {name: value for name, value in said.items() if name != REQUEST_START}
         self._slots = asyncio.Semaphore(STREAM_REQUESTS_MAX)
         self._taken: asyncio.Queue[tuple[TakenOn | Exception, str, int] | None] = asyncio.Queue()
         self._reader: asyncio.Task[None] | None = None

@@ -7,6 +7,7 @@ import msgspec
 from penstock.core.errors import InvalidInput
 from penstock.observe.exposition import CONTENT_TYPE
 from penstock.observe.metrics import MetricSet
+from penstock.serving.admission.rights import OF_ANYBODY
 from penstock.serving.instance import Instance
 from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.http.bodies import BodyDecoder
@@ -92,23 +93,27 @@ class HttpApplication:
             if wait_s:
                 deployment.over_quota()
                 return self._responder.over_quota(limits.refusal(wait_s))
+        rights = self._plane.rights
+        granted = OF_ANYBODY if rights is None else rights.of(head.headers, sink.peer, tenant)
+        criticality = max(said.criticality, granted.highest)
         admitted = False
         if falls_back and deployment.ladder is not None:
             # Whom the model would refuse, another rung may answer, but not without the inputs.
-            reason = deployment.refusal_of_all(said.criticality)
+            reason = deployment.refusal_of_all(criticality)
         elif deployment.caches:
             # What its cache holds costs the model nothing, so the rest is decided when that was asked.
-            reason = deployment.cap(said.criticality)
+            reason = deployment.cap(criticality)
         else:
             caller = said.caller or sink.peer
             timeout_s = said.timeout_s
             if timeout_s is not None and timeout_s > self._request_timeout_s:
                 timeout_s = self._request_timeout_s
-            reason = deployment.refusal(arrived_s, timeout_s, said.criticality, caller, said.retry)
+            begun_s = min(arrived_s, granted.begun_s)
+            reason = deployment.refusal(begun_s, timeout_s, criticality, caller, said.retry)
             admitted = True
         if reason is not None:
             return self._responder.shed(reason)
-        terms = Terms(said, sink.peer, limits, tenant)
+        terms = Terms(said, sink.peer, granted, limits, tenant)
         terms.metered = tenant is not None
         terms.admitted = admitted
         return terms

@@ -163,7 +163,9 @@ class RowsRest:
 
     def _take(self, endpoint: _Endpoint, request: HttpRequest) -> None:
         form = request_form(request.headers)
-        terms = request.terms or read_terms(request.headers, request.connection.peer, self._plane.limits)
+        terms = request.terms or read_terms(
+            request.headers, request.connection.peer, self._plane.limits, self._plane.rights
+        )
         if form is not Form.JSON:
             self._take_batch(endpoint, request, form, terms)
             return

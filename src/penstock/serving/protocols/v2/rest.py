@@ -163,7 +163,9 @@ class V2Rest:
         try:
             json_bytes = headers.get(b"inference-header-content-length")
             inference = endpoint.codec.decode(request.body, None if json_bytes is None else _count(json_bytes))
-            terms = request.terms or read_terms(headers, request.connection.peer, self._plane.limits)
+            terms = request.terms or read_terms(
+                headers, request.connection.peer, self._plane.limits, self._plane.rights
+            )
         except PenstockError as error:
             endpoint.deployment.refused(error)
             raise
