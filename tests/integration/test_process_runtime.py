@@ -108,6 +108,15 @@ def test_a_model_in_a_process_of_its_own(start: Start) -> None:
     assert worker.environ()["OMP_NUM_THREADS"] == os.environ.get("OMP_NUM_THREADS", "1")
 
 
+def test_it_stands_back_behind_the_server() -> None:
+    command = WorkerCommand(model="m", loader="worker_models:load_double", arguments={}, niceness=4)
+    runtime = ProcessRuntime(command, ManualClock())
+    try:
+        assert psutil.Process(pid_of(runtime)).nice() == min(psutil.Process().nice() + 4, 19)
+    finally:
+        runtime.close()
+
+
 def test_it_knows_for_whom_it_runs(start: Start) -> None:
     runtime = start("load_behalf")
     with on_behalf_of(time.monotonic() + 30.0, 3):

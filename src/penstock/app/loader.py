@@ -109,7 +109,13 @@ class Loader:
         if version.runtime is RuntimeKind.ONNX:
             digest = version.executable.digest
             return OnnxRuntime(path, version.signature, digest=digest, threads=settings.onnx_threads)
-        command = native_command(version, path, threads=1, start_timeout_s=settings.start_timeout_s)
+        command = native_command(
+            version,
+            path,
+            threads=1,
+            start_timeout_s=settings.start_timeout_s,
+            niceness=settings.niceness,
+        )
         return ProcessRuntime(command, self._clock, self._workers)
 
     def _pushed(self, version: ModelVersion) -> Golden | None:
@@ -142,6 +148,7 @@ class Loader:
                 "version": self._file_version,
             },
             start_timeout_s=self._settings.runtime.start_timeout_s,
+            niceness=self._settings.runtime.niceness,
         )
         runtime = ProcessRuntime(command, self._clock, self._workers)
         return self._tried(declared, self._file_version, "python", runtime, lambda: None)
@@ -225,6 +232,8 @@ class Loader:
             batching=BatchingConfig(
                 objective_s=declared.objective.latency_ms / 1000,
                 run_timeout_s=self._settings.runtime.run_timeout_s,
+                # Whoever waits for a process that stands back need not do so too.
+                niceness=0 if isinstance(runtime, ProcessRuntime) else self._settings.runtime.niceness,
                 rows_max=declared.batch_rows_max or settings.rows_max,
                 queue_rows_max=settings.queue_rows_max,
                 queue_bytes_max=settings.queue_bytes_max,

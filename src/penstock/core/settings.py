@@ -86,7 +86,7 @@ class BatchingSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Micro-batching, for each version that is served."""
 
     rows_max: Count = 1024
-    """Rows in one run of a model. A request of more rows runs alone."""
+    """Rows in one run of a model. A request of more rows runs in parts."""
     queue_rows_max: Count = 65_536
     queue_bytes_max: Count = 256 * 1024 * 1024
 
@@ -129,6 +129,9 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long the process of a native or Python model may take to load it."""
     run_timeout_s: Seconds = 60.0
     """How long one run of a native or Python model may take before its process is ended."""
+    niceness: Annotated[int, Meta(ge=0, le=19)] = 5
+    """How far runs of models stand back behind the event loop where the processor is short, in steps of nice(1)
+    (Linux): a loop that falls behind makes everybody late. Other processes of the machine go ahead too."""
     memory_bytes_max: Count = 4 * 1024 * 1024 * 1024
     """What the models that a serving process has loaded may hold together. Versions that no route wants any
     more stay loaded within it, ready to be switched back to; the one not asked for longest goes first."""

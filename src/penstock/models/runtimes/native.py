@@ -14,7 +14,9 @@ from penstock.models.version import ModelVersion, SourceFormat
 __all__ = ["load_native", "native_command"]
 
 
-def native_command(version: ModelVersion, path: Path, *, threads: int, start_timeout_s: float) -> WorkerCommand:
+def native_command(
+    version: ModelVersion, path: Path, *, threads: int, start_timeout_s: float, niceness: int = 0
+) -> WorkerCommand:
     """How a worker loads `version` from its source file. Each start checks the file's digest anew."""
     arguments = {
         "path": str(path),
@@ -29,6 +31,7 @@ def native_command(version: ModelVersion, path: Path, *, threads: int, start_tim
         arguments=arguments,
         threads=threads,
         start_timeout_s=start_timeout_s,
+        niceness=niceness,
     )
 
 

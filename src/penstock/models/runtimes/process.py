@@ -42,6 +42,8 @@ class WorkerCommand(msgspec.Struct, frozen=True, kw_only=True):
     arguments: dict[str, object]
     threads: int = 1
     start_timeout_s: float = 60.0
+    niceness: int = 0
+    """How far the process stands back behind others, in steps of nice(1)."""
 
 
 class WorkerGroup:
@@ -302,6 +304,7 @@ def _spawn(command: WorkerCommand, inherited: tuple[int, ...]) -> "subprocess.Po
             "penstock.models.runtimes.worker",
             *(str(descriptor) for descriptor in inherited),
             command.loader,
+            str(command.niceness),
         ],
         stdin=subprocess.PIPE,
         stdout=sys.stderr,  # data on stdout is the command's alone

@@ -49,8 +49,13 @@ class BatchLimit:
 
     def rows(self) -> int:
         """The most rows that the next batch may have, at least 1."""
+        return max(1, int(min(self.part_rows(), self._worthwhile())))
+
+    def part_rows(self) -> int:
+        """The most rows of a single request that run together, at least 1. No fewer only to try a size."""
         fitting = self._service.rows_within(OBJECTIVE_SHARE * self._objective_s)
-        return max(1, int(min(fitting, self._worthwhile(), self._cap_rows, self._rows_max)))
+        worthwhile = self._worthwhile() if self._service.one_size is None else math.inf
+        return max(1, int(min(fitting, worthwhile, self._cap_rows, self._rows_max)))
 
     def observe(self, run_s: float) -> None:
         """A batch ran for `run_s`."""

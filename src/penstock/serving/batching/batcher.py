@@ -21,11 +21,13 @@ class BatchingConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`objective_s` is the latency objective that batches are sized for.
 
     `run_timeout_s` is how long one run may take before a runtime that can be stopped is. It is not a
-    caller's deadline: one impatient caller must not cost the others their runtime.
+    caller's deadline: one impatient caller must not cost the others their runtime. `niceness` is how far the
+    thread that runs stands back behind the event loop, in steps of nice(1).
     """
 
     objective_s: float
     run_timeout_s: float = 60.0
+    niceness: int = 0
     rows_max: int
     queue_rows_max: int
     queue_bytes_max: int
@@ -89,6 +91,7 @@ class Batcher(Generic[R]):
         )
         self._waiting = WaitPolicy(self._service)
         self._batch_rows = self._limit.rows()
+        self._part_rows = self._limit.part_rows()
         self.began_s = 0.0
         """When the running batch began."""
         self._ends_s = 0.0
@@ -117,10 +120,11 @@ class Batcher(Generic[R]):
                 self._held_s += wait_s
                 return Turn([], [], wait_s)
         self._batch_rows = self._limit.rows()
+        self._part_rows = self._limit.part_rows()
         # All of a batch are answered together: who could not wait for a full one is not in time.
         rows = max(1, min(self._batch_rows, self.queue.rows))
         service_s = self._turnaround.seconds + LATE_MARGIN * self._service.predict_s(rows)
-        batch, expired = self.queue.take(now_s, self._batch_rows, service_s, self._row_s())
+        batch, expired = self.queue.take(now_s, self._batch_rows, service_s, self._row_s(), self._part_rows)
         if not batch:
             return Turn(batch, expired)
         self.running = batch
@@ -157,10 +161,10 @@ class Batcher(Generic[R]):
         return self._busy_s(now_s) + (runs * self._mean_s(self._batch_rows) if runs else 0.0)
 
     def beyond_s(self, rows: int) -> float:
-        """How much longer a request of so many rows takes than one that fits a batch, in seconds, as predicted;
+        """How much longer a request of so many rows takes than one that runs whole, in seconds, as predicted;
         0 while that is a guess.
         """
-        beyond = rows - self._batch_rows
+        beyond = rows - self._part_rows
         return beyond * self._row_s() if beyond > 0 and self._splits else 0.0
 
     def oldest_s(self, now_s: float) -> float:
@@ -186,9 +190,9 @@ class Batcher(Generic[R]):
 
     def _row_s(self) -> float:
         """The time of a row in full batches, in seconds; 0 while what a row costs is a guess."""
-        if self._service.one_size not in {None, self._batch_rows}:
+        if self._service.one_size not in {None, self._part_rows}:
             return 0.0
-        return self._mean_s(self._batch_rows) / self._batch_rows
+        return self._mean_s(self._part_rows) / self._part_rows
 
     def _mean_s(self, rows: int) -> float:
         return self._service.per_row_s * rows + self._service.fixed_s + self._turnaround.seconds

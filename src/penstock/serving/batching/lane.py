@@ -43,14 +43,16 @@ Entry = tuple[float, int, R]
 class Taking(Generic[R]):
     """A batch while it is formed, of at most `rows_limit` rows, and the requests found too late for it.
 
-    It takes `service_s` until it is answered. A request with more rows takes `row_s` longer for each of them.
+    It takes `service_s` until it is answered. A request with more than `part_rows`, which is no less, takes
+    `row_s` longer for each of them.
     """
 
-    __slots__ = ("batch", "expired", "late", "now_s", "row_s", "rows", "rows_limit", "service_s")
+    __slots__ = ("batch", "expired", "late", "now_s", "part_rows", "row_s", "rows", "rows_limit", "service_s")
 
-    def __init__(self, now_s: float, rows_limit: int, service_s: float, row_s: float) -> None:
+    def __init__(self, now_s: float, rows_limit: int, part_rows: int, service_s: float, row_s: float) -> None:
         self.now_s = now_s
         self.rows_limit = rows_limit
+        self.part_rows = part_rows
         self.service_s = service_s
         self.row_s = row_s
         self.rows = 0
@@ -62,8 +64,8 @@ class Taking(Generic[R]):
     def answered_s(self, request: R) -> float:
         """When it is answered if its turn is now."""
         answered_s = self.now_s + self.service_s
-        if request.rows > self.rows_limit:
-            answered_s += self.row_s * (request.rows - self.rows_limit)
+        if request.rows > self.part_rows:
+            answered_s += self.row_s * (request.rows - self.part_rows)
         return answered_s
 
     def takes(self, request: R) -> bool:

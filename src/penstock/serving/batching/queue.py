@@ -105,7 +105,12 @@ class BatchQueue(Generic[R]):
         return self._lanes[self._choose(1 << 62)].next()
 
     def take(
-        self, now_s: float, rows_limit: int, service_s: float = 0.0, row_s: float = 0.0
+        self,
+        now_s: float,
+        rows_limit: int,
+        service_s: float = 0.0,
+        row_s: float = 0.0,
+        part_rows: int | None = None,
     ) -> tuple[list[R], list[R]]:
         """The next batch, of at most `rows_limit` rows, and the requests found expired.
 
@@ -114,10 +119,11 @@ class BatchQueue(Generic[R]):
         there is nobody else to run; so does what is long overdue while others can be in time. Abandoned
         requests are dropped in silence. Both lists may be empty.
 
-        Of a request with more rows than that there is a part in the batch, and it waits on with the others.
-        Where nothing is split, a batch is also a single request of any size.
+        Of a request with more than `part_rows` (None: `rows_limit`) there is a part in the batch, and it waits
+        on with the others. Up to then, and where nothing is split, a batch is also a single request of more rows.
         """
-        taking: Taking[R] = Taking(now_s, max(1, rows_limit), service_s, row_s)
+        rows_limit = max(1, rows_limit)
+        taking: Taking[R] = Taking(now_s, rows_limit, max(rows_limit, part_rows or 0), service_s, row_s)
         before = self._class_rows.copy()
         while self._requests and not taking.batch:
             chosen, shape = self._choose(rows_limit)
@@ -207,11 +213,11 @@ class BatchQueue(Generic[R]):
             request = lane.next()
             room = taking.rows_limit - taking.rows
             if request.rows > room:
-                splits = self._splits and request.rows > taking.rows_limit
-                if taking.batch and not (splits and room):
+                splits = self._splits and request.rows > taking.part_rows
+                if taking.batch and not (splits and room > 0):
                     break
                 if splits and taking.takes(request):
-                    taking.add(self._split(request, room))
+                    taking.add(self._split(request, room if taking.batch else taking.part_rows))
                     break
             self._forget(lane.pop())
             taking.sort(request)
@@ -219,9 +225,9 @@ class BatchQueue(Generic[R]):
     def _try(self, taking: Taking[R]) -> None:
         """Runs what could only be late: the service time may be wrong, and only running shows it."""
         request = taking.late.pop()
-        if self._splits and request.rows > taking.rows_limit:
+        if self._splits and request.rows > taking.part_rows:
             self._enter(request)
-            request = self._split(request, taking.rows_limit)
+            request = self._split(request, taking.part_rows)
         taking.add(request)
 
     def _split(self, request: R, rows: int) -> R:

@@ -31,6 +31,8 @@ class WaitPolicy:
 
     def arrived(self, now_s: float) -> None:
         if self._last_arrival_s is not None:
+            # What waited before a load balancer came earlier than what came without one, and is told of later.
+            now_s = max(now_s, self._last_arrival_s)
             gap_s = now_s - self._last_arrival_s
             known = self._gap_s != float("inf")
             self._gap_s = self._gap_s + GAP_WEIGHT * (gap_s - self._gap_s) if known else gap_s

@@ -120,6 +120,12 @@ def test_a_request_with_more_rows_than_a_batch_goes_in_parts_and_fills_what_room
     assert (queue.rows, len(queue), queue.statistics().size_bytes) == (0, 0, 0)
 
 
+def test_up_to_the_size_of_a_part_a_request_runs_whole() -> None:
+    queue = filled(Waiting("a", rows=6), Waiting("b", rows=17), Waiting("c", rows=1))
+    taken = [[(each.name, each.rows) for each in queue.take(0.0, 4, part_rows=8)[0]] for _ in range(4)]
+    assert taken == [[("a", 6)], [("b", 8)], [("b", 8)], [("b", 1), ("c", 1)]]
+
+
 def test_between_its_parts_go_those_that_are_more_important_or_due_sooner() -> None:
     queue = filled(Waiting("a", rows=8, due_s=20.0, criticality=3))
     assert names(queue.take(0.0, 2)[0]) == "a"

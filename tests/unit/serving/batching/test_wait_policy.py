@@ -121,3 +121,14 @@ def test_the_rule() -> None:
         assert waits == ((rows + 1) * 0.01 + 0.001 * rows < 0.1)
     assert policy.wait_s(rows=1, waited_s=0.0) == pytest.approx(0.01)
     assert policy.wait_s(rows=1, waited_s=0.06) == 0.0
+
+
+def test_arrivals_that_are_told_out_of_order_are_no_rush() -> None:
+    """What waited before a load balancer came earlier than what is known already."""
+    rng = random.Random(1)
+    policy = WaitPolicy(learned(0.0, 0.001))
+    coming = []
+    for told_s in poisson(1000.0, 5000, seed=1):
+        policy.arrived(told_s - rng.uniform(0.0, 0.05))
+        coming.append(policy.coming(0.01))
+    assert sum(each > 100 for each in coming) < 0.01 * len(coming), "ten come in that time"
