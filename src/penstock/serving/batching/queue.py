@@ -120,7 +120,7 @@ class BatchQueue(Generic[R]):
         requests are dropped in silence. Both lists may be empty.
 
         Of a request with more than `part_rows` (None: `rows_limit`) there is a part in the batch, and it waits
-        on with the others. Up to then, and where nothing is split, a batch is also a single request of more rows.
+        on with the others. One with fewer, and any where nothing is split, runs whole: alone if need be.
         """
         rows_limit = max(1, rows_limit)
         taking: Taking[R] = Taking(now_s, rows_limit, max(rows_limit, part_rows or 0), service_s, row_s)
