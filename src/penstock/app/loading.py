@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -10,7 +11,7 @@ from types import ModuleType
 import numpy as np
 
 from penstock.app.declarations import App, CallableDeclaration
-from penstock.core.errors import ConfigurationError, InvalidInput, ModelFailed, PenstockError
+from penstock.core.errors import ConfigurationError, InvalidInput, ModelFailed, PenstockError, shown
 from penstock.core.signature import Signature
 from penstock.core.tensors import Array, DataType, Tensors
 
@@ -143,6 +144,12 @@ def _import(path: Path, version: str | None = None) -> ModuleType:
         # Not by the loader, which would read the file again, or a .pyc of what was in it a moment ago.
         exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
     except (Exception, SystemExit) as error:
+        if (variable := _missing_variable(error)) is not None:
+            raise ConfigurationError(
+                f"app file {path} asks at {_place(error, path)} for the environment variable "
+                f"{shown(variable)}, which is not set",
+                hint=f"set it where the command runs: export {variable}=...",
+            ) from error
         raise ConfigurationError(
             f"app file {path} raised at {_place(error, path)}: {_said(error)}",
             hint=error.hint if isinstance(error, PenstockError) else None,
@@ -158,6 +165,15 @@ def _place(error: BaseException, path: Path) -> str:
         return f"{error.filename}, {line}" if elsewhere else line
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f"line {lines[-1]}" if lines else "import"
+
+
+def _missing_variable(error: BaseException) -> str | None:
+    """The name in `os.environ[name]` that is not there, where it was that."""
+    if not isinstance(error, KeyError) or not error.args or not isinstance(error.args[0], str):
+        return None
+    frames = traceback.extract_tb(error.__traceback__)
+    by_environ = frames[-1].name == "__getitem__" and frames[-1].filename in {"<frozen os>", os.__file__}
+    return error.args[0] if by_environ else None
 
 
 def _said(error: BaseException) -> str:
