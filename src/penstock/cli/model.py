@@ -237,6 +237,12 @@ def _git_revision() -> str | None:
 
 def _say_pushed(version: "ModelVersion") -> None:
     say(f"pushed {version.model}:{version.number}  runs on {_runs_on(version)}")
+    signature = version.signature
+    for word, specs in (("takes", signature.inputs), ("gives", signature.outputs)):
+        say(f"  {word} {', '.join(f'{spec.name} {spec.describe()}' for spec in specs)}")
+    whole = [spec.name for spec in signature.inputs if spec.datatype.numpy.kind in "iu"]
+    if whole:
+        say(f"  fractions are refused in {', '.join(whole)}: samples with 1.0 in place of 1 would allow them")
     for line in _compilation_lines(version):
         say(f"  {line}")
     if any(attempt.parity and attempt.parity.rows < PROOF_ROWS for attempt in version.compilations):

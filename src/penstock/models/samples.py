@@ -187,7 +187,8 @@ def _read_npz(path: Path) -> Samples:
             raise InvalidInput(
                 f"{path} holds the arrays {archive.files}",
                 where=str(path),
-                hint="give a file with one array of rows",
+                hint="give one array of rows, or columns by their names: "
+                f"polars.DataFrame(dict(numpy.load({path.name!r}))).write_parquet('samples.parquet')",
             )
         return _rows_of(archive[archive.files[0]], path)
 
