@@ -131,8 +131,9 @@ class _World:
     def arrive(self, caller: Caller) -> None:
         self.outcome.offered[caller.criticality] += 1
         self.outcome.offered_at_s.append(self.now_s)
+        named_s = caller.due_s if caller.due_s >= caller.deadline_s else None
         reason = self.admission.refusal(
-            self.now_s, caller.due_s, caller.criticality, caller.name, caller.attempt > 0
+            self.now_s, named_s, caller.criticality, caller.name, caller.attempt > 0
         )
         beyond_s = self.batcher.beyond_s(caller.rows)
         if reason is None and beyond_s:

@@ -150,7 +150,7 @@ class Deployment:
         self, arrived_s: float, timeout_s: float | None, criticality: int, caller: bytes, retry: bool
     ) -> ShedReason | None:
         """Why a request of which only that is known is not taken on, counted; None: it is."""
-        due_s = self.due_s(arrived_s, timeout_s)
+        due_s = None if timeout_s is None else arrived_s + timeout_s
         reason = self._admission.refusal(self._monotonic(), due_s, criticality, caller, retry)
         if reason is not None:
             self._measures.shed(reason, criticality)
@@ -220,7 +220,7 @@ class Deployment:
             # Nobody promised its caller a time from the first byte on, and sending it may have taken long.
             due_s = self._monotonic() + self._objective_s
         if not inference.admitted:
-            self._admit(due_s, inference)
+            self._admit(inference)
         tensors = self._tensors(inference)
         due_s = self._due_with_rows(due_s, inference, row_count(tensors))
         probe: Probe | None = None
@@ -241,7 +241,10 @@ class Deployment:
             self._breaker.watch(probe, answer.future)
         return answer
 
-    def _admit(self, due_s: float, inference: Inference) -> None:
+    def _admit(self, inference: Inference) -> None:
+        due_s: float | None = inference.deadline_s
+        if inference.due_s is not None and inference.due_s < inference.deadline_s:
+            due_s = None  # the objective is what it is promised, not what it named
         reason = self._admission.refusal(
             self._monotonic(), due_s, inference.criticality, inference.caller, inference.retry
         )

@@ -28,6 +28,10 @@ class Backlog(Protocol):
         """Whether nothing more of that class can be held."""
         ...
 
+    def next_full(self, criticality: int) -> bool:
+        """Whether there is no room left for a request of that class in the batch that comes next."""
+        ...
+
     def answer_in_s(self, criticality: int, wait_s: float) -> float:
         """How long a request of that class takes to be answered that waits so long for others, in seconds, as
         predicted.
@@ -74,6 +78,7 @@ class Admission:
         self._backlog = backlog
         self._lag = lag
         self._enabled = enabled
+        self._objective_s = objective_s
         self._spare_s = SPARE_SHARE * objective_s
         self.shedder = Shedder(objective_s)
         self._admitted = 0
@@ -85,9 +90,12 @@ class Admission:
         return self.shedder.ratio
 
     def refusal(
-        self, now_s: float, due_s: float, criticality: int, caller: bytes, retry: bool = False
+        self, now_s: float, due_s: float | None, criticality: int, caller: bytes, retry: bool = False
     ) -> ShedReason | None:
         """Why a request that is due by `due_s` is not taken on; None: it is.
+
+        Who named no time (None) is promised the objective and can wait for longer: better late than refused
+        for a run that happened to take long, while there is no queue.
 
         A retry counts a class less while there is shedding: what was refused must not come back as a flood.
         """
@@ -143,9 +151,9 @@ class Admission:
         )
 
     def _reason(
-        self, now_s: float, due_s: float, criticality: int, caller: bytes, retry: bool
+        self, now_s: float, due_s: float | None, criticality: int, caller: bytes, retry: bool
     ) -> ShedReason | None:
-        if due_s <= now_s:
+        if due_s is not None and due_s <= now_s:
             return ShedReason.EXPIRED
         backlog = self._backlog
         if backlog.full(criticality):
@@ -153,21 +161,35 @@ class Admission:
         lag_s = self._lag.lag_s(now_s)
         if lag_s > LAG_S_MAX:
             return ShedReason.LOOP_LAG
-        shedder = self.shedder
         wait_s = backlog.wait_in_s(criticality, now_s)
-        if shedder.ratio:
-            if retry:
-                criticality = min(4, criticality + 1)
-            rank = rank_of(criticality, caller, now_s)
-            shedder.seen(rank)
-            # Never who would hardly wait: an idle runtime helps nobody, and those who are less important wait
-            # behind, so that they take nothing from who is more.
-            if wait_s > self._spare_s and shedder.sheds(rank):
-                return ShedReason.OVERLOAD
-        elif wait_s > self._spare_s:
-            shedder.seen(rank_of(criticality, caller, now_s))
+        if self._sheds(now_s, wait_s, criticality, caller, retry):
+            return ShedReason.OVERLOAD
         # An idle runtime takes anybody: only running shows that a prediction is wrong.
-        margin = MARGIN if criticality > 1 else 1.0
-        if wait_s > 0.0 and now_s + lag_s + margin * backlog.answer_in_s(criticality, wait_s) > due_s:
+        if wait_s > 0.0 and self._is_late(now_s, lag_s, due_s, criticality, wait_s):
             return ShedReason.TOO_LATE
         return None
+
+    def _sheds(self, now_s: float, wait_s: float, criticality: int, caller: bytes, retry: bool) -> bool:
+        shedder = self.shedder
+        if not shedder.ratio:
+            if wait_s > self._spare_s:
+                shedder.seen(rank_of(criticality, caller, now_s))
+            return False
+        if retry:
+            criticality = min(4, criticality + 1)
+        rank = rank_of(criticality, caller, now_s)
+        shedder.seen(rank)
+        # Never who would hardly wait: an idle runtime helps nobody, and those who are less important wait
+        # behind, so that they take nothing from who is more.
+        return wait_s > self._spare_s and shedder.sheds(rank)
+
+    def _is_late(
+        self, now_s: float, lag_s: float, due_s: float | None, criticality: int, wait_s: float
+    ) -> bool:
+        backlog = self._backlog
+        if due_s is None:
+            if not self.shedder.ratio and not backlog.next_full(criticality):
+                return False
+            due_s = now_s + self._objective_s
+        margin = MARGIN if criticality > 1 else 1.0
+        return now_s + lag_s + margin * backlog.answer_in_s(criticality, wait_s) > due_s

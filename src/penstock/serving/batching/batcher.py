@@ -103,6 +103,11 @@ class Batcher(Generic[R]):
         """Whether nothing more of that class can be held."""
         return self.queue.full(criticality)
 
+    def next_full(self, criticality: int) -> bool:
+        """Whether there is no room left for a request of that class in the batch that comes next."""
+        # Which may have few rows only because a size is tried.
+        return self.queue.rows_ahead(criticality) >= self._part_rows
+
     def offer(self, request: R) -> bool:
         """Takes the request on; False where the queue cannot hold it."""
         if not self.queue.offer(request):

@@ -13,12 +13,16 @@ class Waiting:
 
     full_for: tuple[int, ...] = ()
     wait_s: float = 0.05
+    next_is_full: bool = True
     wait_first_s: float | None = None
     """For the most important class."""
     answer_s: float = 0.01
 
     def full(self, criticality: int) -> bool:
         return criticality in self.full_for
+
+    def next_full(self, criticality: int) -> bool:
+        return self.next_is_full
 
     def answer_in_s(self, criticality: int, wait_s: float) -> float:
         return self.answer_s
@@ -33,7 +37,9 @@ class Waiting:
         return 0.005
 
 
-def asked(admission: Admission, now_s: float = 0.0, due_s: float = 0.1, **said: object) -> ShedReason | None:
+def asked(
+    admission: Admission, now_s: float = 0.0, due_s: float | None = 0.1, **said: object
+) -> ShedReason | None:
     known: dict[str, object] = {"criticality": 2, "caller": b"one"} | said
     return admission.refusal(now_s, due_s, **known)  # type: ignore[arg-type]
 
@@ -63,6 +69,15 @@ def test_who_cannot_is_not() -> None:
     assert asked(made) is ShedReason.TOO_LATE
     assert asked(made, criticality=1) is None  # for whom a refusal is no better than a late answer
     assert made.statistics().refused == {"too_late": 1}
+
+
+def test_who_named_no_time_is_refused_for_a_queue_and_not_for_a_slow_run() -> None:
+    slow = Waiting(wait_s=5.0, answer_s=5.0, next_is_full=False)
+    assert asked(admission(slow), due_s=None) is None
+    assert asked(admission(slow), due_s=0.1) is ShedReason.TOO_LATE, "it would be of no use any more"
+    assert asked(admission(Waiting(wait_s=5.0, answer_s=5.0)), due_s=None) is ShedReason.TOO_LATE
+    assert asked(shedding(slow), 10.0, due_s=None) is not None
+    assert asked(admission(Waiting(answer_s=0.1 / MARGIN - 1e-6)), due_s=None) is None, "the objective"
 
 
 def test_an_idle_runtime_takes_anybody_so_that_a_wrong_prediction_is_found_out() -> None:
