@@ -105,3 +105,21 @@ def test_deadlines_of_all_lengths_together_leave_goodput_at_capacity(model: Mode
     phase = Phase(seconds=SECONDS, rate=rate, deadlines_s=(0.05, 0.1, 1.0, 10.0))
     outcome = simulate(model, [phase], seed=seed)
     assert sum(outcome.good.values()) >= 0.95 * model.rows_per_s * SECONDS
+
+
+@models
+@seeds
+def test_requests_of_many_rows_do_not_keep_their_own_class_waiting(model: Model, seed: int) -> None:
+    """A few seconds' work at once, beside a tenth of a load of the same class."""
+    rows, single = int(model.rows_per_s), 0.1 * model.rows_per_s
+    phases = [
+        Phase(seconds=2.0, rate=single),
+        Phase(seconds=0.001, rate=3000.0, classes={4: 1}, rows={4: rows}),
+    ]
+    outcome = simulate(
+        model, [*phases, Phase(seconds=2.0, rate=single, classes={4: 1})], seed=seed, patience_s=30.0
+    )
+    assert share(outcome, 2) >= 0.99
+    # For a while the large ones are due sooner, and go first.
+    assert outcome.share_good(2.1, 4.0) >= 0.6
+    assert not outcome.ends["overload"], "one request is no queue"

@@ -17,6 +17,10 @@ class IdleWatch:
         self._used_s = processor_s
         self._cleaned_s = processor_s
 
+    def rested(self, processor_s: float) -> None:
+        """What was done meanwhile was no work: resting is nothing to rest from."""
+        self._used_s = self._cleaned_s = processor_s
+
     def fell_idle(self, now_s: float, processor_s: float) -> bool:
         """Whether it has hardly worked for `IDLE_S` now, having worked before. True once for each rest."""
         if processor_s - self._used_s > IDLE_SHARE * IDLE_S:

@@ -244,6 +244,7 @@ class _Worker:
                     await self._plane.rest()
                     gc.collect()
                     await asyncio.to_thread(give_back_memory)
+                    idle.rested(processor_s())
                 self._plane.check()
                 self._channel.send(self._report())
             except Exception:

@@ -214,7 +214,7 @@ class CachedAnswers:
     def _lead(self, flight: _Flight, waiter: _Waiter, *, admitted: bool = False) -> None:
         """Starts a run with the waiter's terms. Raises what `run` does, and then nothing is changed."""
         inference = waiter.inference
-        pending = self._run(inference._replace(admitted=True) if admitted else inference)
+        pending = self._run(inference._replace(admitted=True, weighed=True) if admitted else inference)
         flight.pending = pending
         flight.leader = waiter
         flight.terms = _urgency(inference)

@@ -99,6 +99,7 @@ class Deployment:
         name = f"version {served.version} of {served.model!r}"
         self._breaker = BreakerGate(served.breaker, clock, name) if served.breaker is not None else None
         self._measures.breaker = self._breaker
+        self._rested_s = float("-inf")
         self._health: HealthWatch | None = None
         if served.examine is not None and served.health is not None:
             self._health = HealthWatch(served.health, served.examine, self._dispatcher.examine, clock, name)
@@ -261,6 +262,8 @@ class Deployment:
             return due_s
         if due_s < inference.deadline_s:
             due_s = min(due_s + beyond_s, inference.deadline_s)
+        if inference.weighed:
+            return due_s
         reason = self._admission.refusal_of_rows(self._monotonic(), due_s, inference.criticality, beyond_s)
         if reason is not None:
             self._measures.shed(reason, inference.criticality)
@@ -281,11 +284,18 @@ class Deployment:
         if self._health is not None:
             self._health.check(self._runtime.fault, idle=self._dispatcher.idle)
 
+    def beyond_s(self, rows: int) -> float:
+        """How much longer so many rows take than what fits a batch, in seconds, as predicted."""
+        return self._dispatcher.batcher.beyond_s(rows)
+
     def rest(self) -> "Future[None] | None":
-        """Has its runtime free what it keeps for runs to come; None where it has nothing to be tried with."""
-        example = self.example
-        if example is None:
+        """Has its runtime free what it keeps for runs to come; None where it did not run since it last rested,
+        or has nothing to be tried with.
+        """
+        example, used_s = self.example, self.used_s
+        if example is None or used_s <= self._rested_s:
             return None
+        self._rested_s = used_s
         if self.signature.rows_fixed is None:
             example = slice_rows(example, 0, 1)
         inputs = self._conform(example)

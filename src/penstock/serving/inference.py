@@ -14,7 +14,8 @@ class Inference(NamedTuple):
 
     `deadline_s` is when nobody wants the answer any more; `due_s` by when it should be there, which is earlier
     where the caller named no deadline of its own. `caller` is who asks, as far as that is known. `wanted` are
-    the outputs to give (None: all). `admitted`: whether it was decided already that it is taken on.
+    the outputs to give (None: all). `admitted`: whether it was decided already that it is taken on; `weighed`:
+    whether its rows were known then.
     `falls_back`: whether another rung of the model's ladder may answer, which is not what one wants who names a
     version.
     `retry`: its caller has asked before.
@@ -28,5 +29,6 @@ class Inference(NamedTuple):
     caller: bytes = b""
     wanted: tuple[str, ...] | None = None
     admitted: bool = False
+    weighed: bool = False
     falls_back: bool = False
     retry: bool = False

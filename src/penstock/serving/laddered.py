@@ -245,7 +245,10 @@ class LadderAnswer:
         inference = self._inference
         if inference.due_s is None or inference.due_s >= inference.deadline_s:
             return inference.deadline_s
-        return min(inference.deadline_s, now_s + self._ladder.objective_s)
+        # What is promised is meant for what fits a batch.
+        rows = max((len(array) for array in inference.tensors.values() if array.ndim), default=0)
+        promised_s = self._ladder.objective_s + self._ladder.asked.beyond_s(rows)
+        return min(inference.deadline_s, now_s + promised_s)
 
     def _ask(self, counted: _Counted, until_s: float) -> BatchRows | Waiting:
         ladder, inference = self._ladder, self._inference

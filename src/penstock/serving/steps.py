@@ -53,6 +53,10 @@ class AskedModel(Protocol):
         """What will hold the version's own answer, no other rung's."""
         ...
 
+    def beyond_s(self, rows: int) -> float:
+        """How much longer so many rows take than what fits a batch, in seconds, as predicted."""
+        ...
+
 
 class Waiting(NamedTuple):
     """A rung that computes: what will hold its answer, and what to call when nobody wants it any more."""

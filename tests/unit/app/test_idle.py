@@ -8,6 +8,18 @@ from hypothesis import strategies as st
 from penstock.app.idle import IDLE_S, IdleWatch
 
 
+def test_what_resting_takes_is_no_work() -> None:
+    watch = IdleWatch(0.0, 0.0)
+    told, used_s = [], 0.0
+    for second in range(1, 40):
+        used_s += 0.8 if second <= 3 else 0.0
+        if watch.fell_idle(float(second), used_s):
+            told.append(second)
+            used_s += 2.0
+            watch.rested(used_s)
+    assert told == [3 + IDLE_S]
+
+
 def test_it_falls_idle_after_work_and_only_once() -> None:
     watch = IdleWatch(0.0, 0.0)
     told = []

@@ -181,10 +181,13 @@ def test_a_version_that_fails_its_checks_is_taken_out_until_it_passes() -> None:
 def test_at_rest_its_runtime_is_told_so_with_a_row_that_it_can_run() -> None:
     async def life() -> None:
         runtime, deployment = deploy(example={"x": np.array([5, 6, 7])})
+        assert deployment.rest() is None, "it has not run yet"
+        await ask(deployment)
         resting = deployment.rest()
         assert resting is not None
         await asyncio.wrap_future(resting)
         assert runtime.rested == [[5]]
+        assert deployment.rest() is None
         await deployment.close()
         _, without = deploy()
         assert without.rest() is None

@@ -47,6 +47,9 @@ class Asked:
         self.asked: list[Inference] = []
         self.answers: list[Held] = []
 
+    def beyond_s(self, rows: int) -> float:
+        return 0.01 * max(0, rows - 100)
+
     def ask(self, inference: Inference) -> "Held":
         self.asked.append(inference)
         outcome = self.outcomes.pop(0)

@@ -3,7 +3,7 @@
 Plain decisions with time passed in: the dispatcher brings them to the event loop, a simulation to virtual time.
 """
 
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -14,7 +14,7 @@ from penstock.serving.batching.service_model import ServiceModel, ServiceStatist
 from penstock.serving.batching.turnaround import Turnaround
 from penstock.serving.batching.wait_policy import WaitPolicy
 
-__all__ = ["Batcher", "BatchingConfig", "DispatcherStatistics", "Turn", "WaitingRequest"]
+__all__ = ["Batcher", "BatchingConfig", "DispatcherStatistics", "Turn"]
 
 
 class BatchingConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,15 +46,7 @@ class DispatcherStatistics(msgspec.Struct, frozen=True, kw_only=True):
 LATE_MARGIN = 1.1
 """What a run's predicted time is taken times before a request is put into it that might be late."""
 
-
-class WaitingRequest(QueuedRequest, Protocol):
-    """A request or what is left of it."""
-
-    waiting_since_s: float
-    """When it came, or when the part before it was answered: monotonic seconds."""
-
-
-R = TypeVar("R", bound=WaitingRequest)
+R = TypeVar("R", bound=QueuedRequest)
 
 
 class Turn(NamedTuple, Generic[R]):
@@ -174,7 +166,7 @@ class Batcher(Generic[R]):
 
     def oldest_s(self, now_s: float) -> float:
         """How long what waits longest has waited, in seconds, about; 0 when nothing waits."""
-        return max(0.0, now_s - self.queue.oldest_arrival_s())
+        return max(0.0, now_s - self.queue.waiting_since_s())
 
     def alone_s(self) -> float:
         """The time of a row by itself, in seconds."""

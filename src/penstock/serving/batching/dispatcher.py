@@ -11,7 +11,7 @@ from concurrent.futures import Future
 
 from penstock.core.calling import DEFAULT_CRITICALITY
 from penstock.core.clock import Clock
-from penstock.core.errors import DeadlineExceeded, PenstockError, Refused
+from penstock.core.errors import DeadlineExceeded, ModelFailed, PenstockError, Refused
 from penstock.core.tensors import Tensors, row_count, tensors_bytes
 from penstock.models.runtimes.runtime import Runtime
 from penstock.serving.batching.batcher import Batcher, BatchingConfig, DispatcherStatistics
@@ -41,9 +41,12 @@ class Dispatcher:
         self._clock = clock
         self._observer = observer
         self._loop = asyncio.get_running_loop()
-        whole = runtime.signature.rows_fixed is not None
+        fixed = runtime.signature.rows_fixed is not None
         self.batcher: Batcher[PendingRequest] = Batcher(
-            config, rows_max=1 if whole else config.rows_max, splits=not whole
+            config,
+            rows_max=1 if fixed else config.rows_max,
+            # Outputs as wide as the widest row of a batch cannot be put together again.
+            splits=not fixed and all(spec.row_shape is not None for spec in runtime.signature.outputs),
         )
         """What waits and runs."""
         self._shapes_vary = any(spec.row_shape is None for spec in runtime.signature.inputs)
@@ -195,9 +198,8 @@ class Dispatcher:
         first_s = batch.requests[0].waiting_since_s
         seconds = batch.ended_s - batch.started_s
         waited_s = sum([batch.started_s - request.waiting_since_s for request in batch.requests])
-        self._observer.batch(
-            BatchRun(len(batch.requests), batch.rows, batch.started_s - first_s, waited_s, seconds)
-        )
+        begun = sum([not request.begun for request in batch.requests])
+        self._observer.batch(BatchRun(begun, batch.rows, batch.started_s - first_s, waited_s, seconds))
         if self._ended_s is not None:
             self.batcher.followed(batch.started_s - self._ended_s)
         self.batcher.ran(batch.rows, seconds if batch.outputs is not None else None)
@@ -222,7 +224,11 @@ class Dispatcher:
 
     def _answer(self, request: PendingRequest, rows: BatchRows, now_s: float) -> None:
         if not request.future.done():
-            answer = request.answered(rows, now_s)
+            try:
+                answer = request.take(rows, now_s)
+            except ValueError as error:  # outputs that were to have one shape, and have not
+                self._fail(request, ModelFailed(f"the parts of its answer do not fit together: {error}"))
+                return
             if answer is not None:
                 request.future.set_result(answer)
                 self._observer.answered(answer.stop - answer.start, now_s - request.arrived_s, now_s)

@@ -15,6 +15,8 @@ class QueuedRequest(Protocol):
     rows: int
     size_bytes: int
     arrived_s: float
+    waiting_since_s: float
+    """When it came, or when the part before it was answered."""
     due_s: float
     """By when it should be answered."""
     deadline_s: float

@@ -20,6 +20,7 @@ class PendingRequest:
     __slots__ = (
         "answers",
         "arrived_s",
+        "begun",
         "criticality",
         "deadline_s",
         "due_s",
@@ -55,6 +56,8 @@ class PendingRequest:
         self.shape_key = shape_key
         self.future = future
         self.queued = False
+        self.begun = False
+        """Whether there is a part before this one."""
         self.waiting_since_s = arrived_s
         self.part_of: PendingRequest | None = None
         self.answers: list[BatchRows] | None = None
@@ -85,13 +88,18 @@ class PendingRequest:
         )
         part.waiting_since_s = self.waiting_since_s
         part.part_of = self
+        part.begun = self.begun
+        self.begun = True
         self.tensors = slice_rows(self.tensors, rows, self.rows)
         self.rows -= rows
         self.size_bytes -= size_bytes
         return part
 
-    def answered(self, rows: BatchRows, now_s: float) -> BatchRows | None:
-        """What its caller gets, now that it ran: None where further parts are to come."""
+    def take(self, rows: BatchRows, now_s: float) -> BatchRows | None:
+        """Keeps what it gave; what its caller gets, None where further parts are to come.
+
+        Raises `ValueError` for parts that do not fit together.
+        """
         whole = self.part_of
         if whole is not None:
             if whole.answers is None:
@@ -125,8 +133,8 @@ class PendingAnswer:
 
     @property
     def queued(self) -> bool:
-        """Whether it waits, and does not run yet."""
-        return self._request.queued
+        """Whether it waits, and no part of it has run yet."""
+        return self._request.queued and not self._request.begun
 
     def abandon(self) -> None:
         """Nobody waits for it any more: it takes no room from now on, and never runs unless it does already."""

@@ -56,6 +56,10 @@ class BatchQueue(Generic[R]):
         """By criticality: how much may wait in all when one of that class comes."""
         self._lanes: dict[tuple[int, ShapeKey], Lane[R]] = {}
         self._class_rows = [0] * (CLASSES + 1)
+        self._class_ahead = [0] * (CLASSES + 1)
+        self._part_rows = 1 << 62
+        self._beyond: dict[R, int] = {}
+        """The rows of a request that are more than a part."""
         self._earned_rows = [0.0] * (CLASSES + 1)
         self._requests = 0
         self._rows = 0
@@ -84,8 +88,10 @@ class BatchQueue(Generic[R]):
         )
 
     def rows_ahead(self, criticality: int) -> int:
-        """The rows that go before a request of that class which comes now, at most."""
-        return sum(self._class_rows[: criticality + 1])
+        """The rows that go before a request of that class which comes now, at most: of a request that runs in
+        parts the first one, as whoever is due sooner goes in between.
+        """
+        return sum(self._class_ahead[: criticality + 1])
 
     def offer(self, request: R) -> bool:
         """Takes the request on; False where it would pass a bound. An empty queue takes any request."""
@@ -123,7 +129,8 @@ class BatchQueue(Generic[R]):
         on with the others. One with fewer, and any where nothing is split, runs whole: alone if need be.
         """
         rows_limit = max(1, rows_limit)
-        taking: Taking[R] = Taking(now_s, rows_limit, max(rows_limit, part_rows or 0), service_s, row_s)
+        self._part_rows = max(rows_limit, part_rows or 0)
+        taking: Taking[R] = Taking(now_s, rows_limit, self._part_rows, service_s, row_s)
         before = self._class_rows.copy()
         while self._requests and not taking.batch:
             chosen, shape = self._choose(rows_limit)
@@ -163,11 +170,11 @@ class BatchQueue(Generic[R]):
             default=float("inf"),
         )
 
-    def oldest_arrival_s(self) -> float:
-        """When what waits longest came, about: of each class what is due first; infinite when nothing waits."""
+    def waiting_since_s(self) -> float:
+        """Since when what waits longest does, about: of each class what is due first; infinite for nothing."""
         return min(
             (
-                entries[0][2].arrived_s
+                entries[0][2].waiting_since_s
                 for lane in self._lanes.values()
                 for entries in (lane.due, lane.overdue)
                 if entries
@@ -308,3 +315,10 @@ class BatchQueue(Generic[R]):
             self._excess_rows += times * (rows - self._rows_of[criticality])
         if size_bytes > self._bytes_of[criticality]:
             self._excess_bytes += times * (size_bytes - self._bytes_of[criticality])
+        if times > 0:
+            if rows > self._part_rows and self._splits:
+                self._beyond[request] = rows - self._part_rows
+                rows = self._part_rows
+        elif self._beyond:
+            rows -= self._beyond.pop(request, 0)
+        self._class_ahead[criticality] += times * rows

@@ -220,7 +220,8 @@ def test_results_are_never_mixed_between_callers(
             answer = await future
             assert share(answer) == [[2 * value + 1 for value in row] for row in x.tolist()]
             assert share(answer, "sum") == [sum(row) for row in x.tolist()]
-        assert all(rows <= rows_max for (rows,) in runtime.runs)
+        largest = max(rows for rows, _ in sizes)
+        assert all(rows <= max(rows_max, largest) for (rows,) in runtime.runs)
         wanted = sum(rows for index, (rows, _) in enumerate(sizes) if index not in cancelled)
         assert sum(bench.observer.answers) == wanted
         await bench.close()
@@ -286,6 +287,41 @@ def test_a_request_with_many_rows_runs_in_parts_with_others_in_between() -> None
         assert share(await later) == [121]
         assert bench.runtime.runs == [[4], [4], [4]]  # 4; the urgent one and 3; 3 and the last
         assert bench.observer.answers == [1, 10, 1]
+
+    run(test)
+
+
+def test_outputs_as_wide_as_the_widest_row_are_not_put_together_from_parts() -> None:
+    signature = Signature.of(inputs={"x": "INT64[-1]"}, outputs={"y": "INT64[-1, -1]"})
+
+    def as_wide_as_the_largest(tensors: Tensors) -> Tensors:
+        x = tensors["x"]
+        return {"y": np.zeros((len(x), int(x.max())), "<i8")}
+
+    async def test(bench: Bench) -> None:
+        bench.start(FakeRuntime(as_wide_as_the_largest, signature), rows_max=4)
+        answer = await bench.submit(*range(1, 11))
+        assert answer.outputs.tensors["y"].shape == (10, 10)
+        assert bench.runtime.runs == [[10]]
+
+    run(test)
+
+
+def test_parts_that_do_not_fit_together_fail_their_caller_alone() -> None:
+    """The model answers against its signature, which has every row as wide."""
+    widths = iter([1, 2, 3, 4, 5])
+
+    def behave(tensors: Tensors) -> Tensors:
+        return {"y": np.zeros((len(tensors["x"]), next(widths)), "<i8")}
+
+    async def test(bench: Bench) -> None:
+        signature = Signature.of(inputs={"x": "INT64[-1]"}, outputs={"y": "INT64[-1, 1]"})
+        bench.start(FakeRuntime(behave, signature), rows_max=4)
+        many, other = bench.submit(*range(10)), bench.submit(1)
+        with pytest.raises(ModelFailed, match="do not fit together"):
+            await many
+        assert (await other).stop - (await other).start == 1
+        assert share(await bench.submit(2)) == [[0] * 4]
 
     run(test)
 

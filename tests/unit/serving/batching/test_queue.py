@@ -18,8 +18,10 @@ class Waiting:
     criticality: int = 2
     abandoned: bool = False
     queued: bool = False
+    waiting_since_s: float = 0.0
 
     def __post_init__(self) -> None:
+        self.waiting_since_s = max(self.waiting_since_s, self.arrived_s)
         if self.due_s is None:
             self.due_s = min(self.arrived_s + 50.0, self.deadline_s)
 
@@ -124,6 +126,19 @@ def test_up_to_the_size_of_a_part_a_request_runs_whole() -> None:
     queue = filled(Waiting("a", rows=6), Waiting("b", rows=17), Waiting("c", rows=1))
     taken = [[(each.name, each.rows) for each in queue.take(0.0, 4, part_rows=8)[0]] for _ in range(4)]
     assert taken == [[("a", 6)], [("b", 8)], [("b", 8)], [("b", 1), ("c", 1)]]
+
+
+def test_of_a_request_in_parts_only_the_next_one_stands_ahead_of_others() -> None:
+    queue = filled(Waiting("a", rows=2), Waiting("b", rows=100))
+    assert queue.rows_ahead(2) == 102, "no part has a size before a batch was formed"
+    assert queue.take(0.0, 4)[0]
+    assert queue.rows_ahead(2) == 4
+    assert queue.offer(Waiting("c", rows=3))
+    assert queue.offer(Waiting("d", rows=50, criticality=1))
+    assert (queue.rows_ahead(1), queue.rows_ahead(2)) == (4, 11)
+    while queue.rows:
+        queue.take(0.0, 4)
+    assert (queue.rows_ahead(4), queue._beyond) == (0, {})
 
 
 def test_between_its_parts_go_those_that_are_more_important_or_due_sooner() -> None:

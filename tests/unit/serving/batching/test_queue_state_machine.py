@@ -28,6 +28,7 @@ class Waiting:
     criticality: int
     abandoned: bool = field(default=False)
     queued: bool = field(default=False)
+    waiting_since_s: float = 0.0
     whole: "Waiting | None" = None
 
     def split(self, rows: int) -> "Waiting":
@@ -175,8 +176,13 @@ class QueueMachine(RuleBasedStateMachine):
         assert (first is None) == (not self.waiting)
         assert first is None or first in self.waiting
         for criticality in range(1, 5):
-            ahead = sum(request.rows for request in self.waiting if request.criticality <= criticality)
+            ahead = sum(
+                request.rows - self.queue._beyond.get(request, 0)
+                for request in self.waiting
+                if request.criticality <= criticality
+            )
             assert self.queue.rows_ahead(criticality) == ahead
+        assert set(self.queue._beyond) <= set(self.waiting)
 
 
 TestQueue = QueueMachine.TestCase
