@@ -232,8 +232,6 @@ class Loader:
             batching=BatchingConfig(
                 objective_s=declared.objective.latency_ms / 1000,
                 run_timeout_s=self._settings.runtime.run_timeout_s,
-                # Whoever waits for a process that stands back need not do so too.
-                niceness=0 if isinstance(runtime, ProcessRuntime) else self._settings.runtime.niceness,
                 rows_max=declared.batch_rows_max or settings.rows_max,
                 queue_rows_max=settings.queue_rows_max,
                 queue_bytes_max=settings.queue_bytes_max,

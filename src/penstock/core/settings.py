@@ -130,8 +130,8 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     run_timeout_s: Seconds = 60.0
     """How long one run of a native or Python model may take before its process is ended."""
     niceness: Annotated[int, Meta(ge=0, le=19)] = 5
-    """How far runs of models stand back behind the event loop where the processor is short, in steps of nice(1)
-    (Linux): a loop that falls behind makes everybody late. Other processes of the machine go ahead too."""
+    """How far the processes of native and Python models stand back behind the server's where the processor is
+    short, in steps of nice(1): a server that falls behind makes everybody late. Others go ahead of them too."""
     memory_bytes_max: Count = 4 * 1024 * 1024 * 1024
     """What the models that a serving process has loaded may hold together. Versions that no route wants any
     more stay loaded within it, ready to be switched back to; the one not asked for longest goes first."""

@@ -20,7 +20,6 @@ import msgspec
 from penstock.core.calling import criticality, until
 from penstock.core.errors import InvalidInput, ModelFailed, PenstockError, Refused
 from penstock.core.memory import give_back_memory
-from penstock.core.priority import stand_back
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
 from penstock.models.runtimes.arena import Arena, TensorLayout
@@ -148,7 +147,7 @@ def _end_with_parent(lifeline: int) -> None:
 
 def main() -> None:
     connection, lifeline, requests, replies = (int(descriptor) for descriptor in sys.argv[1:5])
-    stand_back(int(sys.argv[6]))
+    os.nice(int(sys.argv[6]))
     # Ctrl-C reaches the whole group; the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()

@@ -21,13 +21,11 @@ class BatchingConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`objective_s` is the latency objective that batches are sized for.
 
     `run_timeout_s` is how long one run may take before a runtime that can be stopped is. It is not a
-    caller's deadline: one impatient caller must not cost the others their runtime. `niceness` is how far the
-    thread that runs stands back behind the event loop, in steps of nice(1).
+    caller's deadline: one impatient caller must not cost the others their runtime.
     """
 
     objective_s: float
     run_timeout_s: float = 60.0
-    niceness: int = 0
     rows_max: int
     queue_rows_max: int
     queue_bytes_max: int

@@ -61,7 +61,7 @@ class Dispatcher:
         self._closing = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._runner = BatchRunner(runtime, clock, config, self._ran)
+        self._runner = BatchRunner(runtime, clock, config.run_timeout_s, self._ran)
 
     def submit(
         self,

@@ -13,10 +13,8 @@ from typing import Final
 from penstock.core.calling import on_behalf_of
 from penstock.core.clock import Clock
 from penstock.core.errors import InvalidInput, ModelFailed, PenstockError
-from penstock.core.priority import stand_back
 from penstock.core.tensors import Tensors, concatenate_rows
 from penstock.models.runtimes.runtime import Runtime
-from penstock.serving.batching.batcher import BatchingConfig
 from penstock.serving.batching.pending import PendingRequest
 
 __all__ = ["BatchRunner", "FinishedBatch"]
@@ -63,13 +61,12 @@ class BatchRunner:
         self,
         runtime: Runtime,
         clock: Clock,
-        config: BatchingConfig,
+        run_timeout_s: float,
         ran: Callable[[FinishedBatch], object],
     ) -> None:
         self._runtime = runtime
         self._clock = clock
-        self._run_timeout_s = config.run_timeout_s
-        self._niceness = config.niceness
+        self._run_timeout_s = run_timeout_s
         self._ran = ran
         self._reviving = False
         self._batches: queue.SimpleQueue[_Errand] = queue.SimpleQueue()
@@ -102,7 +99,6 @@ class BatchRunner:
 
     def _run_batches(self) -> None:
         """The runtime's thread."""
-        stand_back(self._niceness)
         while (batch := self._batches.get()) is not None:
             if isinstance(batch, _Revive):
                 self._revive_runtime()

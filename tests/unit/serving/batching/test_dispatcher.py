@@ -3,8 +3,6 @@ a runtime that hangs is held by an event.
 """
 
 import asyncio
-import os
-import sys
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -378,27 +376,6 @@ def test_close_finishes_a_request_that_is_in_parts() -> None:
         assert share(many.result()) == [2 * value + 1 for value in range(10)]
 
     run(test)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
-def test_runs_stand_back_behind_the_event_loop() -> None:
-    def niceness() -> int:
-        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-
-    seen: list[int] = []
-
-    def behave(tensors: Tensors) -> Tensors:
-        seen.append(niceness())
-        return double(tensors)
-
-    async def test(bench: Bench) -> None:
-        bench.start(FakeRuntime(behave), niceness=3)
-        await bench.submit(1)
-
-    before = niceness()
-    run(test)
-    assert seen == [min(before + 3, 19)]
-    assert niceness() == before
 
 
 def test_a_cancelled_caller_never_wedges_a_batch() -> None:
