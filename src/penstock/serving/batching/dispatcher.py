@@ -195,14 +195,11 @@ class Dispatcher:
 
     def _finished(self, batch: FinishedBatch) -> None:
         """Hands each caller its rows. In the event loop."""
-        first_s = batch.requests[0].waiting_since_s
-        seconds = batch.ended_s - batch.started_s
-        waited_s = sum([batch.started_s - request.waiting_since_s for request in batch.requests])
-        begun = sum([not request.begun for request in batch.requests])
-        self._observer.batch(BatchRun(begun, batch.rows, batch.started_s - first_s, waited_s, seconds))
+        run = _observed(batch)
+        self._observer.batch(run)
         if self._ended_s is not None:
             self.batcher.followed(batch.started_s - self._ended_s)
-        self.batcher.ran(batch.rows, seconds if batch.outputs is not None else None)
+        self.batcher.ran(batch.rows, run.seconds if batch.outputs is not None else None)
         if batch.outputs is not None:
             outputs = BatchOutputs(batch.outputs)
             start = 0
@@ -241,6 +238,18 @@ class Dispatcher:
             if whole.queued:  # nobody waits for what is left of it
                 self.batcher.queue.release(whole)
                 whole.tensors = {}
+
+
+def _observed(batch: FinishedBatch) -> BatchRun:
+    """Further parts of a request are no further requests, but wait like any."""
+    started_s = batch.started_s
+    return BatchRun(
+        sum([not request.begun for request in batch.requests]),
+        batch.rows,
+        started_s - batch.requests[0].waiting_since_s,
+        sum([started_s - request.waiting_since_s for request in batch.requests]),
+        batch.ended_s - started_s,
+    )
 
 
 def _shape_key(tensors: Tensors) -> ShapeKey:
