@@ -31,6 +31,8 @@ from penstock.serving.statistics import DeploymentStatistics
 
 __all__ = ["Deployment", "ServedModel", "shed"]
 
+QUEUE_ROWS, SHED_RATIO = "penstock_queue_rows", "penstock_shed_ratio"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
@@ -108,15 +110,7 @@ class Deployment:
         self._cached = CachedAnswers(cache, clock, self._run, self._measures) if cache is not None else None
         if self._cached is not None and self._health is not None:
             self._health.on_wrong = self._cached.forget
-        for name, meaning, read in (
-            (
-                "penstock_queue_rows",
-                "Rows that wait for a runtime.",
-                lambda: self._dispatcher.batcher.queue.rows,
-            ),
-            ("penstock_shed_ratio", "The share of requests that is shed.", lambda: self._admission.ratio),
-        ):
-            metrics.gauge(name, meaning, read, model=served.model, version=served.version)
+        self._add_gauges()
 
     @property
     def fault(self) -> str | None:
@@ -338,12 +332,19 @@ class Deployment:
         """None where no answers are kept."""
         return self._cached.statistics() if self._cached is not None else None
 
+    def _add_gauges(self) -> None:
+        for name, meaning, read in (
+            (QUEUE_ROWS, "Rows that wait for a runtime.", lambda: self._dispatcher.batcher.queue.rows),
+            (SHED_RATIO, "The share of requests that is shed.", lambda: self._admission.ratio),
+        ):
+            self._metrics.gauge(name, meaning, read, model=self.model, version=self.version)
+
     async def close(self) -> None:
         """Finishes what was taken on, then frees the runtime."""
         if self._cached is not None:
             self._cached.close()
         # First of all: the same version may be served anew before this one has ended.
-        for name in ("penstock_queue_rows", "penstock_shed_ratio"):
+        for name in (QUEUE_ROWS, SHED_RATIO):
             self._metrics.remove(name, model=self.model, version=self.version)
         if self.ladder is not None:
             self.ladder.close()
