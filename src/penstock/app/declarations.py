@@ -213,6 +213,12 @@ class App:
                 f"tenant {name!r}: keys is not a list of keys", where="keys", hint="write keys=[KEY]"
             )
         for key in keys:
+            if key is None:
+                raise InvalidInput(
+                    f"tenant {name!r}: a key is None",
+                    where="keys",
+                    hint="os.getenv gives None for a variable that is not set; os.environ[...] names it",
+                )
             self.keys.add(name, key)
 
     def limit(self, limit: RateLimit, *, model: str | None = None, tenant: str | None = None) -> None:

@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 
 from penstock.app.declarations import App, CallableDeclaration
+from penstock.app.unset_variable import UnsetVariable
 from penstock.core.errors import ConfigurationError, InvalidInput, ModelFailed, PenstockError
 from penstock.core.signature import Signature
 from penstock.core.tensors import Array, DataType, Tensors
@@ -88,8 +89,18 @@ def load_callable(*, file: str, app: str, model: str, version: str) -> CallableM
         if isinstance(value, App) and value.name == app:
             for declared in value.declarations:
                 if isinstance(declared, CallableDeclaration) and declared.name == model:
-                    return CallableModel(declared)
+                    return _made(declared)
     raise ConfigurationError(f"{file} declares no callable model {model!r} any more")
+
+
+def _made(declared: CallableDeclaration) -> CallableModel:
+    try:
+        return CallableModel(declared)
+    except KeyError as error:
+        unset = UnsetVariable.behind(error)
+        if unset is None:
+            raise
+        raise unset.error(f"model {declared.name!r}") from error
 
 
 def _cast(outputs: dict[str, object], signature: Signature) -> Tensors:
@@ -143,6 +154,9 @@ def _import(path: Path, version: str | None = None) -> ModuleType:
         # Not by the loader, which would read the file again, or a .pyc of what was in it a moment ago.
         exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
     except (Exception, SystemExit) as error:
+        unset = UnsetVariable.behind(error)
+        if unset is not None:
+            raise unset.error(f"app file {path}") from error
         raise ConfigurationError(
             f"app file {path} raised at {_place(error, path)}: {_said(error)}",
             hint=error.hint if isinstance(error, PenstockError) else None,
