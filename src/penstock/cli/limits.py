@@ -1,12 +1,12 @@
 """`penstock limits`: rate limits, changed while servers run."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from penstock.cli.options import ConfigOption, JsonOption, SetOption, settings_from
 from penstock.cli.output import print_json, print_table, say
+from penstock.core.settings import Settings
 
 if TYPE_CHECKING:
     from penstock.app.stored_limits import StoredLimits
@@ -17,30 +17,47 @@ app = typer.Typer(no_args_is_help=True, help="How often a tenant may ask a model
 
 Tenant = Annotated[str | None, typer.Option(metavar="NAME", help="A tenant that the app names (default: any).")]
 Model = Annotated[str | None, typer.Option(metavar="NAME", help="A model (default: any).")]
+AppFile = Annotated[
+    str | None,
+    typer.Option("--app", metavar="APP", help="The app file (default: what the running servers serve)."),
+]
 
 
 @app.command()
-def show(as_json: JsonOption = False, config: ConfigOption = None, overrides: SetOption = None) -> None:
-    """Show the limits that were set; those of an app file stand there."""
-    stored = _stored(config, overrides)
+def show(
+    app_file: AppFile = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Show the limits that were set, those of the app file, and which of them hold."""
+    from penstock.app.known_limits import known_apps, shown_limits
+
+    settings = settings_from(config, overrides).settings
+    apps = known_apps(app_file, settings)
+    stored = _stored(settings)
     try:
-        rules = stored.rules()
+        limits = shown_limits(stored.rules(), apps)
     finally:
         stored.close()
+    if not apps:
+        say(f"nothing runs from {settings.home}: without --app FILE these are only the limits that were set")
     if as_json:
-        print_json(rules)
+        print_json(limits)
         return
     print_table(
-        ("tenant", "model", "a second", "burst", "of"),
+        ("tenant", "model", "a second", "burst", "of", "from", "holds"),
         (
             (
-                rule.tenant or "any",
-                rule.model or "any",
-                f"{rule.limit.per_second:g}",
-                f"{rule.limit.burst:g}",
-                rule.limit.unit,
+                each.tenant or "any",
+                each.model or "any",
+                f"{each.limit.per_second:g}",
+                f"{each.limit.burst:g}",
+                each.limit.unit,
+                each.origin,
+                "yes" if each.holds else "no: another was set",
             )
-            for rule in rules
+            for each in limits
         ),
     )
 
@@ -54,10 +71,14 @@ def set_limit(  # noqa: PLR0913, PLR0917 - the options of one command
     unit: Annotated[Literal["requests", "rows"], typer.Option(help="What is counted.")] = "requests",
     tenant: Tenant = None,
     model: Model = None,
+    app_file: AppFile = None,
+    force: Annotated[bool, typer.Option("--force", help="Set it for a model that nothing knows yet.")] = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
     """Set the limit for a tenant and model, in the place of the app file's."""
+    from penstock.app.known_limits import check_model, known_apps, tenant_doubts
+    from penstock.app.stored_limits import check_names
     from penstock.serving.admission.rates.rule import RateLimit, RateRule
 
     if burst is None:
@@ -65,12 +86,20 @@ def set_limit(  # noqa: PLR0913, PLR0917 - the options of one command
     else:
         limit = RateLimit(per_second=per_second, burst=burst, unit=unit)
     rule = RateRule(limit=limit, tenant=tenant, model=model)
-    stored = _stored(config, overrides)
+    check_names(rule)
+    settings = settings_from(config, overrides).settings
+    apps = known_apps(app_file, settings)
+    if model is not None and not force:
+        check_model(model, apps, settings)
+    stored = _stored(settings)
     try:
         stored.set(rule)
     finally:
         stored.close()
     say(rule.describe())
+    if tenant is not None:
+        for line in tenant_doubts(tenant, apps):
+            say(line)
 
 
 @app.command()
@@ -78,7 +107,7 @@ def remove(
     tenant: Tenant = None, model: Model = None, config: ConfigOption = None, overrides: SetOption = None
 ) -> None:
     """Remove a limit that was set: the app file's holds again, or the next one that fits."""
-    stored = _stored(config, overrides)
+    stored = _stored(settings_from(config, overrides).settings)
     try:
         stored.remove(tenant=tenant, model=model)
     finally:
@@ -86,7 +115,7 @@ def remove(
     say("removed")
 
 
-def _stored(config: Path | None, overrides: list[str] | None) -> "StoredLimits":
+def _stored(settings: Settings) -> "StoredLimits":
     from penstock.app.stored_limits import StoredLimits
 
-    return StoredLimits.open(settings_from(config, overrides).settings.database_url)
+    return StoredLimits.open(settings.database_url)
