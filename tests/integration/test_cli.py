@@ -83,6 +83,21 @@ def test_a_reader_that_leaves_early_is_no_error(pushed: CommandLine) -> None:
     assert (finished.returncode, finished.stderr) == (0, b"")
 
 
+def test_a_limit_is_set_for_models_that_there_are(pushed: CommandLine) -> None:
+    pushed.succeeds("limits", "set", "5", "--model", "late")
+    said = pushed.fails("limits", "set", "5", "--model", "latr")
+    assert "neither the registry nor a running server has a model 'latr'" in said
+    assert "did you mean 'late'?" in said
+    forced = pushed.run("limits", "set", "6", "--model", "latr", "--tenant", "acme", "--force")
+    assert forced.status == 0
+    assert "no server runs that could say whether there is a tenant 'acme'" in forced.stderr
+    told = pushed.run("limits", "show", "--json")
+    assert "nothing runs from .penstock" in told.stderr
+    limits = json.loads(told.stdout)
+    scopes = [(each["tenant"], each["model"], each["origin"], each["holds"]) for each in limits]
+    assert scopes == [(None, "late", "set", True), ("acme", "latr", "set", True)]
+
+
 def shown(commands: CommandLine, *arguments: str, **environment: str) -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, object]] = json.loads(
         commands.succeeds("config", "show", "--json", *arguments, environment=environment)

@@ -69,6 +69,7 @@ def test_limits_hold_over_all_workers_and_change_while_they_run(commands: Comman
         commands.succeeds("limits", "set", "1000", "--burst", "500", "--model", "same")
         wait_until_it_passes(server)
         commands.fails("limits", "set", "nan")
+        check_what_is_shown_and_doubted(commands)
         commands.succeeds("limits", "remove", "--model", "same")
         assert "acme-0123" not in server.log
 
@@ -84,3 +85,26 @@ def check_that_it_is_refused(channel: grpc.Channel) -> None:
     trailers = dict(error.trailing_metadata())
     assert trailers["x-shed-reason"] == "quota"
     assert int(trailers["retry-after"]) > 60
+
+
+def check_what_is_shown_and_doubted(commands: CommandLine) -> None:
+    """The commands know the app of the server that runs, without being told."""
+    shown = commands.run("limits", "show")
+    assert (shown.status, shown.stderr) == (0, "")
+    cells = [re.split(r"  +", line.strip()) for line in shown.stdout.splitlines()]
+    file = str(commands.folder / "app.py")
+    assert cells[1:] == [
+        ["any", "any", "0.01", "7", "requests", file, "yes"],
+        ["any", "same", "1000", "500", "requests", "set", "yes"],
+        ["acme", "any", "0.1", "40", "rows", file, "yes"],
+    ]
+    said = commands.fails("limits", "set", "5", "--model", "sane")
+    assert f"neither the registry nor {file} has a model 'sane'" in said
+    assert "did you mean 'same'?" in said
+    mistaken = commands.run("limits", "set", "5", "--tenant", "acne")
+    assert mistaken.status == 0
+    assert f"warning: {file} has no tenant 'acne'" in mistaken.stderr
+    assert "did you mean 'acme'?" in mistaken.stderr
+    commands.succeeds("limits", "remove", "--tenant", "acne")
+    assert "warning" not in commands.run("limits", "set", "5", "--tenant", "acme", "--model", "same").stderr
+    commands.succeeds("limits", "remove", "--tenant", "acme", "--model", "same")

@@ -105,6 +105,7 @@ class App:
         self._limits: dict[tuple[str | None, str | None], RateRule] = {}
         self.keys = ApiKeys(secret_bytes())
         """The tenants' API keys, as digests."""
+        self._tenants: set[str] = set()
 
     @property
     def declarations(self) -> tuple[Declaration, ...]:
@@ -201,6 +202,11 @@ class App:
     def limits(self) -> tuple[RateRule, ...]:
         return tuple(self._limits.values())
 
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """Their names, sorted."""
+        return tuple(sorted(self._tenants))
+
     def tenant(self, name: str, *, keys: Sequence[str]) -> None:
         """Names who sends one of these API keys, in `x-api-key` or as the bearer in `authorization`.
 
@@ -213,7 +219,14 @@ class App:
                 f"tenant {name!r}: keys is not a list of keys", where="keys", hint="write keys=[KEY]"
             )
         for key in keys:
+            if key is None:
+                raise InvalidInput(
+                    f"tenant {name!r}: a key is None",
+                    where="keys",
+                    hint="os.getenv gives None for a variable that is not set; os.environ[...] names it",
+                )
             self.keys.add(name, key)
+        self._tenants.add(name)
 
     def limit(self, limit: RateLimit, *, model: str | None = None, tenant: str | None = None) -> None:
         """Limits how often a tenant may ask a model; None stands for any; each has a bucket.

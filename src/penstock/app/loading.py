@@ -11,7 +11,8 @@ from types import ModuleType
 import numpy as np
 
 from penstock.app.declarations import App, CallableDeclaration
-from penstock.core.errors import ConfigurationError, InvalidInput, ModelFailed, PenstockError, shown
+from penstock.app.unset_variable import UnsetVariable
+from penstock.core.errors import ConfigurationError, InvalidInput, ModelFailed, PenstockError
 from penstock.core.signature import Signature
 from penstock.core.tensors import Array, DataType, Tensors
 
@@ -89,8 +90,18 @@ def load_callable(*, file: str, app: str, model: str, version: str) -> CallableM
         if isinstance(value, App) and value.name == app:
             for declared in value.declarations:
                 if isinstance(declared, CallableDeclaration) and declared.name == model:
-                    return CallableModel(declared)
+                    return _made(declared)
     raise ConfigurationError(f"{file} declares no callable model {model!r} any more")
+
+
+def _made(declared: CallableDeclaration) -> CallableModel:
+    try:
+        return CallableModel(declared)
+    except KeyError as error:
+        unset = UnsetVariable.behind(error)
+        if unset is None:
+            raise
+        raise unset.error(f"model {declared.name!r}") from error
 
 
 def _cast(outputs: dict[str, object], signature: Signature) -> Tensors:
@@ -144,12 +155,9 @@ def _import(path: Path, version: str | None = None) -> ModuleType:
         # Not by the loader, which would read the file again, or a .pyc of what was in it a moment ago.
         exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
     except (Exception, SystemExit) as error:
-        if (variable := _missing_variable(error)) is not None:
-            raise ConfigurationError(
-                f"app file {path} asks at {_place(error, path)} for the environment variable "
-                f"{shown(variable)}, which is not set",
-                hint=f"set it where the command runs: export {variable}=...",
-            ) from error
+        unset = UnsetVariable.behind(error)
+        if unset is not None:
+            raise unset.error(f"app file {path}") from error
         raise ConfigurationError(
             f"app file {path} raised at {_place(error, path)}: {_said(error)}",
             hint=error.hint if isinstance(error, PenstockError) else None,

@@ -11,7 +11,7 @@ from penstock.models.registry.schema import bring_to_head
 from penstock.models.registry.tables import RATE_LIMITS
 from penstock.serving.admission.rates.rule import RateLimit, RateRule, check_tenant_name
 
-__all__ = ["StoredLimits"]
+__all__ = ["StoredLimits", "check_names"]
 
 RULES_MAX = 10_000
 ANY = ""
@@ -56,7 +56,7 @@ class StoredLimits:
 
         Raises `InvalidInput` for names that cannot be any, and where there are too many limits.
         """
-        _check(rule)
+        check_names(rule)
         with self._database.writing("the limit was not set") as connection:
             connection.execute(delete(RATE_LIMITS).where(*_is(rule.tenant, rule.model)))
             count = connection.scalar(select(func.count()).select_from(RATE_LIMITS)) or 0
@@ -89,7 +89,8 @@ def _is(tenant: str | None, model: str | None) -> tuple[ColumnElement[bool], ...
     return RATE_LIMITS.c.tenant == (tenant or ANY), RATE_LIMITS.c.model == (model or ANY)
 
 
-def _check(rule: RateRule) -> None:
+def check_names(rule: RateRule) -> None:
+    """Raises `InvalidInput` for names that cannot be any."""
     if rule.tenant is not None:
         check_tenant_name(rule.tenant)
     if rule.model is not None:

@@ -17,7 +17,8 @@ import uvloop
 import penstock
 from penstock.app.idle import IdleWatch
 from penstock.app.instance import SupervisedInstance
-from penstock.app.limits import LimitsFollower, make_limits, make_rights, open_buckets
+from penstock.app.known_limits import declared_by
+from penstock.app.limits import LimitsFollower, make_limits, open_buckets
 from penstock.app.loader import Loader
 from penstock.app.loading import load_app
 from penstock.app.logs import configure_logs
@@ -86,6 +87,7 @@ class _Worker:
         self._start = start
         self._settings = start.settings
         self._app = app
+        self._declared = declared_by(app)
         self._channel = channel
         self._metrics = MetricSet()
         add_process_metrics(self._metrics)
@@ -273,6 +275,7 @@ class _Worker:
             problems=self._plane.faults() | self._reconciler.problems,
             metrics=self._metrics.snapshot(),
             statistics=self._plane.statistics(),
+            declared=self._declared,
         )
 
     async def _drain(self) -> None:

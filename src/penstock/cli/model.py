@@ -21,6 +21,7 @@ from penstock.cli.options import (
     settings_from,
 )
 from penstock.cli.output import print_json, print_table, print_text, say
+from penstock.cli.signature_lines import signature_lines, type_hints
 from penstock.core.errors import CorruptArtifact, InvalidInput, StorageFailed, shown
 
 if TYPE_CHECKING:
@@ -237,14 +238,10 @@ def _git_revision() -> str | None:
 
 def _say_pushed(version: "ModelVersion") -> None:
     say(f"pushed {version.model}:{version.number}  runs on {_runs_on(version)}")
-    signature = version.signature
-    for word, specs in (("takes", signature.inputs), ("gives", signature.outputs)):
-        say(f"  {word} {', '.join(f'{spec.name} {spec.describe()}' for spec in specs)}")
-    whole = [spec.name for spec in signature.inputs if spec.datatype.numpy.kind in "iu"]
-    if whole:
-        say(f"  fractions are refused in {', '.join(whole)}: samples with 1.0 in place of 1 would allow them")
-    for line in _compilation_lines(version):
+    for line in (*signature_lines(version), *_compilation_lines(version)):
         say(f"  {line}")
+    for hint in type_hints(version):
+        say(hint)
     if any(attempt.parity and attempt.parity.rows < PROOF_ROWS for attempt in version.compilations):
         say(f"  few sample rows prove little: give {PROOF_ROWS:,} or more where there are that many")
 

@@ -48,7 +48,7 @@ def _without_measures(instance: "InstanceStatus") -> dict[str, object]:
     assert isinstance(workers, list | tuple)
     for worker in workers:
         if worker["report"] is not None:
-            for measured in ("metrics", "statistics", "type", "request"):
+            for measured in ("declared", "metrics", "statistics", "type", "request"):
                 worker["report"].pop(measured, None)
     plain["statistics"] = [
         {"model": each.model, "version": each.version, **told_beside(each)} for each in instance.statistics

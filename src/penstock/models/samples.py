@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from penstock.core.errors import InvalidInput
 from penstock.core.signature import ANY, Signature, TensorSpec
 from penstock.core.tensors import Array, DataType, Tensors
 from penstock.models.onnx_io import short_reason
+from penstock.models.sample_arrays import read_npy, read_npz
 
 if TYPE_CHECKING:
     import polars as pl
@@ -18,6 +19,8 @@ __all__ = ["SAMPLE_ROWS_MAX", "Samples", "read_samples", "to_tensors"]
 
 SAMPLE_ROWS_MAX = 100_000
 """Rows that are read from a file; those after them are left alone."""
+
+_OBJECTS = "arrays of Python objects are not unpickled: save numbers or text, as array.astype('float64') does"
 
 Samples: TypeAlias = "pl.DataFrame | Array"
 
@@ -45,7 +48,7 @@ def read_samples(path: Path) -> Samples:
         raise InvalidInput(
             f"{path} cannot be read as {path.suffix}: {short_reason(error)}",
             where=str(path),
-            hint="it may be truncated or of another kind",
+            hint=_OBJECTS if "allow_pickle" in str(error) else "it may be truncated or of another kind",
         ) from error
     if len(samples) == 0:
         raise InvalidInput(f"{path} has no rows", where=str(path))
@@ -178,27 +181,11 @@ def _read_arrow(path: Path) -> Samples:
 
 
 def _read_npy(path: Path) -> Samples:
-    return _rows_of(np.load(path, allow_pickle=False), path)
+    return read_npy(path)[:SAMPLE_ROWS_MAX]
 
 
 def _read_npz(path: Path) -> Samples:
-    with np.load(path, allow_pickle=False) as archive:
-        if len(archive.files) != 1:
-            raise InvalidInput(
-                f"{path} holds the arrays {archive.files}",
-                where=str(path),
-                hint="give one array of rows, or columns by their names: "
-                f"polars.DataFrame(dict(numpy.load({path.name!r}))).write_parquet('samples.parquet')",
-            )
-        return _rows_of(archive[archive.files[0]], path)
-
-
-def _rows_of(array: Any, path: Path) -> Array:
-    if not isinstance(array, np.ndarray) or array.ndim < 2:
-        raise InvalidInput(
-            f"{path} holds no array of rows", where=str(path), hint="give an array [rows, features]"
-        )
-    return array[:SAMPLE_ROWS_MAX]
+    return read_npz(path)[:SAMPLE_ROWS_MAX]
 
 
 _READERS: dict[str, Callable[[Path], Samples]] = {

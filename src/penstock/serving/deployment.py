@@ -319,7 +319,7 @@ class Deployment:
             self._measures.statistics(),
             cache=self._cached.counts() if self._cached is not None else None,
             breaker=self._breaker.counts() if self._breaker is not None else None,
-            ladder=self.ladder.counts() if self.ladder is not None else None,
+            ladder=self.ladder.statistics() if self.ladder is not None else None,
         )
 
     def admission_statistics(self) -> AdmissionStatistics:

@@ -13,7 +13,7 @@ from penstock.core.tensors import Tensors
 from penstock.observe.metrics import Counter, MetricSet
 from penstock.serving.batching.outputs import BatchRows
 from penstock.serving.fallback.brown_out import BrownOut
-from penstock.serving.fallback.ladder import LadderStatistics, RungStatistics, falls, slice_s
+from penstock.serving.fallback.ladder import falls, slice_s
 from penstock.serving.fallback.rungs import MODEL, Rung
 from penstock.serving.fallback.stale import StaleAnswers
 from penstock.serving.inference import Inference
@@ -132,19 +132,8 @@ class Ladder:
         self._exhausted += 1
         self._exhausted_total.value += 1
 
-    def statistics(self) -> LadderStatistics:
+    def statistics(self) -> LadderCounts:
         """Of this ladder alone; metrics are of the model's in all its versions."""
-        return LadderStatistics(
-            rungs=tuple(
-                RungStatistics(rung=each.name, answered=each.answered, passed=each.passed)
-                for each in self.downwards
-            ),
-            exhausted=self._exhausted,
-            brown_out=self.brown_out.statistics(),
-        )
-
-    def counts(self) -> LadderCounts:
-        """Likewise, to be added up with those of other processes."""
         return LadderCounts(
             rungs={
                 each.name: RungCounts(answered=each.answered, passed=each.passed) for each in self.downwards

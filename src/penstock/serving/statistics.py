@@ -38,6 +38,8 @@ class BatchSize(msgspec.Struct, frozen=True):
 class CacheCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that were answered from the cache (from arrival to answer), that ran, and that joined another's
     run; answers given past their time; and what the model would have taken for those that it was not asked for.
+
+    A cache's own `CacheStatistics` counts hits without their time, which only the server around it knows.
     """
 
     hits: Durations = Durations()
@@ -67,7 +69,10 @@ class CacheCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BreakerCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """How many processes have the breaker in which state now; how often it opened, and what it refused."""
+    """How many processes have the breaker in which state now; how often it opened, and what it refused.
+
+    The window, probes and state of one breaker (`BreakerStatistics`) mean nothing once they are added up.
+    """
 
     states: dict[str, int] = {}
     opened: int = 0

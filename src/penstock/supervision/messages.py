@@ -6,12 +6,14 @@ import msgspec
 
 from penstock.core.settings import Settings
 from penstock.observe.snapshot import MetricFamily
+from penstock.serving.admission.rates.rule import RateRule
 from penstock.serving.statistics import DeploymentStatistics
 
 __all__ = [
     "Answer",
     "Applied",
     "Ask",
+    "Declared",
     "Drain",
     "Failed",
     "FromWorker",
@@ -127,6 +129,14 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     """The process that the model runs in, where that is one of its own."""
 
 
+class Declared(msgspec.Struct, frozen=True, kw_only=True):
+    """What limits can be about in an app file: its models and tenants by name; and the limits in it."""
+
+    models: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
+    limits: tuple[RateRule, ...] = ()
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """How a worker is. It sends one a second, and one for each `Sample`."""
 
@@ -139,6 +149,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """By model: why what is wanted of it is not what is served."""
     metrics: tuple[MetricFamily, ...]
     statistics: tuple[DeploymentStatistics, ...]
+    declared: Declared = Declared()
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, tag=True):

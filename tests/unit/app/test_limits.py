@@ -134,6 +134,9 @@ def test_declarations_that_cannot_be() -> None:
         with pytest.raises(InvalidInput) as caught:
             app.tenant("acme", keys=keys)
         assert KEY not in caught.value.message
+    with pytest.raises(InvalidInput, match="a key is None") as caught:
+        app.tenant("acme", keys=[os.getenv("UNSET_HERE")])  # type: ignore[list-item]
+    assert "not set" in str(caught.value.hint)
 
 
 def test_tenants_of_the_app_are_known_by_their_keys(settings: Settings) -> None:

@@ -114,6 +114,34 @@ def test_a_module_of_the_same_name_elsewhere_does_not_lend_its_line(tmp_path: Pa
         load_app(file)
 
 
+def test_a_variable_that_is_not_set_is_named_with_who_reads_it(tmp_path: Path) -> None:
+    for reading in ('os.environ["UNSET_HERE"]', 'os.environ.pop("UNSET_HERE")', 'os.environb[b"UNSET_HERE"]'):
+        file = write(tmp_path, f"import os\nimport penstock\n\nKEY = {reading}\n")
+        with pytest.raises(ConfigurationError) as raised:
+            load_app(file)
+        assert raised.value.message == (
+            f"app file {file} needs the environment variable 'UNSET_HERE', which is not set; "
+            f"it is read at {file}, line 4"
+        )
+        assert "export UNSET_HERE=…" in str(raised.value.hint)
+
+
+def test_a_variable_that_a_module_beside_reads_is_named_with_that_module(tmp_path: Path) -> None:
+    beside = write(tmp_path, "import os\n\nKEY = os.environ['UNSET_HERE']\n", "reads_beside_the_app_file.py")
+    file = write(tmp_path, "import penstock\nimport reads_beside_the_app_file\n")
+    with pytest.raises(ConfigurationError, match=f"read at {beside}, line 3"):
+        load_app(file)
+
+
+def test_another_key_that_is_missing_is_no_variable(tmp_path: Path) -> None:
+    missing = write(tmp_path, "import os\nlen(os.environ)\n{}['UNSET_HERE']\n")
+    with pytest.raises(ConfigurationError, match="raised at line 3: KeyError: 'UNSET_HERE'"):
+        load_app(missing)
+    raised_by_hand = write(tmp_path, "raise KeyError\n")
+    with pytest.raises(ConfigurationError, match="raised at line 1: KeyError"):
+        load_app(raised_by_hand)
+
+
 def test_files_that_are_no_app_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no such file"):
         load_app(str(tmp_path / "none.py"))
@@ -144,6 +172,14 @@ def callable_model(folder: Path, body: str) -> CallableModel:
     declaration = '@app.callable("m", signature=signature)\n'
     file = write(folder, HEAD + declaration + body)
     return load_callable(file=file, app="first", model="m", version=file_version(Path(file)))
+
+
+def test_a_variable_that_a_class_reads_when_it_is_made(tmp_path: Path) -> None:
+    body = "class M:\n    def __init__(self):\n        import os\n        os.environ['UNSET_HERE']\n"
+    with pytest.raises(ConfigurationError, match=r"model 'm' needs .* 'UNSET_HERE'.*, line 9"):
+        callable_model(tmp_path, body)
+    with pytest.raises(KeyError, match="UNSET_HERE"):
+        callable_model(tmp_path, body.replace("os.environ", "{}"))
 
 
 def function(folder: Path, returned: str) -> CallableModel:

@@ -51,8 +51,29 @@ def test_arrays_are_read(tmp_path):
 
 def test_arrays_of_objects_are_not_unpickled(tmp_path):
     np.save(tmp_path / "rows.npy", np.array([["a", 1]], dtype=object), allow_pickle=True)
-    with pytest.raises(InvalidInput, match="cannot be read"):
+    with pytest.raises(InvalidInput, match="cannot be read") as raised:
         read_samples(tmp_path / "rows.npy")
+    assert "astype" in raised.value.hint
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_what_numpy_has_not_written_is_not_taken_for_a_pickle(suffix, tmp_path):
+    path = tmp_path / f"rows{suffix}"
+    path.write_text("age,income\n")
+    with pytest.raises(InvalidInput, match="has not written it") as raised:
+        read_samples(path)
+    assert "pickle" not in raised.value.message
+
+
+def test_arrays_that_are_no_rows_are_told_with_their_names_and_shape(tmp_path):
+    np.savez(tmp_path / "two.npz", rows=np.zeros((3, 2)), label=np.zeros(3))
+    with pytest.raises(InvalidInput, match=r"holds 2 arrays \('rows', 'label'\)") as raised:
+        read_samples(tmp_path / "two.npz")
+    assert "numpy.savez(FILE, x=rows)" in raised.value.hint
+    np.savez(tmp_path / "flat.npz", age=np.zeros(3))
+    with pytest.raises(InvalidInput, match=r"its array 'age' has shape \[3\]") as raised:
+        read_samples(tmp_path / "flat.npz")
+    assert "reshape(-1, 1)" in raised.value.hint
 
 
 def test_files_that_hold_no_rows(tmp_path):

@@ -124,7 +124,8 @@ class World:
         return outputs.rung, outputs.tensors["y"][start:stop].tolist(), outputs.model, outputs.version
 
     def counted(self) -> dict[str, tuple[int, int]]:
-        return {each.rung: (each.answered, each.passed) for each in self.ladder.statistics().rungs}
+        rungs = self.ladder.statistics().rungs
+        return {name: (counts.answered, counts.passed) for name, counts in rungs.items()}
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:

@@ -13,11 +13,15 @@ TICKS = 5
 
 
 class Series(NamedTuple):
-    """A line; a value of None is a gap in it. `style` is the name of its colour in the page's style."""
+    """A line; a value of None is a gap in it. `style` is the name of its colour in the page's style.
+
+    `raw`, where there is some, is drawn lightly behind it: what a smooth line leaves out is still seen.
+    """
 
     name: str
     values: Sequence[float | None]
     style: str
+    raw: Sequence[float | None] = ()
 
 
 class Frame(NamedTuple):
@@ -44,7 +48,8 @@ def line_chart(
 ) -> str:
     """A figure with its legend. `marks` are moments with their words, `line_at` a value to compare with."""
     points = max((len(each.values) for each in series), default=0)
-    highest = max((value for each in series for value in each.values if value is not None), default=0.0)
+    drawn = [value for each in series for value in (*each.values, *each.raw) if value is not None]
+    highest = max(drawn, default=0.0)
     frame = Frame(max(points * step_s, 1e-9), _rounded_up(max(highest, line_at or 0.0)))
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">', *_axes(frame)]
     for at_s, words in marks:
@@ -52,12 +57,16 @@ def line_chart(
         parts.append(f'<text class="axis" x="{frame.x(at_s) + 4:.1f}" y="{TOP + 10}">{escape(words)}</text>')
     if line_at is not None:
         parts.append(f'<path class="bound" d="M{LEFT} {frame.y(line_at):.1f}H{WIDTH - RIGHT}"/>')
+    parts += [
+        f'<path class="raw {each.style}" d="{_path(each.raw, step_s, frame)}"/>' for each in series if each.raw
+    ]
     for each in series:
         path = _path(each.values, step_s, frame)
         parts.append(f'<path class="line {each.style}" d="{path}"><title>{escape(each.name)}</title></path>')
     legend = "".join(f'<span><i class="{each.style}"></i>{escape(each.name)}</span>' for each in series)
     caption = f"<figcaption><b>{escape(title)}</b> <small>{escape(unit)}</small></figcaption>"
-    return f'<figure>{caption}{"".join(parts)}</svg><div class="legend">{legend}</div></figure>'
+    picture = f'<div class="scroll">{"".join(parts)}</svg></div>'
+    return f'<figure>{caption}{picture}<div class="legend">{legend}</div></figure>'
 
 
 def _axes(frame: Frame) -> list[str]:

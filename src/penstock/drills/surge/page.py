@@ -6,6 +6,7 @@ from typing import Any
 
 from penstock.drills.surge.chart import Series, line_chart
 from penstock.drills.surge.report import Counted, Report
+from penstock.drills.surge.timeline import Timeline
 
 __all__ = ["render_page"]
 
@@ -23,10 +24,12 @@ border:2px solid currentColor;font-weight:600}.is-held{color:var(--good)}.is-not
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .7rem;border-bottom:1px solid var(--rule);text-align:right;white-space:nowrap}
 th:first-child,td:first-child,th.words{text-align:left}td.words{text-align:left;white-space:normal}
-figure{margin:1.5rem 0}svg{width:100%;height:auto}.grid{stroke:var(--rule);fill:none}
+figure{margin:1.5rem 0}svg{width:100%;min-width:640px;height:auto}.grid{stroke:var(--rule);fill:none}
 .axis{fill:var(--soft);font:11px system-ui,sans-serif}.mark{stroke:var(--soft);stroke-dasharray:4 4}
-.bound{stroke:var(--failed);stroke-dasharray:6 4}.line{fill:none;stroke-width:1.8}
-.legend span{margin-right:1.2rem;font-size:.85rem}.legend i{display:inline-block;width:1.1rem;height:.25rem;
+.bound{stroke:var(--failed);stroke-dasharray:6 4}.line,.raw{fill:none;stroke-width:2}
+.raw{stroke-width:1;opacity:.4}
+.legend span{display:inline-block;margin-right:1.2rem;font-size:.85rem}
+.legend i{display:inline-block;width:1.1rem;height:.25rem;
 margin-right:.4rem;vertical-align:middle}
 """
 _COLOURS = ("offered", "admitted", "good", "failed", "shed0", "shed1", "shed2", "shed3")
@@ -42,7 +45,7 @@ def render_page(report: Report) -> str:
     """HTML with inline style and pictures; it fetches nothing. Words from outside are escaped."""
     asked = report.asked
     colours = "".join(
-        f".line.{name}{{stroke:var(--{name})}}i.{name}{{background:var(--{name})}}" for name in _COLOURS
+        f".{name}{{stroke:var(--{name})}}i.{name}{{background:var(--{name})}}" for name in _COLOURS
     )
     title = f"Surge drill of {asked['model']}"
     about = f"{report.started} · {asked['url']} · Penstock {report.penstock}"
@@ -117,48 +120,72 @@ def _charts(report: Report) -> list[str]:
     line, step_s = report.timeline, report.timeline.step_s
     moments = ((report.surge_start_s, "surge begins"), (report.surge_end_s, "surge ends"))
     marks = [(at_s, words) for at_s, words in moments if at_s is not None and at_s <= report.run_s]
-    load = [
-        Series("offered", line.offered_per_s, "offered"),
-        Series("admitted (answered 200)", line.admitted_per_s, "admitted"),
-        Series("good", line.good_per_s, "good"),
-    ]
-    refused = [
-        Series(f"shed: {reason}", rates, f"shed{index % 4}")
-        for index, (reason, rates) in enumerate(line.shed_per_s.items())
-    ]
-    refused.append(Series("failed otherwise", line.failed_per_s, "failed"))
-    if report.retries:
-        refused.append(Series("retries among the offered", line.retries_per_s, "offered"))
-    latency = [
-        Series("half were faster (p50)", line.p50_ms, "good"),
-        Series("90 % were faster (p90)", line.p90_ms, "admitted"),
-        Series("99 % were faster (p99)", line.p99_ms, "shed0"),
-    ]
-    objective = (
-        f"milliseconds from the intended time; dashed: the objective of {report.asked['objective_ms']:g} ms"
-    )
     per_s = "requests a second, by when they were meant to be sent"
     dashed = "" if report.capacity_per_s is None else "; dashed: the capacity"
+    load = line_chart(
+        "Offered, admitted, good",
+        _load(line),
+        step_s=step_s,
+        unit=per_s + dashed,
+        marks=marks,
+        line_at=report.capacity_per_s,
+    )
+    refused = line_chart("Refused and failed", _refused(report), step_s=step_s, unit=per_s, marks=marks)
+    objective_ms = float(report.asked["objective_ms"])
+    latency = line_chart(
+        "Latency of the answers",
+        _latency(line),
+        step_s=step_s,
+        unit=f"milliseconds from the intended time; dashed: the objective of {objective_ms:g} ms",
+        marks=marks,
+        line_at=objective_ms,
+    )
+    return ["<h2>Over time</h2>", _how_drawn(line), load, refused, latency]
+
+
+def _how_drawn(line: Timeline) -> str:
+    if line.smooth.over_s <= line.step_s:
+        return f'<p class="soft">A point for each {line.step_s:.3g} s.</p>'
+    return (
+        f'<p class="soft">Each strong line is taken over {line.smooth.over_s:.2g} s around its point, the '
+        f"light one over {line.step_s:.2g} s: chance makes it jagged, but a short dip shows there.</p>"
+    )
+
+
+def _load(line: Timeline) -> list[Series]:
+    smooth = line.smooth
     return [
-        "<h2>Over time</h2>",
-        line_chart(
-            "Offered, admitted, good",
-            load,
-            step_s=step_s,
-            unit=per_s + dashed,
-            marks=marks,
-            line_at=report.capacity_per_s,
-        ),
-        line_chart("Refused and failed", refused, step_s=step_s, unit=per_s, marks=marks),
-        line_chart(
-            "Latency of the answers",
-            latency,
-            step_s=step_s,
-            unit=objective,
-            marks=marks,
-            line_at=float(report.asked["objective_ms"]),
-        ),
+        Series("offered", smooth.offered_per_s, "offered", _raw(line, line.offered_per_s)),
+        Series("admitted (answered 200)", smooth.admitted_per_s, "admitted", _raw(line, line.admitted_per_s)),
+        Series("good", smooth.good_per_s, "good", _raw(line, line.good_per_s)),
     ]
+
+
+def _refused(report: Report) -> list[Series]:
+    line, smooth = report.timeline, report.timeline.smooth
+    found = [
+        Series(f"shed: {reason}", smooth.shed_per_s[reason], f"shed{index % 4}", _raw(line, rates))
+        for index, (reason, rates) in enumerate(line.shed_per_s.items())
+    ]
+    found.append(Series("failed otherwise", smooth.failed_per_s, "failed", _raw(line, line.failed_per_s)))
+    if report.retries:
+        retries = _raw(line, line.retries_per_s)
+        found.append(Series("retries among the offered", smooth.retries_per_s, "offered", retries))
+    return found
+
+
+def _latency(line: Timeline) -> list[Series]:
+    smooth = line.smooth
+    return [
+        Series("half were faster (p50)", smooth.p50_ms, "good", _raw(line, line.p50_ms)),
+        Series("90 % were faster (p90)", smooth.p90_ms, "admitted", _raw(line, line.p90_ms)),
+        Series("99 % were faster (p99)", smooth.p99_ms, "shed0", _raw(line, line.p99_ms)),
+    ]
+
+
+def _raw(line: Timeline, values: Sequence[float | None]) -> Sequence[float | None]:
+    """What to draw behind a smooth line: nothing where that is no smoother."""
+    return values if line.smooth.over_s > line.step_s else ()
 
 
 def _tables(report: Report) -> list[str]:

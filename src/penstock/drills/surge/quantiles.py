@@ -8,7 +8,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BUCKETS", "Counts", "buckets_of", "quantile_s"]
+__all__ = ["BUCKETS", "Counts", "buckets_of", "quantile_ms", "quantile_s"]
 
 Counts = npt.NDArray[np.int64]
 
@@ -34,3 +34,9 @@ def quantile_s(counts: Counts, quantile: float) -> float | None:
     bucket = int(np.searchsorted(np.cumsum(counts), rank))
     # The middle of the bucket, in logarithms; the first holds all that is no longer than the lowest.
     return LOWEST_S if bucket == 0 else LOWEST_S * GROWTH ** (bucket - 0.5)
+
+
+def quantile_ms(counts: Counts, quantile: float) -> float | None:
+    """Likewise, in milliseconds."""
+    found = quantile_s(counts, quantile)
+    return None if found is None else found * 1e3

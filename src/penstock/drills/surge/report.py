@@ -7,20 +7,19 @@ import math
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from penstock.drills.surge.figures import QUANTILES, Figures, share, summed
+from penstock.drills.surge.figures import QUANTILES, Figures, share
 from penstock.drills.surge.limits import UNSENT_SHARE, GeneratorFigures, limits_met
 from penstock.drills.surge.mix import Kind
-from penstock.drills.surge.quantiles import Counts, quantile_s
+from penstock.drills.surge.quantiles import Counts, quantile_ms
 from penstock.drills.surge.recording import Outcome, Recording
 from penstock.drills.surge.shapes import Shape
 from penstock.drills.surge.thresholds import METRICS, Held, Judged, Threshold, exit_code
+from penstock.drills.surge.timeline import Timeline, make_timeline
 
-__all__ = ["Counted", "Measured", "Report", "Timeline", "make_report"]
+__all__ = ["Counted", "Measured", "Report", "make_report"]
 
 SCHEMA = "penstock.drill.surge/1"
-POINTS_MAX = 300
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,23 +40,6 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     p90_ms: float | None
     p99_ms: float | None
     p999_ms: float | None
-
-
-class Timeline(msgspec.Struct, frozen=True, kw_only=True):
-    """Rates a second by steps of time; a request stands where it was meant to be sent."""
-
-    step_s: float
-    offered_per_s: list[float]
-    retries_per_s: list[float]
-    """The part of the offered that are retries."""
-    admitted_per_s: list[float]
-    """Answered 200, in time or not."""
-    good_per_s: list[float]
-    shed_per_s: dict[str, list[float]]
-    failed_per_s: list[float]
-    p50_ms: list[float | None]
-    p90_ms: list[float | None]
-    p99_ms: list[float | None]
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,7 +133,7 @@ def make_report(
         by_rung=_by_rung(recording),
         shed_by_reason=_by_reason(recording, Outcome.SHED),
         failed_by_reason=_by_reason(recording, Outcome.FAILED),
-        timeline=_timeline(recording, measured.run_s),
+        timeline=make_timeline(recording, measured.shape, measured.run_s),
     )
 
 
@@ -251,43 +233,8 @@ def _counted(name: str, counts: Counts, latency: Counts) -> Counted:
         unsent=int(counts[Outcome.UNSENT]),
         broken=int(counts[Outcome.BROKEN]),
         good_share=share(counts, "good"),
-        p50_ms=_milliseconds(latency, QUANTILES["p50_ms"]),
-        p90_ms=_milliseconds(latency, QUANTILES["p90_ms"]),
-        p99_ms=_milliseconds(latency, QUANTILES["p99_ms"]),
-        p999_ms=_milliseconds(latency, QUANTILES["p999_ms"]),
-    )
-
-
-def _milliseconds(latency: Counts, quantile: float) -> float | None:
-    found = quantile_s(latency, quantile)
-    return None if found is None else found * 1e3
-
-
-def _timeline(recording: Recording, run_s: float) -> Timeline:
-    used = min(max(math.ceil(run_s / recording.width_s - 1e-9), 1), recording.windows)
-    step = math.ceil(used / POINTS_MAX)
-    step_s = step * recording.width_s
-
-    def rates(values: Counts) -> list[float]:
-        return [float(value) / step_s for value in summed(values[:used], step)]
-
-    counts = recording.counts.sum(axis=1)
-    starts = np.arange(0, used, step)
-    latency = np.add.reduceat(recording.latency[:used], starts, axis=0)
-    shed = {
-        label or "unknown": rates(recording.by_label[:, index, Outcome.SHED])
-        for index, label in enumerate(recording.labels)
-        if recording.by_label[:, index, Outcome.SHED].any()
-    }
-    return Timeline(
-        step_s=step_s,
-        offered_per_s=rates(counts.sum(axis=1)),
-        retries_per_s=rates(recording.retries),
-        admitted_per_s=rates(counts[:, : Outcome.SHED].sum(axis=1)),
-        good_per_s=rates(counts[:, Outcome.GOOD]),
-        shed_per_s=shed,
-        failed_per_s=rates(counts[:, Outcome.EXPIRED :].sum(axis=1)),
-        p50_ms=[_milliseconds(each, 0.5) for each in latency],
-        p90_ms=[_milliseconds(each, 0.9) for each in latency],
-        p99_ms=[_milliseconds(each, 0.99) for each in latency],
+        p50_ms=quantile_ms(latency, QUANTILES["p50_ms"]),
+        p90_ms=quantile_ms(latency, QUANTILES["p90_ms"]),
+        p99_ms=quantile_ms(latency, QUANTILES["p99_ms"]),
+        p999_ms=quantile_ms(latency, QUANTILES["p999_ms"]),
     )

@@ -1,13 +1,10 @@
-"""What falls to the next rung, how much time each rung has, and what is counted."""
+"""What falls to the next rung, and how much time each rung has."""
 
 from collections.abc import Sequence
 
-import msgspec
-
 from penstock.core.errors import DeadlineExceeded, InvalidInput, ModelFailed, NotFound, QuotaExceeded
-from penstock.serving.fallback.brown_out import BrownOutStatistics
 
-__all__ = ["LadderStatistics", "RungStatistics", "blames_model", "falls", "slice_s"]
+__all__ = ["blames_model", "falls", "slice_s"]
 
 BELOW_SHARE = 0.25
 """Of what time is left, the share that a rung leaves to those below it where one of them has to compute."""
@@ -15,22 +12,6 @@ BELOW_SHARE_AT_ONCE = 0.05
 """Likewise where all below answer at once: it has to cover no more than a turn of a busy event loop."""
 BELOW_S_MIN = 0.005
 BELOW_S_MAX = 1.0
-
-
-class RungStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """How often a rung answered, and how often it was asked and did not."""
-
-    rung: str
-    answered: int
-    passed: int
-
-
-class LadderStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """The rungs in their order, the model itself first; what none of them answered; the brown-out."""
-
-    rungs: tuple[RungStatistics, ...]
-    exhausted: int
-    brown_out: BrownOutStatistics
 
 
 def falls(error: BaseException) -> bool:
