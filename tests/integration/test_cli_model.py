@@ -2,19 +2,16 @@
 
 import hashlib
 import json
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import joblib
 import numpy as np
-import pandas as pd
 import polars as pl
 import pytest
 from command_line import CommandLine, wait_for
 from sample_models import CARRIERS, COLUMNS, SampleModel, lightgbm_text, xgboost_file
-from sklearn.linear_model import LinearRegression
 
 RACERS = 4
 
@@ -322,15 +319,3 @@ def test_a_registry_that_is_no_database_is_said(commands: CommandLine, tmp_path:
         "model", "list", "--set", f"registry.database=sqlite:///{tmp_path}/notes.db"
     )
     assert "registry" in commands.fails("model", "list", "--set", "registry.database=nonsense")
-
-
-def test_a_push_says_which_types_the_samples_made(commands: CommandLine) -> None:
-    frame = pd.DataFrame({"hour": [1, 2, 3, 4], "price": [1.5, 2.5, 3.0, 4.0]})
-    joblib.dump(LinearRegression().fit(frame, [1, 2, 3, 4]), commands.folder / "m.joblib")
-    frame.to_csv(commands.folder / "rows.csv", index=False)
-    np.savez(commands.folder / "rows.npz", hour=frame.hour.to_numpy(), price=frame.price.to_numpy())
-    pushing = ("model", "push", "late", "m.joblib", "--trust-pickle", "--samples")
-    said = commands.run(*pushing, "rows.csv").stderr
-    assert "takes hour INT64[-1], price FP64[-1]" in said
-    assert "fractions are refused in hour:" in said
-    assert "write_parquet" in commands.fails(*pushing, "rows.npz")

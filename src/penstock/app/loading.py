@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -173,15 +172,6 @@ def _place(error: BaseException, path: Path) -> str:
         return f"{error.filename}, {line}" if elsewhere else line
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f"line {lines[-1]}" if lines else "import"
-
-
-def _missing_variable(error: BaseException) -> str | None:
-    """The name in `os.environ[name]` that is not there, where it was that."""
-    if not isinstance(error, KeyError) or not error.args or not isinstance(error.args[0], str):
-        return None
-    frames = traceback.extract_tb(error.__traceback__)
-    by_environ = frames[-1].name == "__getitem__" and frames[-1].filename in {"<frozen os>", os.__file__}
-    return error.args[0] if by_environ else None
 
 
 def _said(error: BaseException) -> str:

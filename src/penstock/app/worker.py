@@ -18,7 +18,7 @@ import penstock
 from penstock.app.idle import IdleWatch
 from penstock.app.instance import SupervisedInstance
 from penstock.app.known_limits import declared_by
-from penstock.app.limits import LimitsFollower, make_limits, open_buckets
+from penstock.app.limits import LimitsFollower, make_limits, make_rights, open_buckets
 from penstock.app.loader import Loader
 from penstock.app.loading import load_app
 from penstock.app.logs import configure_logs

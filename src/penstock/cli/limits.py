@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import msgspec
 import typer
 
 from penstock.cli.options import ConfigOption, JsonOption, SetOption, settings_from
@@ -10,7 +9,6 @@ from penstock.cli.output import print_json, print_table, say
 from penstock.core.settings import Settings
 
 if TYPE_CHECKING:
-    from penstock.app.declarations import App
     from penstock.app.stored_limits import StoredLimits
 
 __all__ = ["app"]
