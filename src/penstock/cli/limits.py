@@ -60,8 +60,6 @@ def show(
             for each in limits
         ),
     )
-    if app_file is None:
-        say("those of an app file: penstock limits show app.py")
 
 
 @app.command("set")
