@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -83,7 +84,10 @@ def test_a_reader_that_leaves_early_is_no_error(pushed: CommandLine) -> None:
     assert (finished.returncode, finished.stderr) == (0, b"")
 
 
-def test_a_limit_is_set_for_models_that_there_are(pushed: CommandLine) -> None:
+def test_a_limit_is_set_for_models_that_there_are(pushed: CommandLine, tmp_path: Path) -> None:
+    # A registry of its own: limits would hold for the servers of other tests.
+    shutil.copytree(pushed.folder / ".penstock", tmp_path / ".penstock")
+    pushed = CommandLine(tmp_path)
     pushed.succeeds("limits", "set", "5", "--model", "late")
     said = pushed.fails("limits", "set", "5", "--model", "latr")
     assert "neither the registry nor a running server has a model 'latr'" in said
