@@ -20,10 +20,13 @@ class Unpinnable(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Cores:
-    """The core of the server with all its children, and the core of the load and of the harness itself."""
+    """The core of a server that has one, with all its children; the core of the load and of the harness itself;
+    and those of a server that is free to use several: all but the load's, where that leaves two, else all.
+    """
 
     server: int
     load: int
+    wide: frozenset[int]
 
     @classmethod
     def available(cls) -> "Cores":
@@ -32,7 +35,8 @@ class Cores:
         cores = sorted(os.sched_getaffinity(0))
         if len(cores) < 2:
             raise Unpinnable("one core is not enough\nhint: allow two, one for the server and one for the load")
-        return cls(server=cores[0], load=cores[1])
+        wide = frozenset(cores) - {cores[1]} if len(cores) > 2 else frozenset(cores)
+        return cls(server=cores[0], load=cores[1], wide=wide)
 
 
 @contextmanager

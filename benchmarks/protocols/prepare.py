@@ -1,6 +1,5 @@
 """Everything that figures need before the first of them: cores, load generator, models, registry."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +21,6 @@ def prepare(
     Raises `Unpinnable` with too few cores, `LoadFailed` without a C compiler.
     """
     cores = Cores.available()
-    every = frozenset(os.sched_getaffinity(0))
     load = LoadGenerator.build(folder, core=cores.load)
     model = ensure_model(folder / "model")
     home = folder / "home" / "protocols"
@@ -32,7 +30,7 @@ def prepare(
         quick=quick,
         minutes=minutes,
         cores=cores,
-        wide=every - {cores.load} if len(every) > 2 else every,
+        wide=cores.wide,
         load=load,
         environments=Environments(folder / "env", say=say),
         model=model,

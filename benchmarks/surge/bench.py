@@ -99,8 +99,8 @@ QUICK = Plan(
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """`wide` are the cores of a server that is free to use more than one: all of them. The generator is held to
-    `cores.load`, which a wide server may use as well.
+    """`wide` are the cores of a server that is free to use more than one. The generator is held to `cores.load`,
+    which a wide server may use as well where there are only two.
     """
 
     plan: Plan

@@ -1,7 +1,6 @@
 """Everything that figures need before the first of them: cores, generators, models, registries."""
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -51,7 +50,7 @@ def prepare(
         plan=plan,
         quick=quick,
         cores=cores,
-        wide=frozenset(os.sched_getaffinity(0)),
+        wide=cores.wide,
         load=OpenLoad.build(folder, core=cores.load),
         closed_load=LoadGenerator.build(folder, core=cores.load),
         environments=Environments(folder / "env", say=say),

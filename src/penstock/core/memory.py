@@ -4,9 +4,14 @@ import ctypes
 import os
 import resource
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["give_back_memory", "resident_bytes"]
+__all__ = ["give_back_memory", "resident_bytes", "sparing_environment"]
+
+ARENAS_MAX = "MALLOC_ARENA_MAX"
+ARENAS = 2
+"""One for the thread that answers, one for all that runs beside it."""
 
 
 def resident_bytes(pid: int | None = None) -> int:
@@ -32,3 +37,12 @@ def give_back_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def sparing_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which the C library keeps few arenas (mallopt(3)), unless it says how many already.
+
+    glibc gives each thread an arena of its own, up to eight a core, and what small objects keep of each is never
+    given back: some sixteen threads of a worker held ten MiB more at rest, and more with every hour.
+    """
+    return {ARENAS_MAX: str(ARENAS)} | dict(environment)

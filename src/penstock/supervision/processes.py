@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from penstock.core.memory import sparing_environment
 from penstock.supervision.channel import Channel
 from penstock.supervision.messages import FromWorker, Report, ToWorker
 
@@ -49,6 +50,7 @@ class WorkerProcess:
                 *(str(descriptor) for descriptor in passed),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=passed,
+                env=sparing_environment(os.environ),
             )
         except BaseException:
             os.close(lifeline)
