@@ -14,6 +14,9 @@
     │   └── WrongOutputs         it gave something else than what is known to be right
     ├── ConfigurationError       settings, an app file or the environment cannot be used
     ├── CorruptArtifact          stored bytes do not have the digest they were stored under
+    ├── CorruptRecords           bytes of the log do not have the checksum they were appended with
+    ├── CorruptState             a snapshot or change of a stream's state cannot be read
+    ├── Fenced                   what this process held is another's by now
     └── StorageFailed            the disk or the database refused; nothing was half written
 
 An outcome that is expected and handled by the next line of code is a value, not one of these.
@@ -23,7 +26,10 @@ __all__ = [
     "ConfigurationError",
     "Conflict",
     "CorruptArtifact",
+    "CorruptRecords",
+    "CorruptState",
     "DeadlineExceeded",
+    "Fenced",
     "Forbidden",
     "InvalidInput",
     "ModelFailed",
@@ -149,6 +155,22 @@ class ConfigurationError(PenstockError):
 
 class CorruptArtifact(PenstockError):
     """Stored bytes do not match their digest; they were not parsed."""
+
+
+class CorruptRecords(PenstockError):
+    """A frame of the log is damaged; none of it was given out. `where` names topic, partition and offset."""
+
+    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.where = where
+
+
+class CorruptState(PenstockError):
+    """A snapshot, or a change that followed it, cannot be read; nothing of it was taken on."""
+
+
+class Fenced(PenstockError):
+    """Partitions or an identity that this process held are another's by now; nothing was committed."""
 
 
 class StorageFailed(PenstockError):

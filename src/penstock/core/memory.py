@@ -42,7 +42,7 @@ def give_back_memory() -> None:
 def sparing_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment in which the C library keeps few arenas (mallopt(3)), unless it says how many already.
 
-    glibc gives each thread an arena of its own, up to eight a core, and what small objects keep of each is never
-    given back: some sixteen threads of a worker held ten MiB more at rest, and more with every hour.
+    glibc gives each thread an arena of its own, up to eight a core, and what small objects keep of each is
+    never given back: some sixteen threads of a worker held ten MiB more at rest, and more with every hour.
     """
     return {ARENAS_MAX: str(ARENAS)} | dict(environment)

@@ -1,0 +1,1 @@
+"""The log: the durable, ordered record of events, in topics of partitions."""

@@ -1,0 +1,64 @@
+"""Records as the log keeps them: payloads that it does not look into, in columns."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Fetched", "Records", "TopicPartition"]
+
+Times = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """Some records in their order, none of them empty of meaning: a value each.
+
+    `times_ms` are milliseconds since 1970, of the event or of when it was produced. `keys` and `headers` are
+    None where no record has any.
+    """
+
+    values: Sequence[bytes]
+    times_ms: Times
+    keys: Sequence[bytes | None] | None = None
+    headers: Sequence[Mapping[str, bytes] | None] | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.values)
+        assert len(self.times_ms) == count, "a time for each value"
+        assert self.keys is None or len(self.keys) == count, "a key for each value"
+        assert self.headers is None or len(self.headers) == count, "headers for each value"
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the values and keys."""
+        keys = sum(len(key) for key in self.keys if key is not None) if self.keys is not None else 0
+        return sum(map(len, self.values)) + keys
+
+
+@dataclass(frozen=True, order=True)
+class TopicPartition:
+    """One shard of a topic: the unit of order, state and recovery."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """Consecutive records of one partition. Offsets may have gaps, but only grow.
+
+    `next_offset` is where to go on, which is what is committed once these are done.
+    """
+
+    source: TopicPartition
+    offsets: Times
+    records: Records
+    next_offset: int

@@ -1,0 +1,1 @@
+"""The stream engine: events in, results out, exactly once."""

@@ -1,0 +1,60 @@
+"""What every operator of a stream is: config → `build(state)` → logic with `snapshot()`.
+
+An operator does no I/O and reads no clock. It belongs to one partition of one stage, is given frames in the
+order of the partition's offsets, and gives the same for the same records however they are cut into frames.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import polars as pl
+
+__all__ = ["OFFSET", "TIME", "Moment", "Operator", "OperatorConfig"]
+
+TIME = "_time"
+"""Every frame's column of event times: Int64, milliseconds since 1970, never null."""
+OFFSET = "_offset"
+"""Every frame's column of offsets in the source partition: Int64."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """When a frame is processed. Milliseconds since 1970.
+
+    `watermark_ms` is how far event time had come before the frame, `next_watermark_ms` after it: no event
+    older than that is expected any more. `now_ms` is the time of day.
+    """
+
+    watermark_ms: int
+    next_watermark_ms: int
+    now_ms: int
+
+
+class Operator(Protocol):
+    """Takes frames, gives frames; what it keeps can be taken out, brought back, and followed by its changes."""
+
+    def process(self, frame: pl.DataFrame, moment: Moment) -> pl.DataFrame:
+        """What comes of it, maybe no rows. An empty frame says that only time has passed."""
+        ...
+
+    def take_changes(self) -> bytes:
+        """What its state has become since the last call, for `apply_changes` of an equal operator; b"" for
+        nothing.
+
+        Kept in the log with each micro-batch: small against the frame, and linear in it.
+        """
+        ...
+
+    def apply_changes(self, changes: bytes) -> None: ...
+
+    def snapshot(self) -> bytes:
+        """All of its state, for `build`. Linear in it; what changes came before are part of it."""
+        ...
+
+
+class OperatorConfig(Protocol):
+    """What an operator is made of: frozen, and the same for every partition."""
+
+    def build(self, state: bytes | None) -> Operator:
+        """Raises `CorruptState` where the snapshot is none of this operator with this config."""
+        ...
