@@ -180,7 +180,7 @@ class Admin(Protocol):
     """Looking and mending, outside of any group."""
 
     def ensure_topics(self, specs: Sequence[TopicSpec]) -> None:
-        """Makes those that are missing. Raises `Conflict` for one that is there with fewer or more partitions."""
+        """Makes those that are missing. Raises `Conflict` for one with another number of partitions."""
         ...
 
     def topics(self) -> tuple[TopicInfo, ...]: ...
