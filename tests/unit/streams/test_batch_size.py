@@ -68,6 +68,7 @@ def test_a_pause_in_a_small_batch_says_nothing_about_rows() -> None:
 
 def test_a_commit_slower_than_the_target_does_not_starve_the_backlog() -> None:
     """With commits of 60 ms, batches of 20 ms are out of reach; the smallest would do 150 rows a second."""
+    size = BatchSize(CONFIG)
     for number in range(300):
         rows = size.rows if number % 3 else max(size.rows // 2, 1)
         size.observe(rows=rows, size_bytes=rows, seconds=0.06 + 1e-5 * rows)
