@@ -18,7 +18,9 @@ __all__ = ["CHEAP", "EVERY_MODEL", "EVERY_PEER", "FULL", "QUICK", "Bench", "Plan
 class Plan:
     """How long, and how much. `levels` are requests in flight, of which capacity is the best.
 
-    A surge is `calm_s` at half of capacity, `surge_s` at a multiple of it, `after_s` at half again.
+    A surge is `calm_s` at half of capacity, `surge_s` at a multiple of it, `after_s` at half again, and each is
+    taken `repeats` times, in turn with the other multiples. Before and after, capacity is looked at for
+    `check_s`.
     """
 
     models: tuple[str, ...]
@@ -33,6 +35,8 @@ class Plan:
     calm_s: float
     surge_s: float
     after_s: float
+    check_s: float
+    repeats: int
     crowd_s: float
     crowd_after_s: float
     refusals_s: float
@@ -65,9 +69,11 @@ FULL = Plan(
     peer_times=(1, 2, 5, 10),
     levels=(1, 2, 4, 8, 16, 32, 64, 128),
     level_s=2.0,
-    calm_s=1.5,
-    surge_s=8.0,
-    after_s=4.0,
+    calm_s=1.0,
+    surge_s=5.0,
+    after_s=3.0,
+    check_s=1.5,
+    repeats=3,
     crowd_s=60.0,
     crowd_after_s=10.0,
     refusals_s=4.0,
@@ -88,6 +94,8 @@ QUICK = Plan(
     calm_s=0.4,
     surge_s=1.5,
     after_s=1.2,
+    check_s=0.4,
+    repeats=1,
     crowd_s=3.0,
     crowd_after_s=1.8,
     refusals_s=4.0,
@@ -99,8 +107,8 @@ QUICK = Plan(
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """`wide` are the cores of a server that is free to use more than one. The generator is held to `cores.load`,
-    which a wide server may use as well where there are only two.
+    """`wide` are the cores of a server that is free to use more than one. The generator is held to
+    `cores.load`, which a wide server may use as well where there are only two.
     """
 
     plan: Plan

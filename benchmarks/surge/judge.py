@@ -1,5 +1,6 @@
 """From what the generator saw to figures: pure functions, so that they can be tested."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,14 +51,15 @@ def best_level(phases: Sequence[SeenPhase], cpu_s: Sequence[float]) -> Capacity 
     )
 
 
-def recovered_s(seen: Seen, from_s: float) -> float | None:
+def recovered_s(seen: Seen, from_s: float, to_s: float = math.inf) -> float | None:
     """Seconds from `from_s` until things were normal: the start of the first window of 100 ms from which five
-    in a row, and all the rest taken together, have 99 % good. None where that never came.
+    in a row, and all the rest until `to_s` taken together, have 99 % good. None where that never came.
 
     Windows without requests are neither normal nor not: they are passed over.
     """
     first = max(0, round((from_s - seen.start_s) / seen.window_s))
-    windows = seen.windows[first:]
+    last = len(seen.windows) if to_s == math.inf else round((to_s - seen.start_s) / seen.window_s)
+    windows = seen.windows[first:last]
     for place in range(len(windows) - NORMAL_WINDOWS + 1):
         soon, rest = windows[place : place + NORMAL_WINDOWS], windows[place:]
         if all(_normal([window]) for window in soon) and _normal(rest):

@@ -10,7 +10,7 @@ from benchmarks.surge.judge import Capacity, best_level, levels_worth_trying, re
 from benchmarks.surge.systems import Running
 from benchmarks.surge.usage import Usage
 
-__all__ = ["Surge", "Trial"]
+__all__ = ["TOP_CLASS", "Surge", "Trial"]
 
 CALM_SHARE = 0.5
 SETTLE_S = 0.5
@@ -19,12 +19,13 @@ TOP_CLASS = "CRITICAL_PLUS"
 
 @dataclass(frozen=True, kw_only=True)
 class Surge:
-    """A surge of `times` capacity. `ratio` is good answers to capacity; `recovered_s` None: not within
-    `after_s`; `cpu_s` of the server during it.
+    """A surge of `times` capacity. `ratio` is good answers to what was answered at capacity just before and
+    just after it, `capacity_rps`; `recovered_s` None: not within `after_s`; `cpu_s` of the server during it.
     """
 
     times: float
     ratio: float
+    capacity_rps: float
     seen: Seen
     recovered_s: float | None
     after_s: float
@@ -49,6 +50,7 @@ class Surge:
         total = self.phase.total
         return {
             "ratio": round(self.ratio, 4),
+            "capacity_rps": round(self.capacity_rps, 1),
             "offered_rps": round(total.attempts / self.phase.seconds, 1),
             "good_rps": round(self.phase.good_rps, 1),
             "classes": {
@@ -119,7 +121,10 @@ class Trial:
         return best
 
     def surge(self, capacity: Capacity, times: float, *, clients: Clients | None = None) -> Surge:
-        """Calm, surge, calm: each with its own random arrivals, one after the other without a break."""
+        """Calm, surge, calm: each with its own random arrivals, one after the other without a break.
+
+        Capacity is taken anew before and after: what a shared machine gives changes by a third within a minute.
+        """
         plan = self._bench.plan
         return self.surge_for(capacity, times, plan.surge_s, plan.after_s, clients=clients)
 
@@ -132,19 +137,23 @@ class Trial:
         *,
         clients: Clients | None = None,
     ) -> Surge:
-        calm = CALM_SHARE * capacity.rps
+        calm, check_s = CALM_SHARE * capacity.rps, self._bench.plan.check_s
         phases = [
+            Phase(name="before", seconds=check_s, in_flight=capacity.in_flight),
             Phase(name="calm", seconds=self._bench.plan.calm_s, rate=calm),
             Phase(name="surge", seconds=surge_s, rate=times * capacity.rps),
             Phase(name="after", seconds=after_s, rate=calm),
+            Phase(name="again", seconds=check_s, in_flight=capacity.in_flight),
         ]
         seen, usage = self.run(phases, clients)
         surge = seen.phase("surge")
+        capacity_rps = (seen.phase("before").good_rps + seen.phase("again").good_rps) / 2
         return Surge(
             times=times,
-            ratio=surge.good_rps / capacity.rps,
+            ratio=surge.good_rps / (capacity_rps or capacity.rps),
+            capacity_rps=capacity_rps,
             seen=seen,
-            recovered_s=recovered_s(seen, surge.end_s),
+            recovered_s=recovered_s(seen, surge.end_s, seen.phase("after").end_s),
             after_s=after_s,
             cpu_s=usage.cpu_s(surge.start_s, surge.end_s),
             growth_mb=usage.growth_bytes(surge.start_s, surge.end_s) / 2**20,

@@ -49,13 +49,14 @@ class Caller:
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """`spread` is the mean of an exponential that a run takes on top, as a share of its time; `turnaround_s`
-    lies between two runs.
+    lies between two runs, `delivery_s` between a run's end and its answers.
     """
 
     per_row_s: float
     fixed_s: float = 0.0
     spread: float = 0.05
     turnaround_s: float = 0.0001
+    delivery_s: float = 0.0
 
     @property
     def rows_per_s(self) -> float:
@@ -190,15 +191,17 @@ class _World:
                 self.run()
             case (batch, rows, run_s):
                 self.batcher.ran(rows, run_s)
+                self.batcher.delivered(self.model.delivery_s)
+                answered_s = self.now_s + self.model.delivery_s
                 for caller in batch:
                     if caller.part_of is not None:
                         caller.part_of.waiting_since_s = self.now_s
                         continue
-                    good = self.now_s <= caller.due_s
+                    good = answered_s <= caller.due_s
                     if good:
                         self.outcome.good[caller.criticality] += 1
                         self.outcome.good_at_s.append(caller.arrived_s)
-                    self.outcome.latencies_s.append(self.now_s - caller.arrived_s)
+                    self.outcome.latencies_s.append(answered_s - caller.arrived_s)
                     self.end(caller, "good" if good else "late")
                 self.run()
                 if self.batcher.running:

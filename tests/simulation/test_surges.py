@@ -40,6 +40,15 @@ def test_where_it_takes_long_between_two_runs_they_get_longer(turnaround_s: floa
     assert sum(outcome.good.values()) >= 0.9 * model.rows_per_s_within(0.033) * SECONDS
 
 
+@seeds
+@pytest.mark.parametrize("times", [2, 10])
+def test_where_it_takes_long_to_write_answers_those_taken_on_are_in_time(times: int, seed: int) -> None:
+    model = Model(per_row_s=0.001, delivery_s=0.015)
+    outcome = simulate(model, [Phase(seconds=SECONDS, rate=times * model.rows_per_s)], seed=seed)
+    assert quantile(outcome.latencies_s, 0.99) <= 0.1
+    assert sum(outcome.good.values()) >= 0.95 * model.rows_per_s * SECONDS
+
+
 @models
 @seeds
 def test_nothing_is_refused_at_half_of_the_capacity(model: Model, seed: int) -> None:

@@ -32,12 +32,15 @@ class BatchingConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DispatcherStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of the parts, and whether a batch is running. `turnaround_s` is what lies between two runs."""
+    """The state of the parts, and whether a batch is running. `turnaround_s` is what lies between two runs,
+    `delivery_s` what lies between a run's end and the last of its answers.
+    """
 
     queue: QueueStatistics
     service: ServiceStatistics
     limit: BatchLimitStatistics
     turnaround_s: float
+    delivery_s: float
     running: bool
 
 
@@ -118,7 +121,7 @@ class Batcher(Generic[R]):
         self._part_rows = self._limit.part_rows()
         # All of a batch are answered together: who could not wait for a full one is not in time.
         rows = max(1, min(self._batch_rows, self.queue.rows))
-        service_s = self._turnaround.seconds + LATE_MARGIN * self._service.predict_s(rows)
+        service_s = self._beside_s() + LATE_MARGIN * self._service.predict_s(rows)
         batch, expired = self.queue.take(now_s, self._batch_rows, service_s, self._row_s(), self._part_rows)
         if not batch:
             return Turn(batch, expired)
@@ -141,6 +144,10 @@ class Batcher(Generic[R]):
         """A batch began so long after the one before it had ended, as soon as it could."""
         self._turnaround.observe(idle_s)
 
+    def delivered(self, seconds: float) -> None:
+        """The answers of a batch were written so long after it had ended."""
+        self._turnaround.delivered(seconds)
+
     def answer_in_s(self, criticality: int, wait_s: float) -> float:
         """How long a request of that class takes to be answered that comes now and waits so long for its batch
         to begin, in seconds, as predicted.
@@ -148,7 +155,7 @@ class Batcher(Generic[R]):
         rows = self.queue.rows_ahead(criticality) % self._batch_rows
         # Who comes until its batch is formed comes along, and makes it longer.
         rows_then = min(self._batch_rows, rows + 1 + self._waiting.coming(wait_s))
-        return wait_s + self._turnaround.seconds + self._service.predict_s(rows_then)
+        return wait_s + self._beside_s() + self._service.predict_s(rows_then)
 
     def wait_in_s(self, criticality: int, now_s: float) -> float:
         """How long until its batch begins, in seconds, as predicted: for the running one, and full ones."""
@@ -180,8 +187,13 @@ class Batcher(Generic[R]):
             service=self._service.statistics(),
             limit=self._limit.statistics(),
             turnaround_s=self._turnaround.seconds,
+            delivery_s=self._turnaround.delivery_s,
             running=bool(self.running),
         )
+
+    def _beside_s(self) -> float:
+        """What a caller waits for beside the run of its batch, in seconds."""
+        return self._turnaround.seconds + self._turnaround.delivery_s
 
     def _row_s(self) -> float:
         """The time of a row in full batches, in seconds; 0 while what a row costs is a guess."""

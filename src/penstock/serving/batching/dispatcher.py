@@ -218,6 +218,11 @@ class Dispatcher:
                     self._answer(request, rows, batch.ended_s)
         self._dispatch()
         self._ended_s = batch.ended_s if self.batcher.running else None
+        # The loop comes to this when it has come to all who wait for these answers.
+        self._loop.call_soon(self._delivered, batch.ended_s)
+
+    def _delivered(self, ended_s: float) -> None:
+        self.batcher.delivered(self._clock.monotonic() - ended_s)
 
     def _answer(self, request: PendingRequest, rows: BatchRows, now_s: float) -> None:
         if not request.future.done():

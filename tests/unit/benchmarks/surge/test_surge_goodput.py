@@ -20,6 +20,7 @@ def surge(
     return Surge(
         times=times,
         ratio=ratio,
+        capacity_rps=300.0,
         seen=seen([], seen_phase("surge", *classes, lag_late=lag_late)),
         recovered_s=recovered_s,
         after_s=4.0,
@@ -29,8 +30,11 @@ def surge(
 
 
 def measured(model: str, *surges: Surge) -> Measured:
+    by_times: dict[float, list[Surge]] = {}
+    for each in surges:
+        by_times.setdefault(each.times, []).append(each)
     capacity = Capacity(rps=300.0, in_flight=4, answer_us=3000.0, p50_ms=10.0, p99_ms=20.0)
-    return Measured(model=model, capacity=capacity, surges={each.times: each for each in surges}, untimed=None)
+    return Measured(model=model, capacity=capacity, surges=by_times, untimed=None)
 
 
 def claims(*models: Measured) -> dict[str, float | None]:
@@ -54,6 +58,19 @@ def test_the_worst_of_the_slow_models_stands_for_them():
         "recovery_s": 0.2,
         "growth_mb": 5.0,
     }
+
+
+def test_of_what_was_repeated_the_median_counts_and_the_most_important_class_over_all():
+    found = claims(
+        measured(
+            "3ms",
+            *(surge(10, ratio) for ratio in (0.5, 0.98, 0.99)),
+            *(surge(5, 0.9, top_good=good) for good in (100, 100, 70)),
+        )
+    )
+
+    assert found["goodput_10x"] == 0.98
+    assert found["critical_plus_5x"] == 0.9
 
 
 def test_what_never_became_normal_is_as_long_as_was_looked():

@@ -91,4 +91,6 @@ def test_a_turnaround_is_never_less_than_nothing_nor_without_bound() -> None:
     for idle_s in (-1.0, 1e9, float("inf")):
         for _ in range(200):
             turnaround.observe(idle_s)
+            turnaround.delivered(idle_s)
         assert 0.0 <= turnaround.seconds <= 0.02
+        assert 0.0 <= turnaround.delivery_s <= 0.02
