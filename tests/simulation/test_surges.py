@@ -43,7 +43,7 @@ def test_where_it_takes_long_between_two_runs_they_get_longer(turnaround_s: floa
 @seeds
 @pytest.mark.parametrize("times", [2, 10])
 def test_where_it_takes_long_to_write_answers_those_taken_on_are_in_time(times: int, seed: int) -> None:
-    model = Model(per_row_s=0.001, delivery_s=0.015)
+    model = Model(per_row_s=0.001, delivery_s=0.03)
     outcome = simulate(model, [Phase(seconds=SECONDS, rate=times * model.rows_per_s)], seed=seed)
     assert quantile(outcome.latencies_s, 0.99) <= 0.1
     assert sum(outcome.good.values()) >= 0.95 * model.rows_per_s * SECONDS
