@@ -158,11 +158,16 @@ class CorruptArtifact(PenstockError):
 
 
 class CorruptRecords(PenstockError):
-    """A frame of the log is damaged; none of it was given out. `where` names topic, partition and offset."""
+    """A frame of the log is damaged; none of it was given out. `where` is topic/partition, `offset` its first
+    record's.
+    """
 
-    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, where: str | None = None, offset: int | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.where = where
+        self.offset = offset
 
 
 class CorruptState(PenstockError):
