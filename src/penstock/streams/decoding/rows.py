@@ -10,10 +10,11 @@ import numpy.typing as npt
 import polars as pl
 
 from penstock.log.records import Records
-from penstock.streams.decoding.columns import ColumnBuilder, Misfit
+from penstock.streams.decoding.columns import ColumnBuilder
 from penstock.streams.decoding.decoded import BadRecord, Decoded
 from penstock.streams.decoding.event_times import EventTimes, RowFault
 from penstock.streams.operator import OFFSET, TIME
+from penstock.streams.panics import panics_as_errors
 from penstock.streams.reasons import Reason
 from penstock.streams.schema import StreamSchema
 
@@ -95,8 +96,9 @@ class RowDecoder:
         already seen to the types.
         """
         try:
-            return [build.build(values) for build, values in zip(self._builders, columns, strict=True)], []
-        except Misfit:
+            with panics_as_errors():
+                return [build.build(values) for build, values in zip(self._builders, columns, strict=True)], []
+        except Exception:  # whichever it is: the values at fault are found, or it comes again below
             misfits: dict[int, str] = {}
             for build, values in zip(self._builders, columns, strict=True):
                 misfits = build.misfits(values) | misfits
