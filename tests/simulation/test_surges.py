@@ -51,6 +51,19 @@ def test_where_it_takes_long_to_write_answers_those_taken_on_are_in_time(times: 
 
 @models
 @seeds
+@pytest.mark.parametrize("times", [2, 5])
+def test_who_cannot_be_answered_is_told_at_once(model: Model, times: int, seed: int) -> None:
+    """Those who are less important do not wait for what will not come."""
+    rate = times * model.rows_per_s
+    classes = {1: 0.08, 2: 0.42, 3: 0.25, 4: 0.25}
+    outcome = simulate(model, [Phase(seconds=SECONDS, rate=rate, classes=classes)], seed=seed)
+    capacity = model.rows_per_s * SECONDS
+    assert outcome.ends["expired"] + outcome.ends["late"] <= 0.15 * capacity
+    assert sum(outcome.good.values()) >= 0.95 * capacity
+
+
+@models
+@seeds
 def test_nothing_is_refused_at_half_of_the_capacity(model: Model, seed: int) -> None:
     outcome = simulate(model, [Phase(seconds=SECONDS, rate=0.5 * model.rows_per_s)], seed=seed)
     assert sum(outcome.good.values()) >= 0.998 * sum(outcome.offered.values())

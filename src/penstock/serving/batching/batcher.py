@@ -9,6 +9,7 @@ import msgspec
 
 from penstock.serving.batching.batch_limit import BatchLimit, BatchLimitStatistics
 from penstock.serving.batching.lane import QueuedRequest
+from penstock.serving.batching.precedence import Precedence
 from penstock.serving.batching.queue import BatchQueue, QueueStatistics
 from penstock.serving.batching.service_model import ServiceModel, ServiceStatistics
 from penstock.serving.batching.turnaround import Turnaround
@@ -83,6 +84,7 @@ class Batcher(Generic[R]):
             turnaround=self._turnaround,
         )
         self._waiting = WaitPolicy(self._service)
+        self._precedence = Precedence()
         self._batch_rows = self._limit.rows()
         self._part_rows = self._limit.part_rows()
         self.began_s = 0.0
@@ -106,6 +108,7 @@ class Batcher(Generic[R]):
         if not self.queue.offer(request):
             return False
         self._waiting.arrived(request.arrived_s)
+        self._precedence.offered(request.criticality, request.rows)
         return True
 
     def turn(self, now_s: float, *, at_once: bool = False) -> Turn[R]:
@@ -119,6 +122,7 @@ class Batcher(Generic[R]):
                 return Turn([], [], wait_s)
         self._batch_rows = self._limit.rows()
         self._part_rows = self._limit.part_rows()
+        self._precedence.update(now_s, self._row_s())
         # All of a batch are answered together: who could not wait for a full one is not in time.
         rows = max(1, min(self._batch_rows, self.queue.rows))
         service_s = self._beside_s() + LATE_MARGIN * self._service.predict_s(rows)
@@ -158,9 +162,12 @@ class Batcher(Generic[R]):
         return wait_s + self._beside_s() + self._service.predict_s(rows_then)
 
     def wait_in_s(self, criticality: int, now_s: float) -> float:
-        """How long until its batch begins, in seconds, as predicted: for the running one, and full ones."""
+        """How long until its batch begins, in seconds, as predicted: for the running one, and full ones, and
+        what comes meanwhile and is more important.
+        """
         runs = self.queue.rows_ahead(criticality) // self._batch_rows
-        return self._busy_s(now_s) + (runs * self._mean_s(self._batch_rows) if runs else 0.0)
+        wait_s = self._busy_s(now_s) + (runs * self._mean_s(self._batch_rows) if runs else 0.0)
+        return self._precedence.longer(criticality, wait_s)
 
     def beyond_s(self, rows: int) -> float:
         """How much longer a request of so many rows takes than one that runs whole, in seconds, as predicted;
