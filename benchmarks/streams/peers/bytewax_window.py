@@ -33,8 +33,7 @@ def fold(held: Held, event: Departure) -> Held:
     delay = event.dep_delay
     held.count += 1
     held.total += delay
-    if delay > held.worst:
-        held.worst = delay
+    held.worst = max(held.worst, delay)
     tile = event.departed_at // TILE_MS
     if tile != held.tile:
         held.tile, held.notes = tile, []

@@ -1,8 +1,8 @@
 """What every system has in common: the events, the model, how it is timed, and the checksum of its results.
 
-A system is a module run as `python -m benchmarks.streams.peers.NAME --events FILE --model FILE --count N`. It
-writes one line of JSON to standard output. Nothing here needs more than msgspec, numpy and ONNX Runtime, so that
-it can be imported in every peer's environment.
+A system is a module run as `python -m benchmarks.streams.peers.NAME --events FILE --model FILE --count N`, and
+writes one line of JSON to standard output. Nothing here needs more than msgspec, numpy and ONNX Runtime, so
+that it can be imported in every peer's environment.
 """
 
 import argparse
@@ -52,8 +52,8 @@ class Departure(msgspec.Struct, gc=False):
 
 @dataclass(frozen=True)
 class Results:
-    """What came out, in columns and any order: of each flight with a delay the number of departures of its origin
-    and carrier in the hour as of then, their mean and worst delay, and the model's probability.
+    """What came out, in columns and any order: of each flight with a delay the number of departures of its
+    origin and carrier in the hour as of then, their mean and worst delay, and the model's probability.
     """
 
     flight_id: Any
@@ -108,8 +108,8 @@ def results_of_rows(rows: Sequence[tuple[int, int, float, int, float]]) -> Resul
 
 
 def checksum(results: Results) -> dict[str, object]:
-    """Equal for equal results in whatever order: counts and worst delays exactly, the mean and the probability as
-    weighted sums, which `agrees` of `benchmarks.streams.judge` compares.
+    """Equal for equal results in whatever order: counts and worst delays exactly, the mean and the probability
+    as weighted sums, which `agrees` of `benchmarks.streams.judge` compares.
     """
     flight_id = np.asarray(results.flight_id, dtype=np.int64)
     order = np.argsort(flight_id, kind="stable")

@@ -34,9 +34,7 @@ class Readings(ProcessWindowFunction):
 
 
 def window(keyed: Any) -> Any:
-    windows = SlidingEventTimeWindows.of(
-        Time.milliseconds(TILE_MS * OVER_TILES), Time.milliseconds(TILE_MS)
-    )
+    windows = SlidingEventTimeWindows.of(Time.milliseconds(TILE_MS * OVER_TILES), Time.milliseconds(TILE_MS))
     return keyed.window(windows).process(Readings(), READING)
 
 
