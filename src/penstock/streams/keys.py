@@ -1,0 +1,189 @@
+"""Keys as small integers: each different key of a stream has a slot, which arrays are indexed with."""
+
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from penstock.core.errors import CorruptState, InvalidInput
+
+__all__ = ["KeyTable", "check_names", "read_table", "written_table"]
+
+Slots = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+Key = Any
+"""A value, or a tuple of them where the key has several columns. Null is a value like others."""
+
+
+class _Numbering(dict[Key, int]):
+    """Gives a key that it does not know the next free slot, so that looking up runs without a loop of ours."""
+
+    def __init__(self) -> None:
+        self.names: list[Key] = []
+        self.free: list[int] = []
+        self.fresh: list[int] = []
+
+    def __missing__(self, key: Key) -> int:
+        if self.free:
+            slot = self.free.pop()
+            self.names[slot] = key
+        else:
+            slot = len(self.names)
+            self.names.append(key)
+        self[key] = slot
+        self.fresh.append(slot)
+        return slot
+
+
+class KeyTable:
+    """The keys that have a slot. Slots are dense: one that was released is given to the next new key."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        assert columns, "a key has columns"
+        self.columns = tuple(columns)
+        self.dtypes: tuple[pl.DataType, ...] | None = None
+        self._numbering = _Numbering()
+
+    def __len__(self) -> int:
+        return len(self._numbering)
+
+    @property
+    def slots_end(self) -> int:
+        """One above the highest slot there ever was."""
+        return len(self._numbering.names)
+
+    def slots_of(self, frame: pl.DataFrame) -> Slots:
+        """Each row's slot; keys that are new get one. Raises `InvalidInput` where a key column is missing or
+        of another type than before.
+        """
+        self.check(frame)
+        lookup = self._numbering.__getitem__
+        if len(self.columns) == 1:
+            found: Iterable[int] = map(lookup, frame.get_column(self.columns[0]).to_list())
+        else:
+            found = map(lookup, zip(*(frame.get_column(name).to_list() for name in self.columns), strict=True))
+        return np.fromiter(found, np.int64, count=frame.height)
+
+    def take_fresh(self) -> Slots:
+        """Slots that were given to new keys since the last call, in their order."""
+        fresh = np.array(self._numbering.fresh, np.int64)
+        self._numbering.fresh.clear()
+        return fresh
+
+    def values(self, slots: Slots) -> pl.DataFrame:
+        """The key columns of these slots."""
+        names = self._numbering.names
+        keys = [names[slot] for slot in slots.tolist()]
+        dtypes = self.dtypes or (pl.String(),) * len(self.columns)
+        if len(self.columns) == 1:
+            return pl.DataFrame({self.columns[0]: pl.Series(keys, dtype=dtypes[0])})
+        split = list(zip(*keys, strict=True)) if keys else [()] * len(self.columns)
+        return pl.DataFrame(
+            {
+                name: pl.Series(column, dtype=dtype)
+                for name, column, dtype in zip(self.columns, split, dtypes, strict=True)
+            }
+        )
+
+    def slots(self) -> Slots:
+        """All that are taken, in ascending order."""
+        taken = np.ones(self.slots_end, np.bool_)
+        taken[self._numbering.free] = False
+        return taken.nonzero()[0]
+
+    def release(self, slots: Slots) -> None:
+        """Forgets the keys of these slots, which had one."""
+        numbering = self._numbering
+        for slot in slots.tolist():
+            del numbering[numbering.names[slot]]
+            numbering.names[slot] = None
+            numbering.free.append(slot)
+
+    def adopt(self, slots: Slots, keys: pl.DataFrame) -> None:
+        """Gives new keys the slots that they had elsewhere, where `take_fresh` told them in this order. Raises
+        `CorruptState` where these are others here.
+        """
+        if keys.height != len(slots) or tuple(keys.columns) != self.columns:
+            raise CorruptState(f"{keys.height} keys of {keys.columns} for {len(slots)} slots of {self.columns}")
+        mine = self.slots_of(keys)
+        self._numbering.fresh.clear()
+        if not np.array_equal(mine, slots):
+            raise CorruptState("a change gives keys other slots than they have: it follows another snapshot")
+
+    def dump(self) -> tuple[Bytes, Slots, Slots]:
+        """All keys as a written table, their slots, and the free slots as they were freed."""
+        slots = self.slots()
+        return written_table(self.values(slots)), slots, np.array(self._numbering.free, np.int64)
+
+    def load(self, table: Bytes, slots: Slots, free: Slots) -> None:
+        """Takes over what `dump` gave, into an empty table. Raises `CorruptState`."""
+        keys = read_table(table)
+        end = len(slots) + len(free)
+        if tuple(keys.columns) != self.columns or keys.height != len(slots):
+            raise CorruptState(f"the keys of the state are {keys.columns}, not {list(self.columns)}")
+        if not np.array_equal(np.sort(np.concatenate([slots, free])), np.arange(end)):
+            raise CorruptState("the slots of the state's keys have gaps or are taken twice")
+        self.dtypes = tuple(keys.dtypes) if len(slots) or len(free) else None
+        columns = [keys.get_column(name).to_list() for name in self.columns]
+        listed = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+        names: list[Key] = [None] * end
+        if len(free):
+            for slot, key in zip(slots.tolist(), listed, strict=True):
+                names[slot] = key
+        else:
+            names = listed
+        self._numbering.names = names
+        self._numbering.update(zip(listed, slots.tolist(), strict=True))
+        self._numbering.free = free.tolist()
+
+    def check(self, frame: pl.DataFrame) -> None:
+        """Raises `InvalidInput` where a key column is missing, is no key, or is of another type than before."""
+        schema = frame.schema
+        check_names(frame, self.columns, "the key column")
+        dtypes = tuple(schema[name] for name in self.columns)
+        if dtypes == self.dtypes:
+            return
+        for name, dtype in zip(self.columns, dtypes, strict=True):
+            if dtype.is_float() or dtype.is_nested():
+                raise InvalidInput(
+                    f"the key column {name!r} is of {dtype}, which is no key",
+                    where=name,
+                    hint="take a column of text, integers, booleans or dates",
+                )
+        if self.dtypes is not None:
+            raise InvalidInput(
+                f"the key columns {list(self.columns)} are of {list(map(str, dtypes))}, before they were of "
+                f"{list(map(str, self.dtypes))}",
+                where=", ".join(self.columns),
+                hint="cast them to one type before the window",
+            )
+        self.dtypes = dtypes
+
+
+def check_names(frame: pl.DataFrame, names: Iterable[str], what: str) -> None:
+    """Raises `InvalidInput` for the first of the names that is no column of the frame."""
+    for name in names:
+        if name not in frame.schema:
+            raise InvalidInput(
+                f"{what} {name!r} is not in the frame, which has {frame.columns}",
+                where=name,
+                hint="name a column of the stream's schema, or add it before the window",
+            )
+
+
+def written_table(table: pl.DataFrame) -> Bytes:
+    """As Arrow's stream format has it."""
+    stream = io.BytesIO()
+    table.write_ipc_stream(stream, compat_level=pl.CompatLevel.oldest())
+    return np.frombuffer(stream.getvalue(), np.uint8)
+
+
+def read_table(data: Bytes) -> pl.DataFrame:
+    """Raises `CorruptState`."""
+    try:
+        return pl.read_ipc_stream(io.BytesIO(data.tobytes()))
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        raise CorruptState(f"a table of the state cannot be read: {error}") from error

@@ -1,0 +1,5 @@
+"""Windows over event time: tiles by key and step, and what is read of them."""
+
+from penstock.streams.windows.window import Window, WindowConfig, WindowStatistics
+
+__all__ = ["Window", "WindowConfig", "WindowStatistics"]

@@ -1,0 +1,56 @@
+"""Which windows are due when the watermark moves on: those of a key that have at least one tile."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from penstock.streams.windows.rows import Spans
+from penstock.streams.windows.tiles import Ints
+
+__all__ = ["Due", "due_windows"]
+
+
+@dataclass(frozen=True)
+class Due:
+    """Windows by their key's `slots` and their `ends` (steps), and the tiles in them: from `lows` up to before
+    `highs`.
+    """
+
+    slots: Ints
+    ends: Ints
+    lows: Ints
+    highs: Ints
+
+    @property
+    def spans(self) -> Spans:
+        return Spans(self.lows, self.highs)
+
+
+def due_windows(slots: Ints, steps: Ints, reach: int, after: int, until: int) -> Due:
+    """Of tiles sorted by slot and step, all windows over `reach` steps that end after `after` and not after
+    `until`.
+
+    A window that ends at step e is found once: by the last of its tiles. That is the tile with a step s < e
+    after which the key's next tile, if it has one, is not before e.
+    """
+    following = steps + reach
+    same = slots[1:] == slots[:-1]
+    following[:-1] = np.where(same, np.minimum(following[:-1], steps[1:]), following[:-1])
+    first_ends = np.maximum(steps + 1, after + 1)
+    counts = np.maximum(np.minimum(following, until) - first_ends + 1, 0)
+    owners = np.repeat(np.arange(len(steps)), counts)
+    ends = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts - first_ends, counts)
+    # The first tile of a window, from the last one backwards: its step is at least e - reach.
+    return Due(slots[owners], ends, _first_tiles(slots, steps, slots[owners], ends - reach), owners + 1)
+
+
+def _first_tiles(slots: Ints, steps: Ints, of_slots: Ints, from_steps: Ints) -> Ints:
+    """For each slot its first tile with at least that step, by bisection of its tiles."""
+    lows = np.searchsorted(slots, of_slots)
+    highs = np.searchsorted(slots, of_slots, side="right")
+    while (open_ := lows < highs).any():
+        middles = (lows + highs) // 2
+        before = open_ & (steps[np.minimum(middles, len(steps) - 1)] < from_steps)
+        lows = np.where(before, middles + 1, lows)
+        highs = np.where(open_ & ~before, middles, highs)
+    return lows

@@ -1,0 +1,268 @@
+"""Windows by key over event time: read as of each event, or given out once they have closed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from penstock.core.errors import ConfigurationError, InvalidInput
+from penstock.streams.operator import TIME, Moment
+from penstock.streams.windows.aggregates.part import Aggregate, Columns, Part
+from penstock.streams.windows.closing import Due, due_windows
+from penstock.streams.windows.folding import Arrivals, fold, sorted_arrivals
+from penstock.streams.windows.inputs import shown_column
+from penstock.streams.windows.rows import Spans
+from penstock.streams.windows.store import TileStore
+from penstock.streams.windows.tiles import Column, Ints
+
+__all__ = ["Window", "WindowConfig", "WindowStatistics"]
+
+TIME_MAX_MS = 1 << 53
+"""285,000 years to both sides of 1970: what is beyond is no time of an event."""
+KEYS_MAX = 4_000_000
+WINDOW_START = "window_start"
+WINDOW_END = "window_end"
+CLOSED_TIME = pl.Datetime("ms", "UTC")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowStatistics:
+    """`dropped` events were older than what had been closed; `evicted` keys made room for others, `expired`
+    ones had nothing left in any window. `size_bytes` are the arena's, without the keys themselves.
+    """
+
+    keys: int
+    tiles: int
+    size_bytes: int
+    dropped: int
+    evicted: int
+    expired: int
+    closed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowConfig:
+    """Aggregates of a key's events in the last `over_ms`, in steps of `every_ms`; None for steps of 1 ms.
+
+    `reading`: each event gets them as columns, as of its arrival, with itself in them if `inclusive`: of the
+    steps that end with the event's own. `closing`: windows that end at multiples of `every_ms` are given out,
+    once, when the watermark has reached their end. At most `keys_max` keys are kept; beyond, the longest
+    untouched go.
+    """
+
+    keys: tuple[str, ...]
+    over_ms: int
+    every_ms: int | None
+    aggregates: Mapping[str, Aggregate]
+    reading: bool = True
+    closing: bool = False
+    inclusive: bool = True
+    keys_max: int = KEYS_MAX
+
+    def __post_init__(self) -> None:
+        if not self.keys or not self.aggregates:
+            raise ConfigurationError(
+                "a window has no " + ("aggregates" if self.keys else "key"),
+                hint="name at least one key column and one aggregate, such as n=count()",
+            )
+        if self.over_ms <= 0 or self.step_ms <= 0 or self.over_ms % self.step_ms:
+            raise ConfigurationError(
+                f"a window over {self.over_ms} ms cannot go by {self.every_ms} ms",
+                hint="make the window's length a multiple of its step",
+            )
+        if self.closing and self.every_ms is None:
+            raise ConfigurationError(
+                "a sliding window never closes", hint="give it a step (every), or only read it"
+            )
+        taken = [name for name in self.aggregates if name in self.keys or name.startswith("_")]
+        taken += [name for name in (WINDOW_START, WINDOW_END) if self.closing and name in self.aggregates]
+        if taken:
+            raise ConfigurationError(f"a window's aggregate cannot be called {taken[0]!r}", hint="rename it")
+        if self.keys_max < 1:
+            raise ConfigurationError("a window must be allowed at least one key (keys_max)")
+
+    @property
+    def step_ms(self) -> int:
+        return 1 if self.every_ms is None else self.every_ms
+
+    @property
+    def fingerprint(self) -> str:
+        """What a snapshot must have been made with, to be used."""
+        return repr((self.keys, self.over_ms, self.step_ms, sorted(map(repr, self.aggregates.items()))))
+
+    def build(self, state: bytes | None) -> "Window":
+        """Raises `CorruptState`."""
+        return Window(self, state)
+
+
+class Window:
+    """See `WindowConfig`. Call `take_closed` after each `process`: what it would give is in no snapshot."""
+
+    def __init__(self, config: WindowConfig, state: bytes | None) -> None:
+        self._config = config
+        self._reach = config.over_ms // config.step_ms
+        self._store = TileStore(
+            config.keys, tuple(config.aggregates.values()), self._reach, config.keys_max, config.fingerprint
+        )
+        self._closed: list[pl.DataFrame] = []
+        if state is not None:
+            self._store.load(state)
+
+    def process(self, frame: pl.DataFrame, moment: Moment) -> pl.DataFrame:
+        """The frame with the aggregates as columns, if the window is read; without events that are too old.
+
+        Raises `InvalidInput` where a key or column is missing or of another type than before.
+        """
+        self._store.learn(frame)
+        self._reach_to(moment.watermark_ms)
+        if frame.height:
+            frame = self._without_old(frame)
+        if frame.height:
+            frame = self._take_in(frame)
+        elif self._config.reading:
+            frame = frame.hstack(self._read_columns([(np.zeros(0, np.int64), self._blank())], 0))
+        if self._config.closing:
+            self._close(moment.next_watermark_ms)
+        self._reach_to(moment.next_watermark_ms)
+        self._clean()
+        return frame
+
+    def take_closed(self) -> pl.DataFrame:
+        """Windows that closed since the last call: the keys, `window_start`, `window_end` and the aggregates,
+        in the order of their ends and keys.
+        """
+        closed, self._closed = self._closed, []
+        if not closed:
+            nothing = np.zeros(0, np.int64)
+            return self._closed_frame(Due(nothing, nothing, nothing, nothing), nothing)
+        return pl.concat(closed) if len(closed) > 1 else closed[0]
+
+    def take_changes(self) -> bytes:
+        return self._store.take_changes()
+
+    def apply_changes(self, changes: bytes) -> None:
+        """Raises `CorruptState`; the window is of no use then."""
+        self._store.apply_changes(changes)
+
+    def snapshot(self) -> bytes:
+        return self._store.snapshot()
+
+    def statistics(self) -> WindowStatistics:
+        store = self._store
+        return WindowStatistics(
+            keys=len(store.keys), tiles=store.tiles.count, size_bytes=store.tiles.size_bytes, **store.counts
+        )
+
+    # --- a frame comes in
+
+    def _reach_to(self, watermark_ms: int) -> None:
+        step = max(watermark_ms, -TIME_MAX_MS) // self._config.step_ms
+        self._store.mark("reached", max(self._store.marks["reached"], step))
+
+    def _without_old(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Without events of steps before the one that the watermark is in: their windows may be closed."""
+        times = frame.get_column(TIME).to_numpy()
+        oldest, newest = int(times.min()), int(times.max())
+        if max(-oldest, newest) > TIME_MAX_MS:
+            raise InvalidInput(
+                f"an event's time is {oldest if -oldest > newest else newest} ms since 1970",
+                where=TIME,
+                hint="times are milliseconds: seconds or nanoseconds must be converted first",
+            )
+        bound_ms = self._store.marks["reached"] * self._config.step_ms
+        if oldest >= bound_ms:
+            return frame
+        taken = times >= bound_ms
+        self._store.add("dropped", frame.height - int(taken.sum()))
+        return frame.filter(pl.Series(taken))
+
+    def _take_in(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Tiles of the frame's events, and the frame with what is read of them."""
+        store, config = self._store, self._config
+        slots = store.slots_of(frame)
+        order = sorted_arrivals(slots)
+        times_ms = frame.get_column(TIME).to_numpy()[order]
+        columns = store.inputs.read(frame, order)
+        for name, (_, valid) in columns.items():
+            if valid is not None:
+                store.lack(name)
+        arrivals = Arrivals(order, slots[order], times_ms // config.step_ms, times_ms, columns)
+        if not config.reading:
+            for _ in fold(store, arrivals.by_step(), reading=False, inclusive=True):
+                pass
+            return frame
+        parts = [
+            part
+            for turn in arrivals.rounds()
+            for part in fold(store, turn, reading=True, inclusive=config.inclusive)
+        ]
+        return frame.hstack(self._read_columns(parts, frame.height))
+
+    def _read_columns(self, parts: list[tuple[Ints, Mapping[Part, Columns]]], count: int) -> list[pl.Series]:
+        """The aggregates' columns, from what was read for some rows after others."""
+        shown = []
+        for name, aggregate in self._config.aggregates.items():
+            kind = self._store.inputs.kind_of(aggregate.column)
+            values: Column | None = None
+            mask: npt.NDArray[np.bool_] | None = None
+            dtype: pl.DataType | None = None
+            for order, read in parts:
+                some, present, dtype = aggregate.finish(kind, read.get)
+                values = np.empty(count, some.dtype) if values is None else values
+                values[order] = some
+                if present is not None:
+                    mask = np.ones(count, np.bool_) if mask is None else mask
+                    mask[order] = present
+            assert values is not None
+            shown.append(shown_column(name, values, mask, dtype))
+        return shown
+
+    def _blank(self) -> Mapping[Part, Columns]:
+        """What the parts read of no tiles, for no rows."""
+        nothing = np.zeros(0, np.int64)
+        spans = Spans(nothing, nothing)
+        return {
+            part: part.fold(spans, tuple(each.blank(0) for each in part.fields)) for part in self._store.parts
+        }
+
+    # --- windows close
+
+    def _close(self, watermark_ms: int) -> None:
+        """Gives out the windows that end by the watermark and did not before."""
+        reached = self._store.marks["reached"]
+        until = max(watermark_ms, -TIME_MAX_MS) // self._config.step_ms
+        if until <= reached or not self._store.tiles.count:
+            return
+        slots, steps, at = self._store.tiles.all_tiles()
+        due = due_windows(slots, steps, self._reach, after=reached, until=until)
+        if len(due.ends):
+            self._store.add("closed", len(due.ends))
+            self._closed.append(self._closed_frame(due, at))
+
+    def _closed_frame(self, due: Due, at: Ints) -> pl.DataFrame:
+        store, step_ms = self._store, self._config.step_ms
+        ends_ms = due.ends * step_ms
+        bounds = {WINDOW_START: ends_ms - self._config.over_ms, WINDOW_END: ends_ms}
+        frame = store.keys.values(due.slots).hstack(
+            [pl.Series(name, times, dtype=pl.Int64).cast(CLOSED_TIME) for name, times in bounds.items()]
+        )
+        read = {
+            part: part.fold(due.spans, tuple(store.tiles.taken(each, at) for each in part.fields))
+            for part in store.parts
+        }
+        everything = np.arange(len(due.ends))
+        shown = self._read_columns([(everything, read)], len(everything)) if store.known else []
+        return frame.hstack(shown).sort(WINDOW_END, *self._config.keys)
+
+    def _clean(self) -> None:
+        """Sweeps once in a window's length of event time, so that each tile is looked at a few times in all;
+        and keeps the keys within their cap.
+        """
+        store = self._store
+        if store.marks["reached"] >= store.marks["swept"] + self._reach:
+            store.mark("swept", store.marks["reached"])
+            store.sweep()
+        if len(store.keys) > self._config.keys_max:
+            store.evict()
