@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["MODEL_VERSION", "ModelFiles", "Rows", "ensure_model", "load_rows"]
+__all__ = ["MODEL_VERSION", "ModelFiles", "Rows", "ensure_model", "load_rows", "rename_input"]
 
 MODEL_VERSION = 1
 """Counts up when what is made here changes, so that files of an older form are made anew."""
@@ -79,7 +79,7 @@ def _make(files: ModelFiles) -> None:
     model = HistGradientBoostingClassifier(max_iter=100, random_state=SEED).fit(rows, labels)
     joblib.dump(model, files.native)
     graph = to_onnx(model, rows[:1], options={"zipmap": False})
-    _rename_input(graph.graph, "x")
+    rename_input(graph.graph, "x")
     files.onnx.write_bytes(graph.SerializeToString())
     np.save(files.samples, rows[:SAMPLE_ROWS])
     asked = rows[-ASKED_ROWS:]
@@ -88,7 +88,8 @@ def _make(files: ModelFiles) -> None:
     files.asked.write_text(json.dumps({"features": features, "probabilities": probabilities}))
 
 
-def _rename_input(graph, name: str) -> None:  # type: ignore[no-untyped-def]
+def rename_input(graph, name: str) -> None:  # type: ignore[no-untyped-def]
+    """The graph's one input, wherever it is used."""
     before = graph.input[0].name
     graph.input[0].name = name
     for node in graph.node:
