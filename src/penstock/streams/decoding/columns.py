@@ -10,6 +10,7 @@ import msgspec
 import polars as pl
 
 from penstock.core.errors import shown
+from penstock.streams.decoding.calendar_bounds import has_times, within_calendar
 from penstock.streams.panics import panics_as_errors
 
 __all__ = ["ColumnBuilder"]
@@ -26,6 +27,7 @@ class ColumnBuilder:
         self._dtype = dtype
         self._plain = _without_structs(dtype)
         self._check = _decimal_check(dtype)
+        self._timed = has_times(dtype)
         self._inferred = dtype in (pl.Int64(), pl.Float64(), pl.String(), pl.Boolean())
 
     def build(self, values: Sequence[Any]) -> pl.Series:
@@ -40,7 +42,11 @@ class ColumnBuilder:
             self._check(given)
         series = pl.Series(self.name, given, dtype=self._dtype, strict=True)
         # Moments with a zone make a column of UTC, whatever was asked for.
-        return series if series.dtype == self._dtype else series.cast(self._dtype)
+        if series.dtype != self._dtype:
+            series = series.cast(self._dtype)
+        if self._timed and not within_calendar(series):
+            raise ValueError("it has a year that no calendar has")
+        return series
 
     def misfits(self, values: Sequence[Any]) -> dict[int, str]:
         """Each value that has no place, with what to say of it; found by halves, as most have one."""

@@ -12,7 +12,7 @@ from penstock.streams.schema import StreamSchema
 
 __all__ = ["Format", "decoder_of"]
 
-Format = Literal["json", "msgpack"]
+Format = Literal["json", "msgpack", "arrow"]
 
 
 def decoder_of(form: Format, schema: StreamSchema, *, ahead_ms: int = DAY_MS) -> Decoder:

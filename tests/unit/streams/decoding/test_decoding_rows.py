@@ -261,3 +261,16 @@ def test_a_format_that_there_is_not() -> None:
         decoded([], form="xml")
     with pytest.raises(ConfigurationError, match="-1 ms"):
         decoded([], ahead_ms=-1)
+
+
+@pytest.mark.parametrize(
+    "dtype", [pl.Datetime("us", "UTC"), pl.List(pl.Datetime("us")), pl.Struct({"a": pl.Datetime("ms")})]
+)
+def test_moments_beyond_the_calendar_are_bad(dtype: Any) -> None:
+    def nested(text: str) -> Any:
+        return [text] if isinstance(dtype, pl.List) else {"a": text} if isinstance(dtype, pl.Struct) else text
+
+    texts = ["2013-01-01T00:00:00Z", "9999-12-31T23:59:59-23:00", "0001-01-01T00:00:00+23:00"]
+    got = decoded([msgspec.json.encode({"x": nested(text)}) for text in texts], StreamSchema.of({"x": dtype}))
+    assert [bad.position for bad in got.bad] == [1, 2]
+    assert len(got.frame["x"].to_list()) == 1

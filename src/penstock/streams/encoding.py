@@ -1,0 +1,80 @@
+"""Frames to records' values: one for each row in JSON and MessagePack, one for the whole frame in Arrow.
+
+What was encoded is decoded to the same by a schema of the same types, with two losses that lie in the formats:
+JSON has no NaN and no infinity, which become null; and times are told to the microsecond.
+"""
+
+import io
+from collections.abc import Callable
+from typing import Any, Protocol, get_args
+
+import msgspec
+import polars as pl
+
+from penstock.core.errors import ConfigurationError, InvalidInput
+from penstock.streams.decoding.formats import Format
+
+__all__ = ["Encoder", "encoder_of"]
+
+RESERVED_PREFIX = "_"
+SHAPES_MAX = 64
+
+
+class Encoder(Protocol):
+    """Encodes the columns of a frame, without those whose names begin with `_`."""
+
+    def encode(self, frame: pl.DataFrame) -> list[bytes]:
+        """Raises `InvalidInput` for a value that the format cannot hold."""
+        ...
+
+
+def encoder_of(form: Format) -> Encoder:
+    """Raises `ConfigurationError` for a format that there is not."""
+    if form == "json":
+        return _RowEncoder(msgspec.json.Encoder().encode)
+    if form == "msgpack":
+        return _RowEncoder(msgspec.msgpack.Encoder().encode)
+    if form == "arrow":
+        return _ArrowEncoder()
+    raise ConfigurationError(f"there is no format {form!r}", hint=f"known are {', '.join(get_args(Format))}")
+
+
+class _RowEncoder:
+    """Rows as structs, which msgspec writes three times as fast as dicts."""
+
+    def __init__(self, encode: Callable[[Any], bytes]) -> None:
+        self._encode = encode
+        self._shapes: dict[tuple[str, ...], type[msgspec.Struct]] = {}
+
+    def encode(self, frame: pl.DataFrame) -> list[bytes]:
+        columns = [series for series in frame.get_columns() if not series.name.startswith(RESERVED_PREFIX)]
+        if not columns:
+            return [self._encode({})] * frame.height
+        shape = self._shape(tuple(series.name for series in columns))
+        try:
+            return list(map(self._encode, map(shape, *[series.to_list() for series in columns])))
+        except (OverflowError, TypeError, ValueError) as error:
+            # An integer beyond 64 bits, a year beyond 9999, an object: what an expression may have made.
+            raise InvalidInput(f"a frame cannot be encoded: {error}", hint="cast the column") from error
+
+    def _shape(self, names: tuple[str, ...]) -> type[msgspec.Struct]:
+        shape = self._shapes.get(names)
+        if shape is None:
+            if len(self._shapes) >= SHAPES_MAX:
+                self._shapes.clear()
+            fields = [(f"c{number}", Any) for number in range(len(names))]
+            rename = {field: name for (field, _), name in zip(fields, names, strict=True)}
+            shape = self._shapes[names] = msgspec.defstruct("Row", fields, rename=rename, gc=False)
+        return shape
+
+
+class _ArrowEncoder:
+    """An Arrow IPC stream in the types that all readers know: no views, no compression."""
+
+    def encode(self, frame: pl.DataFrame) -> list[bytes]:
+        if not frame.height:
+            return []
+        written = io.BytesIO()
+        kept = [name for name in frame.columns if not name.startswith(RESERVED_PREFIX)]
+        frame.select(kept).write_ipc_stream(written, compat_level=pl.CompatLevel.oldest())
+        return [written.getvalue()]
