@@ -12,7 +12,7 @@ from command_line import PATIENCE_S, PENSTOCK, CommandLine
 COMMANDS = [
     [], ["run"], ["predict"], ["config"], ["config", "show"], ["model"], ["model", "push"], ["model", "list"],
     ["model", "show"], ["model", "alias"], ["model", "pull"], ["model", "delete"], ["model", "gc"], ["status"],
-    ["limits"], ["drill"], ["drill", "surge"],
+    ["limits"], ["dlq"], ["drill"], ["drill", "surge"],
 ]  # fmt: skip
 
 
