@@ -134,17 +134,8 @@ def replay(  # noqa: PLR0913, PLR0917 - the options of one command
         )
     places = {_place(each) for each in letters or []}
     with _letter_box(config, overrides) as box:
-        for partition, offset in sorted(places):
-            stored = box.letter(topic, partition, offset)
-            if stored.letter.offset < 0:
-                raise InvalidInput(
-                    f"{partition}/{offset} is no dead letter: it does not say where it came from"
-                )
-            if stored.replayed and not again:
-                raise InvalidInput(
-                    f"the dead letter {partition}/{offset} was replayed before",
-                    hint="--again replays it once more",
-                )
+        if not again:
+            _check_new(box, topic, places)
         wanted = _wanted(places, reason, again=again)
         skipped = 0 if again or places else sum(map(_wanted_replayed(reason), box.letters(topic)))
         if values is None:
@@ -156,6 +147,20 @@ def replay(  # noqa: PLR0913, PLR0917 - the options of one command
         print_json({"replayed": count, "skipped": skipped})
         return
     say(f"{count} replayed" + (f"; {skipped} were before, and --again replays them too" if skipped else ""))
+
+
+def _check_new(box: "LetterBox", topic: str, places: set[tuple[int, int]]) -> None:
+    """Raises `InvalidInput` for a letter that was replayed, or that has nowhere to go back to."""
+    for partition, offset in sorted(places):
+        stored = box.letter(topic, partition, offset)
+        if stored.letter.offset < 0:
+            raise InvalidInput(
+                f"{partition}/{offset} is no dead letter of a stream: it does not say where it came from"
+            )
+        if stored.replayed:
+            raise InvalidInput(
+                f"the dead letter {partition}/{offset} was replayed before", hint="--again replays it once more"
+            )
 
 
 @contextmanager
