@@ -12,8 +12,9 @@ help:  ## This list.
 demo: .venv/.demo  ## Train on real flights, push, serve, replay April (ONCE=1: end after it).
 	$(BIN)/python -m examples.flights.demo $(if $(ONCE),--once)
 
-test: .venv/.dev  ## All tests.
-	$(BIN)/python -m pytest $(TESTS)
+JOBS ?= 2
+test: .venv/.dev  ## All tests, in JOBS processes (2).
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS)
 
 surges: .venv/.dev  ## Thousands of surges in virtual time (long).
 	SURGES=$(or $(SURGES),200) $(BIN)/python -m pytest tests/simulation
