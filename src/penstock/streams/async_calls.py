@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import polars as pl
 
+from penstock.streams.panics import panics_as_errors
+
 __all__ = ["AsyncCallsThread"]
 
 
@@ -46,8 +48,9 @@ class AsyncCallsThread:
         async with room:
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    return await function(frame)
+                    with panics_as_errors():
+                        return await function(frame)
             except TimeoutError as error:
                 return error if str(error) else TimeoutError(f"took longer than {self._timeout_s:g} s")
-            except (Exception, pl.exceptions.PanicException) as error:
+            except Exception as error:
                 return error

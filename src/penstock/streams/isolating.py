@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from penstock.streams.operator import OFFSET, TIME
+from penstock.streams.panics import panics_as_errors
+from penstock.streams.reasons import Reason
 
 __all__ = ["FailedRow", "Transformed", "WrongFrame", "attempt", "isolate"]
 
@@ -31,7 +33,7 @@ class FailedRow:
 
     offset: int
     time_ms: int
-    reason: str
+    reason: Reason
     detail: str
 
 
@@ -46,8 +48,9 @@ class Transformed:
 def attempt(function: Callable[[pl.DataFrame], pl.DataFrame], frame: pl.DataFrame) -> Attempted:
     """What the function gives, or raises. A panic of Polars is an error of the rows like others."""
     try:
-        return function(frame)
-    except (Exception, pl.exceptions.PanicException) as error:
+        with panics_as_errors():
+            return function(frame)
+    except Exception as error:
         return error
 
 
@@ -92,6 +95,6 @@ def _told(error: BaseException) -> str:
 
 def _failed_rows(rows: pl.DataFrame, detail: str) -> list[FailedRow]:
     return [
-        FailedRow(offset=offset, time_ms=time_ms, reason="raised", detail=detail)
+        FailedRow(offset=offset, time_ms=time_ms, reason=Reason.RAISED, detail=detail)
         for offset, time_ms in rows.select(OFFSET, TIME).iter_rows()
     ]

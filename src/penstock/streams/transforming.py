@@ -13,6 +13,7 @@ import polars as pl
 from penstock.core.errors import ConfigurationError
 from penstock.streams.isolating import Transformed, attempt, isolate
 from penstock.streams.operator import OFFSET, TIME
+from penstock.streams.panics import PolarsPanicked, panics_as_errors
 
 __all__ = [
     "Drop",
@@ -214,8 +215,9 @@ def _planned(
 ) -> pl.Schema:
     """The columns that come of it, by Polars' own plan, for rows with or without the reserved columns."""
     try:
-        planned = change(pl.LazyFrame(schema=full_schema(schema) if reserved else schema)).collect_schema()
-    except pl.exceptions.PolarsError as error:
+        with panics_as_errors():
+            planned = change(pl.LazyFrame(schema=full_schema(schema) if reserved else schema)).collect_schema()
+    except (pl.exceptions.PolarsError, PolarsPanicked) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigurationError(f"{what} cannot work: {reason}", hint=_columns_hint(schema)) from error
     gives = pl.Schema({name: dtype for name, dtype in planned.items() if name not in (TIME, OFFSET)})

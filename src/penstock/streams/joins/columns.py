@@ -75,6 +75,10 @@ class JoinColumns:
         """Of the right, where it is a table."""
         return self.empty(left=False).with_columns(pl.lit(value=False).alias(DELETED))
 
+    def described(self, *, left: bool) -> list[list[str]]:
+        """The columns of a side as a state names them."""
+        return [[name, str(dtype)] for name, dtype in (self.left if left else self.right).items()]
+
     def _check_types(self, left: str, right: str) -> None:
         types = self.left[left], self.right[right]
         if types[0] != types[1]:
