@@ -23,6 +23,7 @@ __all__ = [
     "HealthSettings",
     "LimitsSettings",
     "LoadedSettings",
+    "LogSettings",
     "RegistrySettings",
     "RuntimeSettings",
     "ServerSettings",
@@ -148,6 +149,18 @@ class HealthSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Checks take at most so much of a runtime's time: slow ones come more seldom."""
 
 
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where events are kept, and how."""
+
+    url: str = ""
+    """Empty: the embedded log, in the folder `log` of the home folder."""
+    lease_s: Seconds = 10.0
+    """A consumer that neither polls nor commits for so long loses its partitions. The same in all processes."""
+    queue_rows_max: Count = 262_144
+    """Records that a process has appended and not written yet; whoever appends more waits."""
+    queue_bytes_max: Count = 256 * 1024 * 1024
+
+
 class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where models are kept."""
 
@@ -174,6 +187,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     runtime: RuntimeSettings = msgspec.field(default_factory=RuntimeSettings)
     health: HealthSettings = msgspec.field(default_factory=HealthSettings)
     registry: RegistrySettings = msgspec.field(default_factory=RegistrySettings)
+    log: LogSettings = msgspec.field(default_factory=LogSettings)
 
     @property
     def database_url(self) -> str:

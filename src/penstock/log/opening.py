@@ -4,12 +4,23 @@ from pathlib import Path
 
 from penstock.core.clock import Clock
 from penstock.core.errors import ConfigurationError, shown
+from penstock.core.settings import Settings
 from penstock.log.embedded import EmbeddedLog, LogLimits
 from penstock.log.port import Log
 
-__all__ = ["open_log"]
+__all__ = ["open_from_settings", "open_log"]
 
 FOLDER = "log"
+
+
+def open_from_settings(settings: Settings, clock: Clock) -> Log:
+    """The log that the settings name. Raises as `open_log` does."""
+    limits = LogLimits(
+        lease_s=settings.log.lease_s,
+        queue_rows_max=settings.log.queue_rows_max,
+        queue_bytes_max=settings.log.queue_bytes_max,
+    )
+    return open_log(settings.log.url, Path(settings.home), clock, limits)
 
 
 def open_log(url: str, home: Path, clock: Clock, limits: LogLimits | None = None) -> Log:
@@ -19,13 +30,12 @@ def open_log(url: str, home: Path, clock: Clock, limits: LogLimits | None = None
     """
     if url in ("", "embedded"):
         return EmbeddedLog(home / FOLDER, clock, limits)
-    scheme = url.partition("://")[0]
+    scheme, colon, _ = url.partition("://")
     if scheme == "kafka":
         # What was given may hold a password, so it is not repeated.
         raise ConfigurationError(
             "log.url names Kafka, which this version of Penstock cannot use yet",
             hint="leave log.url empty for the embedded log",
         )
-    raise ConfigurationError(
-        f"log.url cannot begin with {shown(scheme)}", hint="leave it empty for the embedded log"
-    )
+    named = f"begin with {shown(scheme)}" if colon else "be what it is: it is no URL"
+    raise ConfigurationError(f"log.url cannot {named}", hint="leave it empty for the embedded log")

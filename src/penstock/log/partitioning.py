@@ -5,19 +5,21 @@ hashed at once, a word of all of them at a time. Source: Austin Appleby's Murmur
 `Utils.murmur2` and `toPositive`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["partitions_of"]
+from penstock.log.records import Records
+
+__all__ = ["partitions_of", "split_by_partition"]
 
 Words = npt.NDArray[np.uint32]
 
 SEED = 0x9747B28C
 MULTIPLIER = np.uint32(0x5BD1E995)
 SHIFT = np.uint32(24)
-AT_ONCE_BYTES_MAX = 16 * 1024 * 1024
+AT_ONCE_BYTES_MAX = 1024 * 1024
 """The matrix of keys is as wide as the longest: a few long ones are hashed by themselves."""
 
 
@@ -40,6 +42,27 @@ def partitions_of(keys: Sequence[bytes | None], count: int, *, first: int = 0) -
     partitions[~missing] = chosen
     partitions[missing] = (first + np.arange(int(missing.sum()))) % count
     return partitions
+
+
+def split_by_partition(records: Records, count: int, *, first: int = 0) -> Iterator[tuple[int, Records]]:
+    """The records of each partition that any belongs to, in their order; `first` as for `partitions_of`."""
+    keys = records.keys if records.keys is not None else [None] * len(records)
+    partitions = partitions_of(keys, count, first=first)
+    for number in np.unique(partitions).tolist():
+        rows = np.flatnonzero(partitions == number)
+        if len(rows) == len(records):
+            yield number, records
+            continue
+        chosen = rows.tolist()
+        yield (
+            number,
+            Records(
+                values=[records.values[row] for row in chosen],
+                times_ms=records.times_ms[rows],
+                keys=None if records.keys is None else [records.keys[row] for row in chosen],
+                headers=None if records.headers is None else [records.headers[row] for row in chosen],
+            ),
+        )
 
 
 def _hashes(keys: list[bytes]) -> Words:

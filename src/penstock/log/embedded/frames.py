@@ -16,7 +16,8 @@ __all__ = ["Extent", "extent_of", "frame_at_time", "frame_row", "frames_from", "
 BASES_MAX = 1 << BASE_BITS
 _IDENTITY = struct.Struct("<qqI")
 _HINT = (
-    "restore the log from a backup, or go on behind the damage: `penstock log replay --group GROUP --to OFFSET`"
+    "restore the log from a backup, or let groups go on behind the damage:"
+    " `penstock log replay TOPIC --group GROUP --from OFFSET`"
 )
 
 

@@ -1,9 +1,9 @@
 """Appends on their own."""
 
-import threading
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
+from contextlib import suppress
 
-from penstock.core.errors import TooLarge
+from penstock.core.errors import StorageFailed, TooLarge
 from penstock.log.embedded.consumer import LogParts
 from penstock.log.embedded.pending import Append
 from penstock.log.records import Records, TopicPartition
@@ -16,8 +16,6 @@ class EmbeddedProducer:
 
     def __init__(self, parts: LogParts) -> None:
         self._parts = parts
-        self._lock = threading.Lock()
-        self._open: set[Future[int]] = set()
         self._closed = False
 
     def append(self, target: TopicPartition, records: Records) -> "Future[int]":
@@ -28,14 +26,12 @@ class EmbeddedProducer:
             refused: Future[int] = Future()
             refused.set_exception(error)
             return refused
-        with self._lock:
-            self._open.add(append.future)
-        append.future.add_done_callback(self._open.discard)
         self._parts.writer.append(append)
         return append.future
 
     def close(self) -> None:
         self._closed = True
-        with self._lock:
-            left = list(self._open)
-        wait(left)
+        # What is queued is written in order: once this has been, so has all before it. The futures of what
+        # could not be written say so.
+        with suppress(StorageFailed):
+            self._parts.writer.call(lambda _session: None)

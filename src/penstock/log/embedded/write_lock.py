@@ -33,10 +33,24 @@ class WriteLock:
             fcntl.flock(self._turn, fcntl.LOCK_UN)
         return self
 
+    def try_enter(self) -> bool:
+        """Whether it was free, and is held now."""
+        for descriptor in (self._turn, self._write):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                fcntl.flock(self._turn, fcntl.LOCK_UN)
+                return False
+        fcntl.flock(self._turn, fcntl.LOCK_UN)
+        return True
+
+    def leave(self) -> None:
+        fcntl.flock(self._write, fcntl.LOCK_UN)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        fcntl.flock(self._write, fcntl.LOCK_UN)
+        self.leave()
 
     def close(self) -> None:
         os.close(self._turn)

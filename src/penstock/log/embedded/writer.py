@@ -1,4 +1,8 @@
-"""The one thread of a process that writes to the log: all that waits becomes one transaction, synced once."""
+"""What writes to the log in a process: all that waits becomes one transaction, synced once.
+
+A thread of its own writes what is queued. Who would be alone in the queue, and finds nobody writing, does
+without it: handing work to another thread and back takes as long as the write itself.
+"""
 
 import logging
 import sqlite3
@@ -75,6 +79,8 @@ class Writer:
         self._arrived = threading.Condition(lock)
         self._room = threading.Condition(lock)
         self._closing = False
+        self._busy = False
+        """Whether somebody writes; only who has set it uses the connection and the lock."""
         self._connection: sqlite3.Connection | None = None
         self._commits = self._failures = self._records = 0
         self._retained_s = clock.monotonic()
@@ -99,6 +105,8 @@ class Writer:
         Raises what it raises, and `StorageFailed` where nothing of it was written.
         """
         work = _Work(run, Future(), rows, size_bytes)
+        if self._write_here(work):
+            return cast("T", work.future.result())
         taken = self._put(work)
         if taken:
             with suppress(TimeoutError):
@@ -153,7 +161,10 @@ class Writer:
     def _run(self) -> None:
         while group := self._take():
             try:
-                self._write(group)
+                steps = _steps(group)
+                with self._lock:
+                    written = self._write(group, steps)
+                self._settle(*written)
                 self._retain()
             except Exception as error:  # a fault of ours must not leave everybody waiting
                 log.exception("log %s: a write failed", self._database.path)
@@ -165,30 +176,58 @@ class Writer:
 
     def _take(self) -> list[Append | _Work]:
         with self._arrived:
-            while not self._queue and not self._closing:
+            while self._busy or not (self._queue or self._closing):
                 self._arrived.wait()
             group = list(self._queue)
             self._queue.clear()
+            self._busy = bool(group)
         return group
+
+    def _write_here(self, work: _Work) -> bool:
+        """Writes it in this thread where nobody writes and nothing waits. Whether it did."""
+        with self._arrived:
+            if self._busy or self._queue or self._closing:
+                return False
+            self._busy = True
+        try:
+            if not self._lock.try_enter():
+                return False  # the thread waits for its turn, and this one for as long as it may
+            try:
+                written = self._write([work], [work])
+            finally:
+                self._lock.leave()
+            self._settle(*written)
+            self._retain()
+        finally:
+            self._done([])
+        return True
 
     def _done(self, group: list[Append | _Work]) -> None:
         with self._arrived:
+            self._busy = False
+            if self._queue or self._closing:
+                self._arrived.notify()
             self._rows -= sum(item.rows for item in group)
             self._bytes -= sum(item.size_bytes for item in group)
             self._room.notify_all()
 
-    def _write(self, group: list[Append | _Work]) -> None:
-        steps = _steps(group)
+    def _write(self, group: list[Append | _Work], steps: list["_Runs | _Work"]) -> "_Written":
+        """One transaction, under the lock. What became of whom, and whether to ring."""
         try:
-            with self._lock:
-                outcomes, rings = self._transact(steps)
+            written = self._transact(steps)
         except (sqlite3.Error, OSError) as error:
             # What a failed sync has left in the page cache cannot be known: this connection is not used again.
             self._discard()
             self._failures += 1
             _fail(group, self._failure(error))
-            return
+            return [], False
+        except BaseException:
+            self._discard()
+            raise
         self._commits += 1
+        return written
+
+    def _settle(self, outcomes: "_Outcomes", rings: bool) -> None:
         if rings:
             ring_all(self._database.folder)
         for future, outcome in outcomes:
@@ -197,9 +236,9 @@ class Writer:
             else:
                 future.set_result(outcome)
 
-    def _transact(self, steps: list["_Runs | _Work"]) -> tuple[list[tuple["Future[Any]", Any]], bool]:
+    def _transact(self, steps: list["_Runs | _Work"]) -> "_Written":
         connection = self._connected()
-        outcomes: list[tuple[Future[Any], Any]] = []
+        outcomes: _Outcomes = []
         session = Session(
             connection, self._catalog, int(self._clock.now().timestamp() * 1000), self._clock.monotonic()
         )
@@ -215,9 +254,7 @@ class Writer:
         connection.execute("COMMIT")
         return outcomes, session.rings
 
-    def _insert(
-        self, session: Session, source: TopicPartition, run: PartitionRun
-    ) -> list[tuple["Future[Any]", Any]]:
+    def _insert(self, session: Session, source: TopicPartition, run: PartitionRun) -> "_Outcomes":
         try:
             partition = self._catalog.id_of(session.connection, source)
         except PenstockError as error:
@@ -231,17 +268,20 @@ class Writer:
         now_s = self._clock.monotonic()
         if now_s - self._retained_s < self._limits.retention_every_s:
             return
+        if not self._lock.try_enter():
+            return  # after the next write, then
         self._retained_s = now_s
         try:
-            with self._lock:
-                connection = self._connected()
-                connection.execute("BEGIN IMMEDIATE")
-                more = retain(connection, int(self._clock.now().timestamp() * 1000))
-                connection.execute("COMMIT")
+            connection = self._connected()
+            connection.execute("BEGIN IMMEDIATE")
+            more = retain(connection, int(self._clock.now().timestamp() * 1000))
+            connection.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             self._discard()
             log.warning("%s", self._failure(error))
             return
+        finally:
+            self._lock.leave()
         if more:
             self._retained_s = float("-inf")  # with the next write
 
@@ -263,6 +303,8 @@ class Writer:
 
 
 _Runs = dict[TopicPartition, PartitionRun]
+_Outcomes = list[tuple["Future[Any]", Any]]
+_Written = tuple[_Outcomes, bool]
 
 
 def _steps(group: list[Append | _Work]) -> list["_Runs | _Work"]:
