@@ -85,7 +85,9 @@ class IntervalJoinConfig:
 
 
 class IntervalJoinStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows that are kept of each side and their keys; pairs that were found; rows that had to go too early."""
+    """Rows that are kept of each side and the keys that are known; pairs that were found; rows that had to go
+    too early.
+    """
 
     left_rows: int
     right_rows: int
