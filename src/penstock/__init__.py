@@ -13,6 +13,7 @@ from penstock.serving.cache.cached_step import cached_step
 from penstock.serving.fallback.breaker import BreakerConfig as Breaker
 
 if TYPE_CHECKING:
+    from penstock.app.aggregates import count, max, mean, min, sum  # noqa: A004 - read as ps.sum
     from penstock.client import AsyncClient, Client
 
 __version__ = "0.1.0"
@@ -34,8 +35,15 @@ __all__ = [
     "cached",
     "cached_step",
     "constant",
+    "count",
     "heuristic",
+    "max",
+    "mean",
+    "min",
+    "sum",
 ]
+
+_AGGREGATES = ("count", "max", "mean", "min", "sum")
 
 
 def __getattr__(name: str) -> object:
@@ -44,4 +52,9 @@ def __getattr__(name: str) -> object:
         from penstock import client
 
         return getattr(client, name)
+    if name in _AGGREGATES:
+        # Polars comes with them, which an app without streams does without.
+        from penstock.app import aggregates
+
+        return getattr(aggregates, name)
     raise AttributeError(f"module 'penstock' has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """What a user writes in an app file: models, and what is promised for them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 
@@ -16,6 +16,14 @@ from penstock.serving.admission.rates.rule import RateLimit, RateRule, check_ten
 from penstock.serving.admission.rates.tenants import ApiKeys
 from penstock.serving.fallback.breaker import BreakerConfig
 from penstock.serving.fallback.rungs import Rung
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from penstock.app.stream_parts import Declared
+    from penstock.app.streams import Stream
+    from penstock.streams.decoding.formats import Format
+    from penstock.streams.schema import TimeUnit
 
 __all__ = ["App", "CallableDeclaration", "Declaration", "Health", "ModelDeclaration", "Objective"]
 
@@ -106,6 +114,20 @@ class App:
         self.keys = ApiKeys(secret_bytes())
         """The tenants' API keys, as digests."""
         self._tenants: set[str] = set()
+        self._streams: Declared | None = None
+
+    @property
+    def streams(self) -> "Declared":
+        """What the app declares of streams. Brings Polars with it, as the app's file does by then."""
+        if self._streams is None:
+            from penstock.app.stream_parts import Declared
+
+            self._streams = Declared(self.name)
+        return self._streams
+
+    @property
+    def has_streams(self) -> bool:
+        return self._streams is not None and not self._streams.graph.empty
 
     @property
     def declarations(self) -> tuple[Declaration, ...]:
@@ -114,6 +136,57 @@ class App:
     def check(self) -> None:
         """Raises `ConfigurationError` for what only shows when all is declared: backups that are not."""
         check_backups(self.name, {each.name: each.fallback for each in self.declarations})
+        if self.has_streams:
+            self.streams.check()
+
+    def stream(  # noqa: PLR0913 - what a user writes, each by its name
+        self,
+        name: str,
+        *,
+        schema: object,
+        time: str | None = None,
+        unit: "TimeUnit" = "ms",
+        key: str | Sequence[str] | None = None,
+        lateness: str | float = 0,
+        idle: str | float | None = "1m",
+        expect: "Mapping[str, pl.Expr] | Sequence[pl.Expr]" = (),
+        topic: str | None = None,
+        partitions: int | None = None,
+        retention: str | float | None = None,
+        format: "Format" = "json",  # noqa: A002 - as it is written
+        extra: Literal["ignore", "forbid"] = "ignore",
+    ) -> "Stream":
+        """Events of a topic (default: of the stream's name), as rows of `schema`: a dataclass, a msgspec
+        struct, or a dict of names and Polars types.
+
+        `time` is the column with the time of the event, a datetime, or a number in `unit`; without one it is
+        when its record was produced. `key` says by which columns whoever produces shares events out over the
+        topic's `partitions`. Events may come out of order by `lateness`; later ones are set apart
+        (`stream.late`). A partition without events for `idle` holds nothing back, and windows go on to close
+        (None: it does).
+
+        `expect` is what has to be true of each event; others become dead letters, as do records that cannot be
+        read. `retention` is how long the topic keeps its records (default: for ever). With `extra="forbid"`
+        fields that the schema does not have make a record unreadable.
+        """
+        from penstock.app.streams import declare_stream
+
+        return declare_stream(
+            self.streams,
+            name,
+            schema=schema,
+            time=time,
+            unit=unit,
+            key=key,
+            lateness=lateness,
+            idle=idle,
+            expect=expect,
+            topic=topic,
+            partitions=partitions,
+            retention=retention,
+            format=format,
+            extra=extra,
+        )
 
     def model(  # noqa: PLR0913 - what a user writes, each by its name
         self,

@@ -38,6 +38,7 @@ async def serve(
         config = SupervisorConfig(
             app=app,
             command=(sys.executable, "-m", "penstock.app.worker"),
+            stream_command=(sys.executable, "-m", "penstock.app.stream_worker"),
             version=version,
             inherited=(held.enter_context(shared_buckets()),),
         )

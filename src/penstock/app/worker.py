@@ -5,10 +5,8 @@ import contextlib
 import gc
 import logging
 import os
-import signal
 import socket
 import sys
-import threading
 from collections.abc import Coroutine
 
 import msgspec
@@ -23,6 +21,7 @@ from penstock.app.loader import Loader
 from penstock.app.loading import load_app
 from penstock.app.logs import configure_logs
 from penstock.app.reconciler import Reconciler
+from penstock.app.supervised import ORPHAN_DRAIN_S, REPORT_EVERY_S, end_process, hear, supervised
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import ConfigurationError, ModelFailed, PenstockError
 from penstock.core.memory import give_back_memory, resident_bytes
@@ -57,9 +56,6 @@ __all__ = ["main"]
 
 log = logging.getLogger(__name__)
 
-REPORT_EVERY_S = 1.0
-ORPHAN_DRAIN_S = 5.0
-ORPHAN_MARGIN_S = 5.0
 CLOSE_TIMEOUT_S = 2.0
 # Each request makes some dozen short-lived objects, and Python looks for cycles among them every 700. Requests
 # make none (errors lose their tracebacks for that). Looking rarely saves an eighth of a small request's time.
@@ -80,9 +76,10 @@ class _Worker:
         clock: Clock,
     ) -> None:
         app, file = load_app(start.app)
-        if not app.declarations and not start.settings.server.model_control:
+        if not app.declarations and not app.has_streams and not start.settings.server.model_control:
             raise ConfigurationError(
-                f"{file}: app {app.name!r} declares no models", hint='add one: app.model("name")'
+                f"{file}: app {app.name!r} declares no models and no streams",
+                hint='add one: app.model("name"), or app.stream("name", schema=...)',
             )
         self._start = start
         self._settings = start.settings
@@ -210,7 +207,9 @@ class _Worker:
         gc.freeze()
         gc.set_threshold(YOUNG_OBJECTS_MAX, 20, 50)
         self._channel.send(self._report())
-        self._channel.send(Ready(tuple(self._lines()), self._start.wanted.revision))
+        self._channel.send(
+            Ready(tuple(self._lines()), self._start.wanted.revision, streams=self._app.has_streams)
+        )
 
     def _lines(self) -> list[str]:
         served = [
@@ -321,7 +320,7 @@ async def _serve(
     configure_logs(start.settings, f"worker {start.number}")
     try:
         worker = _Worker(start, listener, buckets, channel, SystemClock())
-        hearing = asyncio.ensure_future(_hear(worker, channel, drain))
+        hearing = asyncio.ensure_future(hear(worker, channel, drain))
         await worker.run(drain)
         hearing.cancel()
     except PenstockError as error:
@@ -331,36 +330,11 @@ async def _serve(
     return 0
 
 
-async def _hear(worker: _Worker, channel: Channel[FromWorker, ToWorker], drain: asyncio.Event) -> None:
-    while (message := await channel.receive()) is not None:
-        try:
-            worker.hear(message)
-        except Exception:
-            # One that heard nothing from then on could not even be told to end.
-            log.exception("what the supervisor says")
-        if isinstance(message, Drain):
-            drain.set()
-    worker.orphaned()
-    drain.set()
-
-
-def _end_with_supervisor(lifeline: int) -> None:
-    """The channel tells the event loop of a supervisor that is gone; a loop that is stuck is ended."""
-    os.read(lifeline, 1)
-    threading.Event().wait(ORPHAN_DRAIN_S + ORPHAN_MARGIN_S)
-    os._exit(1)
-
-
 def main() -> None:
     # gRPC's own core logs what clients send as it is, control characters included.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     channel, lifeline, listening, shared = (int(descriptor) for descriptor in sys.argv[1:5])
-    # A terminal's Ctrl-C and a service manager's SIGTERM reach every process; the supervisor alone decides.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_supervisor, args=(lifeline,), daemon=True).start()
-    for descriptor in (channel, lifeline, listening, shared):
-        os.set_inheritable(descriptor, False)  # a model's own processes are no workers
+    supervised(lifeline, (channel, lifeline, listening, shared))
     listener = socket.socket(fileno=listening)
     listener.setblocking(False)
     buckets = open_buckets(shared)
@@ -368,10 +342,7 @@ def main() -> None:
     async def life() -> int:
         return await _serve(channel, listener, buckets, asyncio.Event())
 
-    status = uvloop.run(life())
-    # Not by sys.exit: a runtime's thread that hangs in a run must not keep the process.
-    sys.stderr.flush()
-    os._exit(status)
+    end_process(uvloop.run(life()))
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def _lines(instance: "InstanceStatus") -> Iterator[str]:
     for place, worker in enumerate(instance.workers):
         last = place == len(instance.workers) - 1
         yield ("└─ " if last else "├─ ") + _worker_line(worker)
-        for line in _model_lines(worker):
+        for line in (*_model_lines(worker), *_partition_lines(worker)):
             yield ("   " if last else "│  ") + line
     for each in instance.statistics:
         yield from _statistics_lines(each)
@@ -86,13 +86,14 @@ def _statistics_lines(each: "DeploymentStatistics") -> Iterator[str]:
 
 
 def _worker_line(worker: "WorkerStatus") -> str:
-    said = [f"worker {worker.number}", worker.state]
+    said = [f"{worker.role} {worker.number}", worker.state]
     if worker.pid is not None:
         said.append(f"pid {worker.pid}, up {_duration(worker.up_s)}")
     elif worker.next_start_s > 0:
         said.append(f"next start in {worker.next_start_s:.1f} s")
     if worker.report is not None:
-        said.append(f"{worker.report.connections} connections, {worker.report.resident_bytes // MIB} MiB")
+        connections = f"{worker.report.connections} connections, " if worker.role == "worker" else ""
+        said.append(f"{connections}{worker.report.resident_bytes // MIB} MiB")
     if worker.restarts:
         times = "once" if worker.restarts == 1 else f"{worker.restarts} times"
         said.append(f"restarted {times}, last because it {worker.cause}")
@@ -112,6 +113,18 @@ def _model_lines(worker: "WorkerStatus") -> Iterator[str]:
         yield "   " + "  ".join(said)
     for name, problem in worker.report.problems.items():
         yield f"   {name}: {problem}"
+
+
+def _partition_lines(worker: "WorkerStatus") -> Iterator[str]:
+    for each in worker.report.streams if worker.report is not None else ():
+        state = "" if each.state == "running" else f"{each.state.upper()}  "
+        counted = [f"lag {each.lag}", f"{each.rows_per_s:.0f} rows/s"]
+        counted += [
+            f"{name} {count}"
+            for name, count in (("late", each.late), ("dead letters", each.dead), ("keys", each.keys))
+            if count
+        ]
+        yield f"   {each.topic}/{each.partition}  {state}{', '.join(counted)}"
 
 
 def _name(model: "LoadedModel") -> tuple[str, bool, str]:

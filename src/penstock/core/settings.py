@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from penstock.core.errors import ConfigurationError
+from penstock.core.failpoints import FAILPOINT_VARIABLE
 
 __all__ = [
     "AdmissionSettings",
@@ -28,6 +29,7 @@ __all__ = [
     "RuntimeSettings",
     "ServerSettings",
     "Settings",
+    "StreamSettings",
     "load_settings",
 ]
 
@@ -161,6 +163,23 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     queue_bytes_max: Count = 256 * 1024 * 1024
 
 
+class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What processes streams."""
+
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    """Processes that share the partitions of the app's streams among them. One without a partition is idle."""
+    batch_ms: Annotated[float, Meta(gt=0, le=60_000)] = 20.0
+    """How long a micro-batch should take: longer ones cost less for each event, and come later."""
+    rows_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
+    """Events in a micro-batch, at most."""
+    bytes_max: Annotated[int, Meta(ge=1, le=1024 * 1024 * 1024)] = 16 * 1024 * 1024
+    function_timeout_s: Seconds = 30.0
+    """A micro-batch that takes longer hangs: the process ends, and what it hangs on is found and set aside."""
+    snapshot_every_s: Seconds = 60.0
+    snapshot_bytes: Count = 64 * 1024 * 1024
+    """So many bytes of changes, or so much time, after a snapshot of the state there is another one."""
+
+
 class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where models are kept."""
 
@@ -188,6 +207,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     health: HealthSettings = msgspec.field(default_factory=HealthSettings)
     registry: RegistrySettings = msgspec.field(default_factory=RegistrySettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)
+    stream: StreamSettings = msgspec.field(default_factory=StreamSettings)
 
     @property
     def database_url(self) -> str:
@@ -282,7 +302,7 @@ def _read_environment(environment: Mapping[str, str], keys: list[str]) -> dict[s
     by_variable = {_variable(key): key for key in keys}
     found: dict[str, object] = {}
     for variable, value in environment.items():
-        if not variable.startswith(VARIABLE_PREFIX) or variable == FILE_VARIABLE:
+        if not variable.startswith(VARIABLE_PREFIX) or variable in (FILE_VARIABLE, FAILPOINT_VARIABLE):
             continue
         if _is_service_link(variable, value):
             continue

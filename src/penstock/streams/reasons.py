@@ -18,3 +18,5 @@ class Reason(StrEnum):
     """It was read, and something that was declared of it does not hold."""
     RAISED = "raised"
     """A function or expression of the stream failed on it."""
+    HUNG = "hung"
+    """A function of the stream did not return with it, and the process had to end."""

@@ -1,8 +1,17 @@
 """What a pool wants done."""
 
+import enum
+
 import msgspec
 
-__all__ = ["Action", "End", "Kill", "Say", "Spawn"]
+__all__ = ["Action", "End", "Kill", "Role", "Say", "Spawn"]
+
+
+class Role(enum.Enum):
+    """What a worker process is for: answering requests, or streams."""
+
+    SERVE = "worker"
+    STREAM = "stream worker"
 
 
 class Spawn(msgspec.Struct, frozen=True):
@@ -11,6 +20,7 @@ class Spawn(msgspec.Struct, frozen=True):
     life: int
     number: int
     generation: int
+    role: Role = Role.SERVE
 
 
 class End(msgspec.Struct, frozen=True):

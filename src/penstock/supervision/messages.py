@@ -8,6 +8,7 @@ from penstock.core.settings import Settings
 from penstock.observe.snapshot import MetricFamily
 from penstock.serving.admission.rates.rule import RateRule
 from penstock.serving.statistics import DeploymentStatistics
+from penstock.streams.worker_config import PartitionStatus
 
 __all__ = [
     "Answer",
@@ -107,6 +108,8 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
     lines: tuple[str, ...]
     revision: int
     """Of the orders that it knows."""
+    streams: bool = False
+    """Whether the app has streams, for which there have to be workers of their own."""
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -150,6 +153,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     metrics: tuple[MetricFamily, ...]
     statistics: tuple[DeploymentStatistics, ...]
     declared: Declared = Declared()
+    streams: tuple[PartitionStatus, ...] = ()
+    """The partitions of streams that it has."""
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, tag=True):

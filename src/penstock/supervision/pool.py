@@ -2,30 +2,21 @@
 
 Every method takes the time (monotonic seconds) and returns what is to be done. A worker that ends is started
 anew, with back-off when it keeps ending; one that says nothing for too long is killed; on a reload each is
-replaced by a new one, which has to stand before the old one drains, so that somebody always answers.
+replaced by a new one, which has to stand before the old one drains, so that somebody always answers. Workers
+for streams are started once one that serves has found that the app has streams.
 """
 
-import enum
 from collections.abc import Iterator
 
 import msgspec
 
-from penstock.core.backoff import RestartBackoff
-from penstock.supervision.actions import Action, End, Kill, Say, Spawn
+from penstock.supervision.actions import Action, End, Kill, Role, Say, Spawn
+from penstock.supervision.places import Life, Place, WorkerState, WorkerView
 
-__all__ = ["Pool", "PoolConfig", "WorkerState", "WorkerView"]
-
+__all__ = ["Pool", "PoolConfig"]
 
 AWAY_S = 2.0
 """Who is not asked what to do for longer was away itself: what workers said meanwhile may lie unread."""
-
-
-class WorkerState(enum.Enum):
-    """What a worker process does at the moment."""
-
-    STARTING = "starting"
-    SERVING = "serving"
-    DRAINING = "draining"
 
 
 class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,52 +30,6 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout_s: float
 
 
-class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker as `penstock status` shows it. `life` and `state` are None while there is no process."""
-
-    number: int
-    life: int | None
-    state: WorkerState | None
-    generation: int
-    started_s: float
-    restarts: int
-    failures: int
-    """Ends in a row, without a long life between them."""
-    cause: str
-    """Why it ended last; empty where it never has."""
-    next_start_s: float
-
-
-class _Life:
-    """One process, from its start to its end."""
-
-    def __init__(self, life: int, slot: "_Slot", generation: int, now_s: float) -> None:
-        self.life = life
-        self.slot = slot
-        self.generation = generation
-        self.state = WorkerState.STARTING
-        self.started_s = now_s
-        self.heard_s = now_s
-        self.drained_s = float("inf")
-        self.cause = ""
-        self.killed = False
-        """Its end is decided; whatever it still says on the way there changes nothing."""
-        self.obsolete = False
-        """It was to take over, and is not wanted for that any more."""
-
-
-class _Slot:
-    """The place of one worker: who has it, and who is to take it over."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.backoff = RestartBackoff()
-        self.holder: _Life | None = None
-        self.successor: _Life | None = None
-        self.restarts = 0
-        self.cause = ""
-
-
 class Pool:
     """The workers of a serve instance."""
 
@@ -92,8 +37,10 @@ class Pool:
         self._config = config
         self._proven_config = config
         self._checked_s = float("-inf")
-        self._slots = [_Slot(number) for number in range(1, config.workers + 1)]
-        self._lives: dict[int, _Life] = {}
+        self._slots = [Place(number) for number in range(1, config.workers + 1)]
+        self._streams = 0
+        """How many workers for streams there should be."""
+        self._lives: dict[int, Life] = {}
         self._next_life = 1
         self._generation = 0
         self._newest_generation = 0
@@ -109,6 +56,10 @@ class Pool:
     def proven_generation(self) -> int:
         """The last generation of settings that has come to stand as a whole."""
         return self._proven_generation
+
+    def generation_of(self, life: int) -> int:
+        """The generation of settings that it has, and the newest for one that has ended."""
+        return self._lives[life].generation if life in self._lives else self._generation
 
     @property
     def doom(self) -> str:
@@ -130,11 +81,28 @@ class Pool:
         return [
             life.life
             for life in self._lives.values()
-            if life.state is WorkerState.SERVING and not life.killed and now_s - life.heard_s <= fresh_s
+            if life.slot.role is Role.SERVE
+            and life.state is WorkerState.SERVING
+            and not life.killed
+            and now_s - life.heard_s <= fresh_s
         ]
 
     def start(self, now_s: float) -> list[Action]:
         return [self._spawn(slot, now_s) for slot in self._slots]
+
+    def want_streams(self, count: int, now_s: float) -> list[Action]:
+        """There should be so many workers for streams. Those that are too many drain."""
+        if self._stopping or count == self._streams:
+            return []
+        self._streams = count
+        actions: list[Action] = []
+        for number in range(1, count + 1):
+            if not any(slot.role is Role.STREAM and slot.number == number for slot in self._slots):
+                slot = Place(number, Role.STREAM)
+                self._slots.append(slot)
+                actions.append(self._spawn(slot, now_s))
+        # In a reload they are let go of at its end, with all others that are too many.
+        return actions if self._reloading else [*actions, *self._let_go_surplus(now_s)]
 
     def reload(self, config: PoolConfig, now_s: float) -> list[Action]:
         """New settings: every worker is replaced, one after the other. A reload under way starts over.
@@ -150,8 +118,9 @@ class Pool:
         actions: list[Action] = []
         for slot in self._slots:
             actions += self._dismiss(slot.successor)
-        for number in range(len(self._slots) + 1, config.workers + 1):
-            slot = _Slot(number)
+        serving = sum(slot.role is Role.SERVE for slot in self._slots)
+        for number in range(serving + 1, config.workers + 1):
+            slot = Place(number)
             self._slots.append(slot)
             actions.append(self._spawn(slot, now_s))
         return [*actions, *self._replace_next(now_s)]
@@ -198,9 +167,9 @@ class Pool:
         slot.successor = None
         if worker.obsolete:
             return self._replace_next(now_s) if self._reloading else []
-        return self._reload_failed(f"{slot.number} {cause}", worker.generation, now_s)
+        return self._reload_failed(f"{slot.name} {cause}", worker.generation, now_s)
 
-    def _lost(self, worker: _Life, cause: str, now_s: float) -> list[Action]:
+    def _lost(self, worker: Life, cause: str, now_s: float) -> list[Action]:
         """It ended by itself, or because it had to be killed."""
         slot = worker.slot
         slot.cause = cause
@@ -209,19 +178,19 @@ class Pool:
             return [action for other in self._lives.values() for action in self._kill(other)]
         actions: list[Action] = []
         if worker.state is WorkerState.STARTING and worker.generation != self._proven_generation:
-            actions += self._reload_failed(f"{slot.number} {cause}", worker.generation, now_s)
+            actions += self._reload_failed(f"{slot.name} {cause}", worker.generation, now_s)
         if not actions:
             slot.restarts += 1
             actions.append(self._told(slot, now_s))
         return [*actions, *self.tick(now_s)]
 
-    def _told(self, slot: _Slot, now_s: float) -> Say:
+    def _told(self, slot: Place, now_s: float) -> Say:
         """That its worker has ended."""
         wait_s = slot.backoff.wait_s(now_s)
         failures = slot.backoff.statistics().failures
         again = "it is started anew" if wait_s == 0 else f"next start in {wait_s:.1f} s"
         loop = f", {failures} times in a row" if failures > 1 else ""
-        return Say(f"worker {slot.number} {slot.cause}{loop}; {again}", error=True)
+        return Say(f"{slot.name} {slot.cause}{loop}; {again}", error=True)
 
     def tick(self, now_s: float) -> list[Action]:
         """Called often: whose turn it is to start, and who has taken too long."""
@@ -233,7 +202,7 @@ class Pool:
             actions += self._check(worker, now_s)
         if self._stopping or not self._proven:
             return actions
-        for slot in self._slots[: self._config.workers]:
+        for slot in self._wanted():
             # Where a successor is on its way, it takes the place.
             free = slot.holder is None and slot.successor is None
             if free and slot.backoff.wait_s(now_s) == 0:
@@ -263,10 +232,11 @@ class Pool:
             found += [self._view(slot, worker) for worker in held] or [self._view(slot, None)]
         return found
 
-    def _view(self, slot: _Slot, worker: _Life | None) -> WorkerView:
+    def _view(self, slot: Place, worker: Life | None) -> WorkerView:
         backoff = slot.backoff.statistics()
         return WorkerView(
             number=slot.number,
+            role=slot.role,
             life=worker.life if worker is not None else None,
             state=worker.state if worker is not None else None,
             generation=worker.generation if worker is not None else self._generation,
@@ -277,8 +247,8 @@ class Pool:
             next_start_s=backoff.not_before_s,
         )
 
-    def _spawn(self, slot: _Slot, now_s: float) -> Spawn:
-        worker = _Life(self._next_life, slot, self._generation, now_s)
+    def _spawn(self, slot: Place, now_s: float) -> Spawn:
+        worker = Life(self._next_life, slot, self._generation, now_s)
         self._next_life += 1
         self._lives[worker.life] = worker
         if slot.holder is None:
@@ -287,9 +257,9 @@ class Pool:
             slot.backoff.started(now_s)
         else:
             slot.successor = worker
-        return Spawn(worker.life, slot.number, worker.generation)
+        return Spawn(worker.life, slot.number, worker.generation, slot.role)
 
-    def _drain(self, worker: _Life, now_s: float) -> list[Action]:
+    def _drain(self, worker: Life, now_s: float) -> list[Action]:
         if worker.state is WorkerState.DRAINING:
             return []
         # One that does not stand yet has nothing to finish.
@@ -298,11 +268,11 @@ class Pool:
         worker.drained_s = now_s
         return self._kill(worker) if starting else [End(worker.life)]
 
-    def _kill(self, worker: _Life) -> list[Action]:
+    def _kill(self, worker: Life) -> list[Action]:
         worker.killed = True
         return [Kill(worker.life)]
 
-    def _dismiss(self, successor: _Life | None) -> list[Action]:
+    def _dismiss(self, successor: Life | None) -> list[Action]:
         if successor is None:
             return []
         successor.obsolete = True
@@ -312,7 +282,7 @@ class Pool:
         """The next worker of an older generation gets its successor; one at a time."""
         if any(slot.successor is not None for slot in self._slots):
             return []
-        slots = self._slots[: self._config.workers]
+        slots = self._wanted()
         for slot in slots:
             if slot.holder is not None and slot.holder.generation != self._generation:
                 return [self._spawn(slot, now_s)]
@@ -327,9 +297,17 @@ class Pool:
 
     def _end_reload(self, now_s: float) -> list[Action]:
         """Nobody is replaced any more; the workers that are too many drain."""
-        surplus = self._slots[self._config.workers :]
-        self._slots = self._slots[: self._config.workers]
         self._reloading = False
+        return self._let_go_surplus(now_s)
+
+    def _wanted(self) -> list[Place]:
+        counts = {Role.SERVE: self._config.workers, Role.STREAM: self._streams}
+        return [slot for slot in self._slots if slot.number <= counts[slot.role]]
+
+    def _let_go_surplus(self, now_s: float) -> list[Action]:
+        wanted = self._wanted()
+        surplus = [slot for slot in self._slots if slot not in wanted]
+        self._slots = wanted
         actions: list[Action] = []
         for slot in surplus:
             if slot.holder is not None:
@@ -345,19 +323,19 @@ class Pool:
             return []
         if generation == self._proven_generation:
             # Trying on and on would start one process after the other; those who serve go on serving.
-            told = f"the settings from before do not work any more either; who serves goes on: worker {cause}"
+            told = f"the settings from before do not work any more either; who serves goes on: {cause}"
             return [Say(told, error=True), *self._end_reload(now_s)]
-        told = f"the new settings or app file do not work, the old ones stay: worker {cause}"
+        told = f"the new settings or app file do not work, the old ones stay: {cause}"
         actions: list[Action] = [Say(told, error=True)]
         for slot in self._slots:
             actions += self._dismiss(slot.successor)
         self._generation, self._config = self._proven_generation, self._proven_config
-        holders = [slot.holder for slot in self._slots[: self._config.workers] if slot.holder is not None]
+        holders = [slot.holder for slot in self._wanted() if slot.holder is not None]
         if any(holder.generation != self._generation for holder in holders):
             return [*actions, *self._replace_next(now_s)]
         return [*actions, *self._end_reload(now_s)]
 
-    def _check(self, worker: _Life, now_s: float) -> list[Action]:
+    def _check(self, worker: Life, now_s: float) -> list[Action]:
         if worker.killed:
             # Once more: its process may only just have come to be when it was killed first.
             return [Kill(worker.life)]

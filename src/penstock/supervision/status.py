@@ -12,9 +12,11 @@ from pathlib import Path
 import msgspec
 
 from penstock.serving.statistics import DeploymentStatistics
+from penstock.supervision.actions import Role
 from penstock.supervision.messages import Report
+from penstock.supervision.places import WorkerView
 
-__all__ = ["InstanceStatus", "StatusSocket", "WorkerStatus", "read_statuses"]
+__all__ = ["InstanceStatus", "StatusSocket", "WorkerStatus", "read_statuses", "worker_status"]
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A worker: `state` is starting, serving, draining, or waiting for its next start."""
 
     number: int
+    role: str = Role.SERVE.value
     state: str
     pid: int | None
     up_s: float
@@ -49,6 +52,22 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
     workers: tuple[WorkerStatus, ...]
     statistics: tuple[DeploymentStatistics, ...] = ()
+
+
+def worker_status(view: WorkerView, pid: int | None, report: Report | None, now_s: float) -> WorkerStatus:
+    """Of a worker as its pool sees it, with the number of its process where there is one."""
+    return WorkerStatus(
+        number=view.number,
+        role=view.role.value,
+        state=view.state.value if view.state is not None else "waiting",
+        pid=pid,
+        up_s=now_s - view.started_s if pid is not None else 0.0,
+        restarts=view.restarts,
+        failures=view.failures,
+        cause=view.cause,
+        next_start_s=max(0.0, view.next_start_s - now_s) if pid is None else 0.0,
+        report=report,
+    )
 
 
 class StatusSocket:

@@ -18,7 +18,7 @@ from penstock.core.errors import ConfigurationError, PenstockError
 from penstock.core.settings import Settings
 from penstock.observe.metrics import MetricSet
 from penstock.observe.snapshot import MetricFamily
-from penstock.supervision.actions import Action, End, Kill, Say, Spawn
+from penstock.supervision.actions import Action, End, Kill, Role, Say, Spawn
 from penstock.supervision.exchange import Exchange
 from penstock.supervision.messages import (
     Applied,
@@ -35,7 +35,7 @@ from penstock.supervision.messages import (
 from penstock.supervision.pool import Pool, PoolConfig
 from penstock.supervision.processes import WorkerProcess
 from penstock.supervision.stand_in import StandIn
-from penstock.supervision.status import InstanceStatus, StatusSocket, WorkerStatus
+from penstock.supervision.status import InstanceStatus, StatusSocket, worker_status
 
 __all__ = ["Supervisor", "SupervisorConfig"]
 
@@ -48,10 +48,13 @@ START_MARGIN_S = 30.0
 
 
 class SupervisorConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`command` starts a worker, `app` is the app file as the user named it."""
+    """`command` starts a worker that serves, `stream_command` one for streams; `app` is the app file as the
+    user named it.
+    """
 
     app: str
     command: Sequence[str]
+    stream_command: Sequence[str]
     version: str
     inherited: tuple[int, ...] = ()
 
@@ -84,7 +87,8 @@ class Supervisor:
         self._exchange = Exchange(self._processes, self._answering, self._metrics_of_its_own)
         self._tasks: set[asyncio.Future[None]] = set()
         self._fault: BaseException | None = None
-        self._introduced = False
+        self._introduced: set[Role] = set()
+        self._roles: dict[int, Role] = {}
         self._announced = False
         self._stopping = False
         self._ready = False
@@ -145,14 +149,13 @@ class Supervisor:
             await self._do(self._pool.exited(spawn.life, "was not started any more", self._clock.monotonic()))
             return
         try:
-            process = await WorkerProcess.start(
-                self._config.command, (self._listener.fileno(), *self._config.inherited)
-            )
+            process = await self._start(spawn.role)
         except OSError as error:
             cause = f"cannot be started: {error.strerror}"
             await self._do(self._pool.exited(spawn.life, cause, self._clock.monotonic()))
             return
         self._processes[spawn.life] = process
+        self._roles[spawn.life] = spawn.role
         process.channel.send(
             Start(
                 number=spawn.number,
@@ -164,6 +167,12 @@ class Supervisor:
             )
         )
         self._keep(self._listen(spawn.life, process))
+
+    async def _start(self, role: Role) -> WorkerProcess:
+        if role is Role.STREAM:
+            return await WorkerProcess.start(self._config.stream_command, ())
+        inherited = (self._listener.fileno(), *self._config.inherited)
+        return await WorkerProcess.start(self._config.command, inherited)
 
     def _keep(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -186,6 +195,7 @@ class Supervisor:
             await self._hear(life, process, message)
         how = await ended
         del self._processes[life]
+        del self._roles[life]
         if process.report is not None:
             self._exchange.retire(process.report)
         self._exchange.left(life)
@@ -220,14 +230,18 @@ class Supervisor:
                 self._exchange.applied(life, message)
 
     async def _came_to_stand(self, life: int, process: WorkerProcess, ready: Ready) -> None:
-        if not self._introduced:
-            self._introduced = True
+        role = self._roles[life]
+        if role not in self._introduced:
+            self._introduced.add(role)
             for line in ready.lines:
                 self._report(line)
         if ready.revision != self._exchange.wanted.revision:
             process.channel.send(self._exchange.wanted)  # clients ordered while it was loading
         process.channel.send(InstanceReady(self._ready))
         await self._do(self._pool.ready(life, self._clock.monotonic()))
+        if role is Role.SERVE:
+            workers = self._settings[self._pool.generation_of(life)].stream.workers if ready.streams else 0
+            await self._do(self._pool.want_streams(workers, self._clock.monotonic()))
         if self._answering():
             self._stand_in.stop()
         self._announce()
@@ -352,19 +366,8 @@ class Supervisor:
         workers = []
         for view in self._pool.views():
             process = self._processes.get(view.life) if view.life is not None else None
-            workers.append(
-                WorkerStatus(
-                    number=view.number,
-                    state=view.state.value if view.state is not None else "waiting",
-                    pid=process.pid if process is not None else None,
-                    up_s=now_s - view.started_s if process is not None else 0.0,
-                    restarts=view.restarts,
-                    failures=view.failures,
-                    cause=view.cause,
-                    next_start_s=max(0.0, view.next_start_s - now_s) if process is None else 0.0,
-                    report=process.report if process is not None else None,
-                )
-            )
+            pid, report = (process.pid, process.report) if process is not None else (None, None)
+            workers.append(worker_status(view, pid, report, now_s))
         return InstanceStatus(
             pid=os.getpid(),
             app=self._config.app,

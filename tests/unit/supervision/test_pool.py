@@ -3,7 +3,8 @@
 import pytest
 
 from penstock.supervision.actions import Action, End, Kill, Say, Spawn
-from penstock.supervision.pool import Pool, PoolConfig, WorkerState
+from penstock.supervision.places import WorkerState
+from penstock.supervision.pool import Pool, PoolConfig
 
 
 def config(workers: int) -> PoolConfig:

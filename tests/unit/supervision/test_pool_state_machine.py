@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from penstock.supervision.actions import Action, End, Kill, Say, Spawn
-from penstock.supervision.pool import Pool, PoolConfig, WorkerState
+from penstock.supervision.places import WorkerState
+from penstock.supervision.pool import Pool, PoolConfig
 
 SILENCE_S = 15.0
 START_TIMEOUT_S = 40.0

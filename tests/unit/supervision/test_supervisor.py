@@ -14,7 +14,9 @@ def test_nothing_is_started_once_the_port_is_given_up() -> None:
     async def life() -> tuple[bool, list[str]]:
         said: list[str] = []
         listener = socket.socket()
-        config = SupervisorConfig(app="app.py", command=["/bin/false"], version="0")
+        config = SupervisorConfig(
+            app="app.py", command=["/bin/false"], stream_command=["/bin/false"], version="0"
+        )
         supervisor = Supervisor(config, Settings, listener, -1, clock=ManualClock(), report=said.append)
         starting = supervisor._pool.start(0.0)
         supervisor._stopping = True

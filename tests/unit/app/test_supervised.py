@@ -2,7 +2,7 @@
 
 import asyncio
 
-from penstock.app.worker import _hear
+from penstock.app.supervised import hear
 from penstock.supervision.messages import Drain, Sample
 
 
@@ -29,7 +29,7 @@ class Worker:
 def test_a_message_that_fails_does_not_make_it_deaf() -> None:
     async def life() -> tuple[bool, list[object]]:
         drain, worker = asyncio.Event(), Worker()
-        await _hear(worker, Channel(), drain)  # type: ignore[arg-type]
+        await hear(worker, Channel(), drain)  # type: ignore[arg-type]
         return drain.is_set(), worker.heard
 
     assert asyncio.run(life()) == (True, [Sample(1), Drain()])

@@ -1,0 +1,83 @@
+"""What declarations of streams have in common: names of columns, durations, outputs."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from penstock.core.durations import duration_s
+from penstock.core.errors import ConfigurationError, shown
+from penstock.streams.async_calls import AsyncCallsThread
+from penstock.streams.decoding.formats import Format
+from penstock.streams.graph import From, Graph, Operated, Sent
+from penstock.streams.sinks import Sink, TopicSink
+from penstock.streams.topology import topology
+from penstock.streams.windows import WindowConfig
+
+__all__ = ["Columns", "Declared", "Duration", "columns_of", "milliseconds", "send"]
+
+Columns = str | Sequence[str]
+Duration = str | float
+
+ASYNC_TIMEOUT_S = 20.0
+
+
+class Declared:
+    """The streams of an app."""
+
+    def __init__(self, app: str) -> None:
+        self.graph = Graph(app)
+        self._calls: AsyncCallsThread | None = None
+
+    def check(self) -> None:
+        """Raises `ConfigurationError` for what only shows when all is declared."""
+        for node in self.graph.operated.values():
+            config = node.config if isinstance(node, Operated) else None
+            if isinstance(config, WindowConfig) and not (config.reading or config.closing):
+                raise ConfigurationError(
+                    f"{node.name!r} of app {self.graph.app!r} is neither read nor sent anywhere",
+                    hint="stream.enrich(view) reads it, view.into(topic) sends it as windows close",
+                )
+        topology(self.graph, {})
+
+    @property
+    def calls(self) -> AsyncCallsThread:
+        """Where async functions run; made for the first of them."""
+        if self._calls is None:
+            self._calls = AsyncCallsThread(timeout_s=ASYNC_TIMEOUT_S)
+        return self._calls
+
+
+def send(  # noqa: PLR0913 - what a user writes, each by its name
+    declared: Declared,
+    origin: From,
+    sink: str | Sink,
+    *,
+    key: Columns | None,
+    partitions: int | None,
+    format: Format,  # noqa: A002 - as it is written
+    name: str | None,
+) -> None:
+    """Adds an output."""
+    schema = origin.node.schemas[origin.port]
+    if isinstance(sink, str):
+        default = [column for column in origin.node.key if column in schema]
+        by = columns_of(default if key is None else key, schema, f"into {sink!r}: key")
+        sink = TopicSink(topic=sink, key=by, partitions=partitions, format=format)
+    elif key is not None or partitions is not None:
+        raise ConfigurationError("key and partitions are a topic's", hint="leave them out for other sinks")
+    declared.graph.add_output(Sent(name=name or f"to {sink.title}", parent=origin, sink=sink))
+
+
+def columns_of(key: Columns | None, schema: pl.Schema, what: str) -> tuple[str, ...]:
+    """Names of columns as a tuple. Raises `ConfigurationError` for those that there are not."""
+    names = () if key is None else (key,) if isinstance(key, str) else tuple(key)
+    for name in names:
+        if name not in schema:
+            raise ConfigurationError(
+                f"{what}: there is no column {shown(name)}", hint=f"the columns are {', '.join(schema)}"
+            )
+    return names
+
+
+def milliseconds(value: Duration, what: str) -> int:
+    return round(duration_s(value, what) * 1000)

@@ -1,0 +1,196 @@
+"""A `stream` process: `python -m penstock.app.stream_worker`, started and spoken to by its supervisor.
+
+The engine has a thread of its own; the event loop listens to the supervisor and tells it how things stand, also
+while a long batch is under way.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from penstock.app.loading import load_app
+from penstock.app.logs import configure_logs
+from penstock.app.stream_metrics import StreamMetrics
+from penstock.app.supervised import ORPHAN_DRAIN_S, REPORT_EVERY_S, end_process, hear, supervised
+from penstock.core.clock import Clock, SystemClock
+from penstock.core.errors import ConfigurationError, PenstockError
+from penstock.core.failpoints import FAILPOINT_VARIABLE, failpoints_of
+from penstock.core.memory import resident_bytes
+from penstock.core.rng import unique_token
+from penstock.log.opening import open_from_settings
+from penstock.observe.metrics import MetricSet
+from penstock.observe.process import add_process_metrics
+from penstock.streams.batch_size import BatchSizeConfig
+from penstock.streams.graph import Graph
+from penstock.streams.topology import Topology, topology
+from penstock.streams.worker import StreamWorker
+from penstock.streams.worker_config import WorkerConfig
+from penstock.supervision.channel import Channel
+from penstock.supervision.messages import Failed, FromWorker, Ready, Report, Sample, Start, ToWorker
+
+__all__ = ["main"]
+
+log = logging.getLogger(__name__)
+
+_decoder: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+
+
+class _StreamProcess:
+    """Works on an app's streams until it is told to drain or its supervisor ends."""
+
+    def __init__(self, start: Start, channel: Channel[FromWorker, ToWorker], clock: Clock) -> None:
+        app, file = load_app(start.app)
+        if not app.has_streams:
+            raise ConfigurationError(f"{file}: app {app.name!r} declares no streams")
+        self._channel = channel
+        self._drain_s = start.settings.server.drain_s
+        self._log = open_from_settings(start.settings, clock)
+        self._topology = self._planned(app.streams.graph)
+        self._metrics = MetricSet()
+        add_process_metrics(self._metrics)
+        self._told = StreamMetrics(self._metrics, self._topology)
+        failpoints = failpoints_of(os.environ.get(FAILPOINT_VARIABLE))
+        config = _worker_config(app.name, start)
+        self._worker = StreamWorker(config, self._topology.by_source, self._log, clock, failpoints)
+        self._stop = threading.Event()
+        self._fault: BaseException | None = None
+
+    def _planned(self, graph: Graph) -> Topology:
+        """The stages, and the topics that they need made where they are missing."""
+        admin = self._log.admin
+        existing = {info.spec.name: info.spec.partitions for info in admin.topics()}
+        planned = topology(graph, existing)
+        admin.ensure_topics(planned.topics)
+        return planned
+
+    async def run(self, drain: asyncio.Event) -> None:
+        """Works until `drain` is set. Raises what ended the engine before that."""
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+
+        def work() -> None:
+            try:
+                self._worker.run(self._stop)
+            except BaseException as error:
+                self._fault = error
+            loop.call_soon_threadsafe(ended.set)
+
+        thread = threading.Thread(target=work, name="streams", daemon=True)
+        thread.start()
+        self._channel.send(self._report())
+        self._channel.send(Ready(tuple(self._lines()), 0))
+        reporting = asyncio.ensure_future(self._report_for_ever())
+        told = asyncio.ensure_future(drain.wait())
+        over = asyncio.ensure_future(ended.wait())
+        await asyncio.wait((told, over), return_when=asyncio.FIRST_COMPLETED)
+        self._stop.set()
+        # What it has begun it commits, and tells the group that it leaves.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_s):
+                await over
+        for task in (reporting, told, over):
+            task.cancel()
+        self._channel.send(self._report())
+        await self._channel.flush()
+        if self._fault is not None:
+            raise self._fault
+        if not thread.is_alive():
+            self._log.close()
+
+    def hear(self, message: ToWorker) -> None:
+        """Does what the supervisor says."""
+        if isinstance(message, Sample):
+            self._channel.send(self._report(message.request))
+
+    def orphaned(self) -> None:
+        self._drain_s = min(self._drain_s, ORPHAN_DRAIN_S)
+
+    async def _report_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_EVERY_S)
+            self._channel.send(self._report())
+
+    def _report(self, request: int | None = None) -> Report:
+        worker = self._worker
+        streams = worker.status
+        self._told.tell(streams)
+        problems = {f"{each.topic}/{each.partition}": each.problem for each in streams if each.problem}
+        if worker.problem is not None:
+            problems["log"] = worker.problem
+        return Report(
+            request=request,
+            ready=worker.problem is None,
+            connections=0,
+            resident_bytes=resident_bytes(),
+            models=(),
+            problems=problems,
+            metrics=self._metrics.snapshot(),
+            statistics=(),
+            streams=streams,
+        )
+
+    def _lines(self) -> Iterator[str]:
+        for stage in self._topology.stages:
+            count = f"{stage.partitions} partitions" if stage.partitions > 1 else "1 partition"
+            yield f"  stream {stage.name}  from topic {stage.source}, {count}"
+
+
+def _worker_config(app: str, start: Start) -> WorkerConfig:
+    settings = start.settings.stream
+    return WorkerConfig(
+        group=app,
+        # Its own: a worker that replaces another stands beside it for a while.
+        identity=f"{app}.{start.number}.{unique_token(4)}",
+        folder=Path(start.settings.home) / "streams" / app,
+        batch=BatchSizeConfig(
+            target_ms=settings.batch_ms,
+            rows_min=min(100, settings.rows_max),
+            rows_max=settings.rows_max,
+            bytes_max=settings.bytes_max,
+        ),
+        snapshot_bytes=settings.snapshot_bytes,
+        snapshot_every_s=settings.snapshot_every_s,
+        timeout_s=settings.function_timeout_s,
+    )
+
+
+async def _work(channel_descriptor: int, drain: asyncio.Event) -> int:
+    """The life of the worker; its exit status."""
+    connected = socket.socket(fileno=channel_descriptor)
+    channel: Channel[FromWorker, ToWorker] = await Channel.open(connected, _decoder)
+    start = await channel.receive()
+    if not isinstance(start, Start):
+        return 1
+    configure_logs(start.settings, f"stream worker {start.number}")
+    try:
+        worker = _StreamProcess(start, channel, SystemClock())
+        hearing = asyncio.ensure_future(hear(worker, channel, drain))
+        await worker.run(drain)
+        hearing.cancel()
+    except PenstockError as error:
+        channel.send(Failed(message=error.message, hint=error.hint))
+        await channel.flush()
+        return 1
+    return 0
+
+
+def main() -> None:
+    channel, lifeline = (int(descriptor) for descriptor in sys.argv[1:3])
+    supervised(lifeline, (channel, lifeline))
+
+    async def life() -> int:
+        return await _work(channel, asyncio.Event())
+
+    end_process(asyncio.run(life()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""What a user writes of streams: where events come from, what is done to them, and where results go."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Literal
+
+import polars as pl
+
+from penstock.app.stream_parts import Columns, Declared, Duration, columns_of, milliseconds, send
+from penstock.app.views import Window, WindowedView
+from penstock.core.durations import duration_s
+from penstock.core.errors import ConfigurationError
+from penstock.streams.branching import BranchesConfig
+from penstock.streams.decoding.formats import Format
+from penstock.streams.expectations import Expectations
+from penstock.streams.graph import Branched, From, Keyed, Source, Transformed
+from penstock.streams.mapping import AsyncMap, Map
+from penstock.streams.plan import LATE, MAIN
+from penstock.streams.schema import StreamSchema, TimeUnit
+from penstock.streams.sinks import Sink
+from penstock.streams.transforming import Drop, Filter, Rename, Select, TransformConfig, WithColumns
+
+__all__ = ["Stream", "declare_stream"]
+
+
+def declare_stream(  # noqa: PLR0913 - what a user writes, each by its name
+    declared: Declared,
+    name: str,
+    *,
+    schema: object,
+    time: str | None,
+    unit: TimeUnit,
+    key: Columns | None,
+    lateness: Duration,
+    idle: Duration | None,
+    expect: Mapping[str, pl.Expr] | Sequence[pl.Expr],
+    topic: str | None,
+    partitions: int | None,
+    retention: Duration | None,
+    format: Format,  # noqa: A002 - as it is written
+    extra: Literal["ignore", "forbid"],
+) -> "Stream":
+    """See `App.stream`."""
+    columns = StreamSchema.of(schema, time=time, unit=unit, extra=extra)
+    dtypes = pl.Schema(columns.columns)
+    by = columns_of(key, dtypes, f"stream {name!r}: key")
+    what = f"of stream {name!r}"
+    source = Source(
+        name=name,
+        topic=topic or name,
+        schemas={MAIN: dtypes, LATE: dtypes},
+        key=by,
+        schema=columns,
+        form=format,
+        lateness_ms=milliseconds(lateness, f"lateness {what}"),
+        idle_ms=None if idle is None else milliseconds(idle, f"idle {what}"),
+        expectations=Expectations.of(expect, dtypes) if expect else None,
+        partitions=partitions,
+        retention_s=None if retention is None else duration_s(retention, f"retention {what}"),
+    )
+    declared.graph.add_source(source)
+    return Stream(declared, From(source))
+
+
+class Stream:
+    """A flow of events. Every method gives another one, and leaves this one as it is."""
+
+    def __init__(self, declared: Declared, origin: From) -> None:
+        self.declared = declared
+        self.origin = origin
+
+    @property
+    def schema(self) -> pl.Schema:
+        """The columns of its events."""
+        return self.origin.node.schemas[self.origin.port]
+
+    @property
+    def late(self) -> "Stream":
+        """The events that came later than the stream's lateness allows, as they were: of a stream as it was
+        declared.
+
+        They are in no window; without an output for them they are only counted.
+        """
+        if not isinstance(self.origin.node, Source):
+            raise ConfigurationError(
+                "only a stream as it is declared has late events", hint="write stream.late.into(...)"
+            )
+        return Stream(self.declared, From(self.origin.node, LATE))
+
+    # One event at a time
+
+    def filter(self, *predicates: pl.Expr) -> "Stream":
+        """The events for which all predicates are true."""
+        if not predicates:
+            raise ConfigurationError("filter() has no predicate", hint='for example pl.col("distance") > 0')
+        predicate = predicates[0] if len(predicates) == 1 else pl.all_horizontal(*predicates)
+        return self._transformed(Filter(predicate=predicate), keeps=set(self.schema))
+
+    def with_columns(self, *expressions: pl.Expr, **named: pl.Expr) -> "Stream":
+        """All columns, and these; of the same name in place of the old one."""
+        every = (*expressions, *(expression.alias(name) for name, expression in named.items()))
+        changed = {name for each in every for name in _names(each, self.schema)}
+        return self._transformed(WithColumns(expressions=every), keeps=set(self.schema) - changed)
+
+    def select(self, *expressions: str | pl.Expr, **named: pl.Expr) -> "Stream":
+        """These columns alone."""
+        every = (
+            *(pl.col(each) if isinstance(each, str) else each for each in expressions),
+            *(expression.alias(name) for name, expression in named.items()),
+        )
+        same = {name for name in self.schema if any(each.meta.eq(pl.col(name)) for each in every)}
+        return self._transformed(Select(expressions=every), keeps=same)
+
+    def rename(self, names: Mapping[str, str]) -> "Stream":
+        keeps = set(self.schema) - set(names) - set(names.values())
+        return self._transformed(Rename(names=names), keeps=keeps)
+
+    def drop(self, *names: str) -> "Stream":
+        return self._transformed(Drop(names=names), keeps=set(self.schema) - set(names))
+
+    def map(
+        self,
+        function: Callable[[pl.DataFrame], pl.DataFrame] | Callable[[pl.DataFrame], Awaitable[pl.DataFrame]],
+        *,
+        schema: Mapping[str, object] | None = None,
+        concurrency: int = 16,
+    ) -> "Stream":
+        """What the function makes of frames of events. It may look at one row at a time only: how events are
+        cut into frames is not up to it. `schema` are the columns it gives; without, a plain function is tried
+        on a frame without rows.
+
+        Rows on which it raises become dead letters; the others go on. An async function is called with parts
+        of a frame, up to `concurrency` of them at once. After a crash it may be called again with the same
+        rows.
+        """
+        gives = None if schema is None else pl.Schema(schema)  # type: ignore[arg-type]
+        if not inspect.iscoroutinefunction(function):
+            config = Map(function=function, schema=gives)  # type: ignore[arg-type]
+            return self._transformed(config, keeps=set())
+        if gives is None:
+            raise ConfigurationError(
+                f"map({function.__qualname__}) is async and has no schema", hint="give schema={column: type}"
+            )
+        calls = self.declared.calls
+        waiting = AsyncMap(function=function, schema=gives, calls=calls, concurrency=concurrency)
+        return self._transformed(waiting, keeps=set())
+
+    def branch(
+        self, *, otherwise: str | None = None, all_matches: bool = False, **predicates: pl.Expr
+    ) -> "dict[str, Stream]":
+        """A stream for each predicate, by its name: the events for which it is the first that is true (with
+        `all_matches`: for which it is true). `otherwise` names the stream of all others, which else are left
+        out.
+        """
+        branches = BranchesConfig(predicates=predicates, otherwise=otherwise, all_matches=all_matches).build(
+            self.schema
+        )
+        names = (*predicates, *((otherwise,) if otherwise is not None else ()))
+        node = Branched(
+            schemas=dict.fromkeys(names, self.schema),
+            key=self.origin.node.key,
+            parent=self.origin,
+            branches=branches,
+        )
+        return {name: Stream(self.declared, From(node, name)) for name in names}
+
+    # Several events
+
+    def repartition(self, key: Columns, *, partitions: int | None = None) -> "Stream":
+        """The same events, those with the same key in the same partition. Windows and joins do so by themselves
+        where they need it.
+        """
+        by = columns_of(key, self.schema, "repartition")
+        node = Keyed(schemas={MAIN: self.schema}, key=by, parent=self.origin, partitions=partitions)
+        return Stream(self.declared, From(node))
+
+    def window(
+        self,
+        *,
+        key: Columns,
+        over: Duration,
+        every: Duration | None = None,
+        name: str | None = None,
+        keys_max: int | None = None,
+    ) -> "Window":
+        """Events of a key over a time, for aggregates: `stream.window(...).agg(n=ps.count())`.
+
+        Windows are `over` long, and one begins each `every`; without it, as soon as the one before has ended.
+        At most `keys_max` keys are kept; the one not seen for longest goes first, and is counted. `name` is
+        what the state is kept under.
+        """
+        return Window(self, key=key, over=over, every=every, name=name, keys_max=keys_max)
+
+    def enrich(self, view: "WindowedView") -> "Stream":
+        """Each event with the view's aggregates as columns, as of the event: over the windows' time up to its
+        own, itself among them.
+        """
+        return view.read_by(self)
+
+    def into(
+        self,
+        sink: str | Sink,
+        *,
+        key: Columns | None = None,
+        partitions: int | None = None,
+        format: Format = "json",  # noqa: A002 - as it is written
+        name: str | None = None,
+    ) -> None:
+        """Sends the events to a topic, by its name, or to another sink. `key` says which events keep their
+        order in a topic of several partitions.
+        """
+        send(self.declared, self.origin, sink, key=key, partitions=partitions, format=format, name=name)
+
+    def _transformed(self, config: TransformConfig, *, keeps: set[str]) -> "Stream":
+        """`keeps` are the columns whose values stay as they are."""
+        transform = config.build(self.schema)
+        key = self.origin.node.key
+        node = Transformed(
+            schemas={MAIN: transform.schema},
+            key=key if set(key) <= keeps & set(transform.schema) else (),
+            parent=self.origin,
+            transform=transform,
+        )
+        return Stream(self.declared, From(node))
+
+
+def _names(expression: object, schema: pl.Schema) -> list[str]:
+    """The columns that an expression gives; none where it cannot work, which is told of later."""
+    if not isinstance(expression, pl.Expr):
+        return []
+    try:
+        return pl.LazyFrame(schema=schema).select(expression).collect_schema().names()
+    except pl.exceptions.PolarsError:
+        return []

@@ -1,0 +1,159 @@
+"""Windows as an app declares them, and what is made of them."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from penstock.app.stream_parts import Columns, Duration, columns_of, milliseconds
+from penstock.core.errors import ConfigurationError, InvalidInput
+from penstock.streams.closed import as_events
+from penstock.streams.decoding.formats import Format
+from penstock.streams.graph import From, Keyed, Operated
+from penstock.streams.operator import OFFSET, TIME, Moment
+from penstock.streams.plan import CLOSED, MAIN
+from penstock.streams.sinks import Sink
+from penstock.streams.windows import WindowConfig
+from penstock.streams.windows.aggregates.part import Aggregate
+
+if TYPE_CHECKING:
+    from penstock.app.streams import Stream
+
+__all__ = ["Window", "WindowedView"]
+
+
+class Window:
+    """A window without its aggregates yet."""
+
+    def __init__(
+        self,
+        stream: "Stream",
+        *,
+        key: Columns,
+        over: Duration,
+        every: Duration | None,
+        name: str | None,
+        keys_max: int | None,
+    ) -> None:
+        self._stream = stream
+        self._by = columns_of(key, stream.schema, "window: key")
+        self._over_ms = milliseconds(over, "over of a window")
+        self._every_ms = self._over_ms if every is None else milliseconds(every, "every of a window")
+        self._name = name or f"window {'.'.join(self._by)} {over}"
+        self._keys_max = keys_max
+
+    def agg(self, **aggregates: Aggregate) -> "WindowedView":
+        """What is known of each window, by the names of the columns."""
+        config = WindowConfig(
+            keys=self._by,
+            over_ms=self._over_ms,
+            every_ms=self._every_ms,
+            aggregates=aggregates,
+            reading=False,
+            closing=False,
+        )
+        if self._keys_max is not None:
+            config = replace(config, keys_max=self._keys_max)
+        return WindowedView(self._stream, self._name, self._by, config)
+
+
+class WindowedView:
+    """The aggregates of windows: read by a stream (`stream.enrich(view)`), or sent on as windows close."""
+
+    def __init__(self, stream: "Stream", name: str, by: tuple[str, ...], config: "WindowConfig") -> None:
+        self._declared = stream.declared
+        self._stream = stream
+        self._reader: Stream | None = None
+        parent = stream.origin
+        kept = parent.node.key
+        read, closed = _schemas_of(config, stream.schema)
+        self._read_schema = read
+        self._config = config
+        self._node = Operated(
+            name=name,
+            schemas={MAIN: read, CLOSED: closed},
+            key=kept if kept and set(kept) <= set(by) else by,
+            parent=parent,
+            config=config,
+            by=by,
+        )
+        self._declared.graph.add_operated(self._node)
+
+    @property
+    def closed(self) -> "Stream":
+        """The windows as they close, once each: the key, `window_start`, `window_end` and the aggregates."""
+        self._config = self._node.config = _closing(self._config)
+        return type(self._stream)(self._declared, From(self._node, CLOSED))
+
+    def into(
+        self,
+        sink: str | Sink,
+        *,
+        key: Columns | None = None,
+        partitions: int | None = None,
+        format: Format = "json",  # noqa: A002 - as it is written
+        name: str | None = None,
+    ) -> None:
+        """Sends windows as they close to a topic, by its name, or to another sink."""
+        self.closed.into(sink, key=key, partitions=partitions, format=format, name=name)
+
+    def read_by(self, stream: "Stream") -> "Stream":
+        """See `Stream.enrich`."""
+        if self._reader is not None:
+            raise ConfigurationError(
+                f"{self._node.name!r} is read already",
+                hint="use the stream that enrich() gave, or declare the window once more under another name",
+            )
+        if not _same_rows(stream.origin, self._stream.origin):
+            raise ConfigurationError(
+                f"{self._node.name!r} is a window over another stream than the one to be enriched",
+                hint="enrich the stream that window() was called on, before anything else is done to it",
+            )
+        taken = [name for name in self._config.aggregates if name in stream.schema]
+        if taken:
+            raise ConfigurationError(
+                f"{self._node.name!r}: the stream has a column {taken[0]!r} already", hint="name it otherwise"
+            )
+        self._node.parent = stream.origin
+        self._config = self._node.config = replace(self._config, reading=True)
+        self._node.schemas = {
+            **self._node.schemas,
+            MAIN: pl.Schema({**stream.schema, **_added(self._read_schema, self._stream.schema)}),
+        }
+        self._reader = type(self._stream)(self._declared, From(self._node))
+        return self._reader
+
+
+def _same_rows(stream: From, origin: From) -> bool:
+    """Whether a stream has the rows of another, with more columns at most."""
+    while stream != origin:
+        node = stream.node
+        if stream.port != MAIN or not isinstance(node, Keyed | Operated):
+            return False
+        stream = node.parent
+    return True
+
+
+def _closing(config: WindowConfig) -> WindowConfig:
+    return replace(config, closing=True)
+
+
+def _schemas_of(config: "WindowConfig", schema: pl.Schema) -> tuple[pl.Schema, pl.Schema]:
+    """What comes out of windows over such events: enriched, and closed."""
+    window = replace(_closing(config), reading=True).build(None)
+    empty = pl.DataFrame(schema={**schema, TIME: pl.Int64(), OFFSET: pl.Int64()})
+    moment = Moment(watermark_ms=0, next_watermark_ms=0, now_ms=0)
+    try:
+        enriched = window.process(empty, moment)
+        closed = as_events(window.take_closed(), 0)
+    except InvalidInput as error:
+        raise ConfigurationError(error.message, hint=error.hint) from error
+    return _users(enriched), _users(closed)
+
+
+def _users(frame: pl.DataFrame) -> pl.Schema:
+    return pl.Schema({name: dtype for name, dtype in frame.schema.items() if not name.startswith("_")})
+
+
+def _added(schema: pl.Schema, before: pl.Schema) -> pl.Schema:
+    return pl.Schema({name: dtype for name, dtype in schema.items() if name not in before})

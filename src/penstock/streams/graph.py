@@ -1,0 +1,149 @@
+"""What an app declares of its streams: where events come from, what is done to them, and where results go.
+
+Nodes name the nodes before them; `topology` makes stages of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from penstock.core.errors import ConfigurationError
+from penstock.streams.branching import Branches
+from penstock.streams.decoding.formats import Format
+from penstock.streams.expectations import Expectations
+from penstock.streams.operator import OperatorConfig, TwoInputConfig
+from penstock.streams.plan import MAIN
+from penstock.streams.schema import StreamSchema
+from penstock.streams.sinks import Sink
+from penstock.streams.transforming import Transform
+
+__all__ = ["Branched", "From", "Graph", "Joined", "Keyed", "Node", "Operated", "Sent", "Source", "Transformed"]
+
+
+@dataclass(frozen=True)
+class From:
+    """A port of a node."""
+
+    node: "Node"
+    port: str = MAIN
+
+
+@dataclass(kw_only=True, eq=False)
+class Node:
+    """`schemas` are the user's columns of what comes out, by port. `key` are the columns by whose values rows
+    are shared out over partitions, as far as that is known of this node; empty where it is not.
+    """
+
+    schemas: Mapping[str, pl.Schema]
+    key: tuple[str, ...] = ()
+
+
+@dataclass(kw_only=True, eq=False)
+class Source(Node):
+    """Events of a topic. `partitions` None: as many as the topic has, or one where there is none yet."""
+
+    name: str
+    topic: str
+    schema: StreamSchema
+    form: Format = "json"
+    lateness_ms: int = 0
+    idle_ms: int | None = None
+    expectations: Expectations | None = None
+    partitions: int | None = None
+    retention_s: float | None = None
+
+
+@dataclass(kw_only=True, eq=False)
+class Transformed(Node):
+    """Without state."""
+
+    parent: From
+    transform: Transform
+
+
+@dataclass(kw_only=True, eq=False)
+class Branched(Node):
+    """A port for each branch."""
+
+    parent: From
+    branches: Branches
+
+
+@dataclass(kw_only=True, eq=False)
+class Operated(Node):
+    """By an operator with state by `by`, under a name of its own."""
+
+    name: str
+    parent: From
+    config: OperatorConfig
+    by: tuple[str, ...]
+
+
+@dataclass(kw_only=True, eq=False)
+class Keyed(Node):
+    """The same rows, those of a key in the same partition."""
+
+    parent: From
+    partitions: int | None = None
+
+
+@dataclass(kw_only=True, eq=False)
+class Joined(Node):
+    """Two inputs, by columns of each that are compared in their order."""
+
+    name: str
+    left: From
+    right: From
+    left_by: tuple[str, ...]
+    right_by: tuple[str, ...]
+    config: TwoInputConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """What comes out of a port goes to a sink."""
+
+    name: str
+    parent: From
+    sink: Sink
+
+
+@dataclass
+class Graph:
+    """All of an app. Names of sources, operators and outputs are its own."""
+
+    app: str
+    sources: dict[str, Source] = field(default_factory=dict)
+    operated: dict[str, Operated | Joined] = field(default_factory=dict)
+    outputs: dict[str, Sent] = field(default_factory=dict)
+
+    def add_source(self, source: Source) -> None:
+        """Raises `ConfigurationError` for a second one of a name or topic."""
+        if source.name in self.sources:
+            raise ConfigurationError(f"app {self.app!r} declares stream {source.name!r} twice")
+        for other in self.sources.values():
+            if other.topic == source.topic:
+                raise ConfigurationError(
+                    f"app {self.app!r}: streams {other.name!r} and {source.name!r} both read {source.topic!r}",
+                    hint="declare it once; a stream can be used as often as you like",
+                )
+        self.sources[source.name] = source
+
+    def add_operated(self, node: Operated | Joined) -> None:
+        if node.name in self.operated:
+            raise ConfigurationError(
+                f"app {self.app!r} has two steps {node.name!r}", hint="tell them apart by name=..."
+            )
+        self.operated[node.name] = node
+
+    def add_output(self, sent: Sent) -> None:
+        if sent.name in self.outputs:
+            raise ConfigurationError(
+                f"app {self.app!r} has two outputs {sent.name!r}", hint="tell them apart by name=..."
+            )
+        self.outputs[sent.name] = sent
+
+    @property
+    def empty(self) -> bool:
+        return not self.sources

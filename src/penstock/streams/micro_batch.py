@@ -1,0 +1,99 @@
+"""A micro-batch: what its stages made of some records, as one transaction."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from penstock.log.port import Consumer, Transaction
+from penstock.log.records import Records, TopicPartition
+from penstock.streams.dead_letters import records_of
+from penstock.streams.intake import Instant
+from penstock.streams.outputs import Effect
+from penstock.streams.stage import Stage, StageResult
+
+__all__ = ["MicroBatch"]
+
+
+class MicroBatch:
+    """Made anew for each turn of a worker."""
+
+    def __init__(self, instant: Instant) -> None:
+        self.instant = instant
+        self._results: dict[TopicPartition, list[StageResult]] = {}
+        self._changes: dict[TopicPartition, bytes] = {}
+
+    @property
+    def sources(self) -> tuple[TopicPartition, ...]:
+        return tuple(self._results)
+
+    @property
+    def empty(self) -> bool:
+        return not self._results
+
+    def add(self, source: TopicPartition, result: StageResult) -> None:
+        self._results.setdefault(source, []).append(result)
+
+    def forget(self, source: TopicPartition) -> None:
+        """Nothing of that partition is part of it."""
+        self._results.pop(source, None)
+
+    def collect(self, stages: Iterable[Stage]) -> None:
+        """What has changed in the stages that had a part in it."""
+        for stage in stages:
+            if stage.source in self._results:
+                self._changes[stage.source] = stage.take_changes()
+
+    def changes_bytes(self, source: TopicPartition) -> int:
+        return len(self._changes[source])
+
+    def prepare(self) -> None:
+        """What is outside of the log, before the commit. Raises `StorageFailed`."""
+        for effect in self._effects():
+            effect.prepare()
+
+    def publish(self) -> None:
+        """The same, after it. Raises `StorageFailed`."""
+        for effect in self._effects():
+            effect.publish()
+
+    def write(self, transaction: Transaction, consumer: Consumer, plans: dict[str, tuple[str, str]]) -> None:
+        """`plans` are by source topic where its changes and its dead letters go."""
+        targets: dict[TopicPartition, list[Records]] = {}
+        offsets: dict[TopicPartition, int] = {}
+        now_ms = self.instant.now_ms
+        for source, results in self._results.items():
+            changes_topic, dead_topic = plans[source.topic]
+            for result in results:
+                for append in result.appends:
+                    targets.setdefault(append.target, []).append(append.records)
+            dead = [letter for result in results for letter in result.dead]
+            if dead:
+                targets.setdefault(TopicPartition(dead_topic, 0), []).append(records_of(dead))
+            times_ms = np.array([now_ms], dtype=np.int64)
+            records = Records(values=[self._changes[source]], times_ms=times_ms)
+            targets.setdefault(TopicPartition(changes_topic, source.partition), []).append(records)
+            next_offset = results[-1].next_offset
+            if next_offset is not None:
+                offsets[source] = next_offset
+        for target, several in targets.items():
+            transaction.append(target, _joined(several))
+        if offsets:
+            transaction.commit_offsets(offsets, consumer.membership())
+
+    def _effects(self) -> Iterable[Effect]:
+        return (effect for results in self._results.values() for result in results for effect in result.effects)
+
+
+def _joined(several: Sequence[Records]) -> Records:
+    if len(several) == 1:
+        return several[0]
+    keyed = any(records.keys is not None for records in several)
+    headed = any(records.headers is not None for records in several)
+    return Records(
+        values=[value for records in several for value in records.values],
+        times_ms=np.concatenate([records.times_ms for records in several]),
+        keys=[key for records in several for key in records.keys or [None] * len(records)] if keyed else None,
+        headers=[each for records in several for each in records.headers or [None] * len(records)]
+        if headed
+        else None,
+    )

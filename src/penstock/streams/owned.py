@@ -1,0 +1,113 @@
+"""A partition that a worker has: its stage, what is wrong with it, and what was counted of it."""
+
+from collections.abc import Mapping
+
+from penstock.log.records import Fetched, TopicPartition
+from penstock.streams.micro_batch import MicroBatch
+from penstock.streams.plan import StagePlan
+from penstock.streams.reasons import Reason
+from penstock.streams.restoring import Restored
+from penstock.streams.stage import Stage
+from penstock.streams.watchdog import Suspect, SuspectFolder, Watchdog, pieces
+from penstock.streams.worker_config import PartitionStatus
+
+__all__ = ["Owned"]
+
+
+class Owned:
+    """Its `stage` is None until its state has been brought back, and after a batch of it has failed."""
+
+    def __init__(self, plan: StagePlan, source: TopicPartition, suspect: Suspect | None) -> None:
+        self.plan = plan
+        self.source = source
+        self.changes = TopicPartition(plan.changes_topic, source.partition)
+        self.stage: Stage | None = None
+        self.problem = ""
+        self.changes_end = 0
+        """The offset of the changelog up to which it is in `stage`."""
+        self.unsaved_bytes = 0
+        """Changes since the last snapshot."""
+        self._suspect = suspect
+        self._rows = 0
+        self._rows_told = 0
+        self._late = 0
+        self._dead = 0
+
+    # Its life
+
+    def restored(self, restored: Restored) -> None:
+        self.stage = restored.stage
+        self.changes_end = restored.changes_end
+        self.unsaved_bytes = restored.changes_bytes
+
+    def drop(self) -> None:
+        """Its state is not what is committed."""
+        self.stage = None
+
+    def stop(self, problem: str) -> None:
+        self.stage = None
+        self.problem = problem
+
+    def suspect(self, suspect: Suspect) -> None:
+        """Something failed on these of its records: next they are processed in parts."""
+        self._suspect = suspect
+
+    # Its work
+
+    def process(self, fetched: Fetched, batch: MicroBatch, watchdog: Watchdog) -> None:
+        """Raises what fails in it; `watchdog` then knows on which records."""
+        assert self.stage is not None, "it is running"
+        suspect = self._suspect
+        for piece, culprit in pieces(fetched, suspect) if suspect is not None else ((fetched, False),):
+            if culprit:
+                assert suspect is not None, "there is no culprit without a suspect"
+                result = self.stage.refuse(piece, Reason(suspect.reason), suspect.detail, batch.instant)
+            else:
+                watchdog.begin(piece)
+                result = self.stage.process(piece, batch.instant)
+                watchdog.end()
+            batch.add(self.source, result)
+            self._rows += result.rows
+
+    def tick(self, batch: MicroBatch) -> None:
+        assert self.stage is not None, "it is running"
+        result = self.stage.tick(batch.instant)
+        if not result.empty:
+            batch.add(self.source, result)
+
+    def committed(self, ends: Mapping[TopicPartition, int], size: int, suspects: SuspectFolder) -> None:
+        """A batch that it has a part in is durable, with changes of `size` bytes."""
+        assert self.stage is not None, "it is running"
+        self.changes_end = ends[self.changes]
+        self.unsaved_bytes += size
+        next_offset = self.stage.next_offset
+        if self._suspect is not None and next_offset is not None and next_offset >= self._suspect.end:
+            suspects.clear(self.source)
+            self._suspect = None
+
+    # What it tells
+
+    def status(self, lag: int, elapsed_s: float) -> PartitionStatus:
+        rows = self._rows - self._rows_told
+        self._rows_told = self._rows
+        state = "stuck" if self.problem else "running" if self.stage is not None else "restoring"
+        watermark_ms, keys = None, 0
+        if self.stage is not None:
+            counted = self.stage.statistics()
+            self._late, self._dead = counted.intake.late, counted.dead
+            watermark_ms = counted.intake.watermark_ms if counted.intake.watermark_ms > -(2**61) else None
+            keys = sum(getattr(each, "keys", 0) for each in counted.operators.values())
+        return PartitionStatus(
+            stage=self.plan.name,
+            topic=self.source.topic,
+            partition=self.source.partition,
+            state=state,
+            problem=self.problem,
+            lag=lag,
+            rows=self._rows,
+            rows_per_s=rows / elapsed_s if 0 < elapsed_s < float("inf") else 0.0,
+            late=self._late,
+            dead=self._dead,
+            keys=keys,
+            watermark_ms=watermark_ms,
+        )

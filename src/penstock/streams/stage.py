@@ -1,0 +1,395 @@
+"""A stage of one partition: records in, records and effects out, with no I/O and no clock.
+
+What it gives depends on the records and their order alone, not on how they are cut into batches. All of its
+state can be taken out whole (`snapshot`), followed by what each batch changed (`take_changes`), and brought
+back.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import polars as pl
+
+from penstock.core.errors import ConfigurationError, CorruptState
+from penstock.log.records import Fetched, TopicPartition
+from penstock.streams.closed import Closing, as_events
+from penstock.streams.dead_letters import DeadLetter
+from penstock.streams.intake import Instant, IntakeStatistics, Part
+from penstock.streams.isolating import FailedRow
+from penstock.streams.operator import Moment, Operator, TwoInput, TwoMoment
+from penstock.streams.outputs import Append, Effect, Outlet
+from penstock.streams.plan import (
+    CLOSED,
+    LATE,
+    BranchStep,
+    JoinStep,
+    Output,
+    Port,
+    StagePlan,
+    Step,
+    TransformStep,
+)
+from penstock.streams.reasons import Reason
+from penstock.streams.refusing import letters_of_records, letters_of_rows, letters_of_values
+
+__all__ = ["Stage", "StageResult", "StageStatistics", "begins_anew", "next_offset_of"]
+
+FORM = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """What a batch, or time alone, came to. `changes` are for the changelog, with the rest of the transaction.
+
+    `next_offset` is where the partition goes on, None before its first record.
+    """
+
+    appends: Sequence[Append]
+    effects: Sequence[Effect]
+    dead: Sequence[DeadLetter]
+    rows: int
+    next_offset: int | None
+    """Where the partition goes on; None before its first record."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing came of it that anybody would see."""
+        return not (self.appends or self.effects or self.dead)
+
+
+class StageStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one partition. `operators` are by step what its operator counts, as far as it does."""
+
+    intake: IntakeStatistics
+    dead: int
+    operators: dict[str, object]
+
+
+class _State(msgspec.Struct, array_like=True, kw_only=True):
+    """A snapshot, or the changes of a batch: of the latter only what has any. Operators with what made them."""
+
+    form: int = FORM
+    anew: bool = False
+    """What was before is not part of it."""
+    next_offset: int | None
+    intake: bytes
+    steps: dict[str, tuple[str, bytes]]
+    outlets: dict[str, bytes]
+    effects: dict[str, list[str]]
+    """The names of the last batch's, by output."""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_State).decode
+
+_Accept = Callable[[pl.DataFrame, Moment], None]
+
+
+class Stage:
+    """`source` is the partition that it is of, `state` a snapshot. `anew` says that its first changes are to
+    be the end of all that were before.
+
+    Raises `CorruptState` for a snapshot that cannot be read, and `ConfigurationError` for one that was made by
+    operators that are not those of the plan.
+    """
+
+    def __init__(
+        self, plan: StagePlan, source: TopicPartition, state: bytes | None = None, *, anew: bool = False
+    ) -> None:
+        self._anew = anew
+        kept = _read(state, source) if state is not None else None
+        self.plan = plan
+        self.source = source
+        self._fingerprints = {
+            step.name: _fingerprint(step) for step in plan.steps if isinstance(step, Step | JoinStep)
+        }
+        self._check(kept)
+        self._intake = plan.intake.build(source, kept.intake if kept is not None else None)
+        states = {name: content for name, (_, content) in kept.steps.items()} if kept is not None else {}
+        self._single: dict[str, Operator] = {
+            step.name: step.config.build(states.get(step.name)) for step in plan.steps if isinstance(step, Step)
+        }
+        self._joins: dict[str, TwoInput] = {
+            step.name: step.config.build(states.get(step.name))
+            for step in plan.steps
+            if isinstance(step, JoinStep)
+        }
+        self._operators: dict[str, Operator | TwoInput] = {**self._single, **self._joins}
+        self._joined: dict[str, pl.DataFrame] = {}
+        """What came of joins, without its rows."""
+        self._inputs: tuple[TwoMoment, TwoMoment] | None = None
+        self._fetched: Fetched | None = None
+        self._outlets: dict[str, Outlet] = {
+            output.name: output.config.build(source, kept.outlets.get(output.name) if kept else None)
+            for output in plan.outputs
+        }
+        self._targets = self._wired(plan)
+        self.next_offset: int | None = kept.next_offset if kept is not None else None
+        self._committed: dict[str, list[str]] = kept.effects if kept is not None else {}
+        self._dead_count = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._appends: list[Append] = []
+        self._effects: list[Effect] = []
+        self._names: dict[str, list[str]] = {}
+        self._dead: list[DeadLetter] = []
+
+    # What comes in
+
+    def process(self, fetched: Fetched, instant: Instant) -> StageResult:
+        """Raises `CorruptRecords` for a record between stages that is none."""
+        assert fetched.source == self.source, "records of this stage's partition"
+        self._fetched = fetched
+        taken = self._intake.take(fetched, instant)
+        self.next_offset = fetched.next_offset
+        self._dead += taken.dead
+        if taken.late is not None:
+            self._flow(Port(name=LATE), taken.late.frame, taken.late.moment)
+        return self._run(taken.parts)
+
+    def refuse(self, fetched: Fetched, reason: Reason, detail: str, instant: Instant) -> StageResult:
+        """Makes dead letters of records without looking into them."""
+        self.next_offset = fetched.next_offset
+        self._dead += letters_of_records(fetched, reason, detail, stage=self.plan.name, now_ms=instant.now_ms)
+        return self._run(())
+
+    def tick(self, instant: Instant) -> StageResult:
+        """Real time has passed, and all that was in the partition has been processed."""
+        return self._run(self._intake.tick(instant))
+
+    def _run(self, parts: Sequence[Part]) -> StageResult:
+        for part in parts:
+            self._inputs = part.inputs
+            self._flow(Port(name=part.input), part.frame, part.moment)
+        result = StageResult(
+            appends=self._appends,
+            effects=self._effects,
+            dead=self._dead,
+            rows=sum(part.frame.height for part in parts),
+            next_offset=self.next_offset,
+        )
+        self._committed = self._names
+        self._dead_count += len(self._dead)
+        self._begin()
+        return result
+
+    def _flow(self, port: Port, frame: pl.DataFrame, moment: Moment) -> None:
+        for accept in self._targets.get(port, ()):
+            accept(frame, moment)
+
+    # How frames go through it
+
+    def _wired(self, plan: StagePlan) -> dict[Port, list[_Accept]]:
+        targets: dict[Port, list[_Accept]] = defaultdict(list)
+        for step in plan.steps:
+            match step:
+                case TransformStep():
+                    targets[step.after].append(self._transforming(step))
+                case BranchStep():
+                    targets[step.after].append(self._branching(step))
+                case JoinStep():
+                    targets[step.left].append(self._joining(step, left=True))
+                    targets[step.right].append(self._joining(step, left=False))
+                case Step():
+                    targets[step.after].append(self._stepping(step))
+        for output in plan.outputs:
+            targets[output.after].append(self._putting(output))
+        return dict(targets)
+
+    def _stepping(self, step: Step) -> _Accept:
+        operator = self._single[step.name]
+        port, closing = Port(step.name), Port(step.name, CLOSED)
+
+        def accept(frame: pl.DataFrame, moment: Moment) -> None:
+            self._flow(port, operator.process(frame, moment), moment)
+            if isinstance(operator, Closing):
+                closed = operator.take_closed()
+                if closing in self._targets:
+                    self._flow(closing, as_events(closed, (self.next_offset or 1) - 1), moment)
+
+        return accept
+
+    def _transforming(self, step: TransformStep) -> _Accept:
+        port = Port(step.name)
+
+        def accept(frame: pl.DataFrame, moment: Moment) -> None:
+            done = step.transform.apply(frame)
+            if done.failed:
+                self._failed(frame, done.failed, moment)
+            self._flow(port, done.frame, moment)
+
+        return accept
+
+    def _branching(self, step: BranchStep) -> _Accept:
+        def accept(frame: pl.DataFrame, moment: Moment) -> None:
+            done = step.branches.apply(frame)
+            if done.failed:
+                self._failed(frame, done.failed, moment)
+            for name, rows in done.frames.items():
+                self._flow(Port(step.name, name), rows, moment)
+
+        return accept
+
+    def _joining(self, step: JoinStep, *, left: bool) -> _Accept:
+        operator = self._joins[step.name]
+        port = Port(step.name)
+
+        def accept(frame: pl.DataFrame, moment: Moment) -> None:
+            assert self._inputs is not None, "a join stands where two inputs come in"
+            before, after = self._inputs
+            reached_ms = operator.output_watermark_ms(before)
+            pieces = operator.process_left(frame, after) if left else operator.process_right(frame, after)
+            now = Moment(watermark_ms=reached_ms, next_watermark_ms=reached_ms, now_ms=moment.now_ms)
+            for piece in pieces:
+                self._joined[step.name] = piece.clear()
+                self._flow(port, piece, now)
+            further_ms = max(operator.output_watermark_ms(after), reached_ms)
+            if further_ms > reached_ms and step.name in self._joined:
+                now = Moment(watermark_ms=reached_ms, next_watermark_ms=further_ms, now_ms=moment.now_ms)
+                self._flow(port, self._joined[step.name], now)
+
+        return accept
+
+    def _failed(self, frame: pl.DataFrame, rows: Sequence[FailedRow], moment: Moment) -> None:
+        name = self.plan.name
+        if self.plan.internal or self._fetched is None:
+            self._dead += letters_of_values(frame, rows, self.source, stage=name, now_ms=moment.now_ms)
+        else:
+            self._dead += letters_of_rows(self._fetched, rows, stage=name, now_ms=moment.now_ms)
+
+    def _putting(self, output: Output) -> _Accept:
+        outlet = self._outlets[output.name]
+
+        def accept(frame: pl.DataFrame, moment: Moment) -> None:
+            put = outlet.put(frame, moment, self._intake.idle)
+            self._appends += put.appends
+            self._effects += put.effects
+            if put.effects:
+                self._names.setdefault(output.name, []).extend(each.name for each in put.effects)
+
+        return accept
+
+    # State
+
+    def take_changes(self) -> bytes:
+        """What its state has become since the last call; b"" where it is what it was."""
+        intake = self._intake.take_changes()
+        steps = {
+            name: (self._fingerprints[name], changes)
+            for name, operator in self._operators.items()
+            if (changes := operator.take_changes())
+        }
+        outlets = {
+            name: changes for name, outlet in self._outlets.items() if (changes := outlet.take_changes())
+        }
+        anew, self._anew = self._anew, False
+        return _encode(
+            _State(
+                anew=anew,
+                next_offset=self.next_offset,
+                intake=intake,
+                steps=steps,
+                outlets=outlets,
+                effects=self._committed,
+            )
+        )
+
+    def apply_changes(self, changes: bytes) -> None:
+        """Takes on what an equal stage changed. Raises `CorruptState`, `ConfigurationError` as the making
+        does.
+        """
+        state = _read(changes, self.source)
+        self._check(state)
+        if state.intake:
+            self._intake.apply_changes(state.intake)
+        for name, (_, content) in state.steps.items():
+            if name in self._operators:
+                self._operators[name].apply_changes(content)
+        for name, content in state.outlets.items():
+            if name in self._outlets:
+                self._outlets[name].apply_changes(content)
+        self.next_offset = state.next_offset
+        self._committed = state.effects
+
+    def snapshot(self) -> bytes:
+        """All of its state, after `take_changes`."""
+        return _encode(
+            _State(
+                next_offset=self.next_offset,
+                intake=self._intake.snapshot(),
+                steps={
+                    name: (self._fingerprints[name], operator.snapshot())
+                    for name, operator in self._operators.items()
+                },
+                outlets={name: outlet.snapshot() for name, outlet in self._outlets.items()},
+                effects=self._committed,
+            )
+        )
+
+    def recover(self) -> None:
+        """Publishes what was committed and maybe not published, once its state is back. Does I/O.
+
+        Raises `StorageFailed`.
+        """
+        for name, outlet in self._outlets.items():
+            outlet.recover(self._committed.get(name, ()))
+
+    @property
+    def watermark_ms(self) -> int:
+        return self._intake.watermark_ms
+
+    def statistics(self) -> StageStatistics:
+        return StageStatistics(
+            intake=self._intake.statistics(),
+            dead=self._dead_count,
+            operators={
+                name: counted()
+                for name, operator in self._operators.items()
+                if (counted := getattr(operator, "statistics", None)) is not None
+            },
+        )
+
+    def _check(self, state: _State | None) -> None:
+        """That the operators which the state is of are those of the plan. Those of steps that are gone go."""
+        for name, (fingerprint, _) in (state.steps if state is not None else {}).items():
+            if self._fingerprints.get(name, fingerprint) != fingerprint:
+                raise ConfigurationError(
+                    f"stage {self.plan.name!r}: {name!r} was changed, and its state is of what it was before",
+                    hint="undo the change, or give it a new name (name=...) to let it begin anew",
+                )
+
+
+def begins_anew(changes: bytes) -> bool:
+    """Whether the changes are the first after a stage was begun anew. Raises `CorruptState`."""
+    return _read(changes, "a stage").anew
+
+
+def next_offset_of(changes: bytes) -> int | None:
+    """Where the partition went on after these changes. Raises `CorruptState`."""
+    return _read(changes, "a stage").next_offset
+
+
+def _read(content: bytes, whose: object) -> _State:
+    try:
+        state = _decode(content)
+    except msgspec.DecodeError as error:
+        raise CorruptState(
+            f"the state of {whose} cannot be read: {error}", hint="an older snapshot may be whole"
+        ) from error
+    if state.form != FORM:
+        raise CorruptState(
+            f"the state of {whose} has form {state.form}, this release reads {FORM}",
+            hint="run the release that wrote it",
+        )
+    return state
+
+
+def _fingerprint(step: Step | JoinStep) -> str:
+    """What an operator's state depends on, in short. Configs are frozen values, so that this says all of
+    them.
+    """
+    return hashlib.blake2b(repr(step.config).encode(), digest_size=6).hexdigest()

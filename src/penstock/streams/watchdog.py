@@ -1,0 +1,168 @@
+"""What to do about a function of the user that never returns: end the process, and remember what it was at.
+
+On the next start the suspect records are processed in ever smaller batches, until the one is found on which it
+hangs. That one becomes a dead letter.
+"""
+
+import itertools
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from penstock.core.clock import Clock
+from penstock.log.records import Fetched, Records, TopicPartition
+from penstock.streams.state import replace_file
+
+__all__ = ["HUNG_STATUS", "Suspect", "SuspectFolder", "Watchdog", "cut", "pieces"]
+
+log = logging.getLogger(__name__)
+
+HUNG_STATUS = 86
+LOOK_EVERY_S = 0.25
+
+
+class Suspect(msgspec.Struct, frozen=True, kw_only=True):
+    """Records of a partition, from offset `begin` to before `end`, `count` of them, on one of which it hung."""
+
+    topic: str
+    partition: int
+    begin: int
+    end: int
+    count: int
+    reason: str = "hung"
+    detail: str = ""
+
+    @property
+    def found(self) -> bool:
+        """Whether it is a single record, which is then the culprit."""
+        return self.count == 1
+
+
+class SuspectFolder:
+    """Suspects by partition, a file each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find(self, source: TopicPartition) -> Suspect | None:
+        try:
+            return msgspec.json.decode(self._path(source).read_bytes(), type=Suspect)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def keep(self, suspect: Suspect) -> None:
+        """Raises `OSError`."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._path(TopicPartition(suspect.topic, suspect.partition))
+        replace_file(path, msgspec.json.encode(suspect))
+
+    def clear(self, source: TopicPartition) -> None:
+        self._path(source).unlink(missing_ok=True)
+
+    def _path(self, source: TopicPartition) -> Path:
+        return self._folder / f"{source.topic}-{source.partition}.json"
+
+
+class Watchdog:
+    """Ends the process when what it was told to watch takes longer than `timeout_s`.
+
+    A thread of its own looks; `begin` and `end` are called by the one that works.
+    """
+
+    def __init__(
+        self,
+        suspects: SuspectFolder,
+        timeout_s: float,
+        clock: Clock,
+        end_process: Callable[[int], object] = os._exit,
+    ) -> None:
+        self._suspects = suspects
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._end_process = end_process
+        self._watched: tuple[float, Suspect] | None = None
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        threading.Thread(target=self._look_forever, name="watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    @property
+    def suspect(self) -> Suspect | None:
+        """What is being worked on."""
+        return self._watched[1] if self._watched is not None else None
+
+    def begin(self, fetched: Fetched) -> None:
+        """These records are being worked on."""
+        suspect = Suspect(
+            topic=fetched.source.topic,
+            partition=fetched.source.partition,
+            begin=int(fetched.offsets[0]),
+            end=fetched.next_offset,
+            count=len(fetched.records),
+            detail=f"not done within {self._timeout_s:g} s",
+        )
+        self._watched = (self._clock.monotonic(), suspect)
+
+    def end(self) -> None:
+        self._watched = None
+
+    def look(self) -> None:
+        """Ends the process where it hangs."""
+        watched = self._watched
+        if watched is None or self._clock.monotonic() - watched[0] <= self._timeout_s:
+            return
+        suspect = watched[1]
+        log.error(
+            "%s/%d, offsets %d to %d: not done within %.0f s; the process ends, and tries them again in parts",
+            suspect.topic,
+            suspect.partition,
+            suspect.begin,
+            suspect.end - 1,
+            self._timeout_s,
+        )
+        try:
+            self._suspects.keep(suspect)
+        except OSError:
+            log.exception("what it hung on could not be kept")
+        self._end_process(HUNG_STATUS)
+
+    def _look_forever(self) -> None:
+        while not self._stopped.wait(LOOK_EVERY_S):
+            self.look()
+
+
+def cut(fetched: Fetched, begin: int, end: int) -> Fetched:
+    """The records from place `begin` to before `end`."""
+    records = fetched.records
+    last = end == len(records)
+    return Fetched(
+        source=fetched.source,
+        offsets=fetched.offsets[begin:end],
+        records=Records(
+            values=records.values[begin:end],
+            times_ms=records.times_ms[begin:end],
+            keys=records.keys[begin:end] if records.keys is not None else None,
+            headers=records.headers[begin:end] if records.headers is not None else None,
+        ),
+        next_offset=fetched.next_offset if last else int(fetched.offsets[end]),
+    )
+
+
+def pieces(fetched: Fetched, suspect: Suspect) -> Iterator[tuple[Fetched, bool]]:
+    """The records in parts, of which those that are suspect are at most half of what they were when it hung.
+    True with the one that is the culprit.
+    """
+    offsets = fetched.offsets
+    begin = int(offsets.searchsorted(suspect.begin))
+    end = int(offsets.searchsorted(suspect.end))
+    step = max(1, suspect.count // 2)
+    bounds = sorted({0, *range(begin, end, step), end, len(offsets)})
+    for at, until in itertools.pairwise(bounds):
+        yield cut(fetched, at, until), suspect.found and at == begin and begin < end

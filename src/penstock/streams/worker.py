@@ -1,0 +1,305 @@
+"""The loop of a stream worker: poll, process, commit; a thin edge around the stages of its partitions.
+
+Everything that a micro-batch comes to is one transaction: output, dead letters, changes of state, offsets. What
+fails leaves nothing, and the state in memory, which is ahead then, is brought back from what was committed.
+"""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from threading import Event
+
+import msgspec
+
+from penstock.core.clock import Clock
+from penstock.core.errors import CorruptRecords, Fenced, PenstockError, StorageFailed, TooLarge
+from penstock.core.failpoints import Failpoints
+from penstock.log.port import Consumer, Log, TransactionalProducer
+from penstock.log.records import Fetched, TopicPartition
+from penstock.streams.batch_size import BatchSize
+from penstock.streams.intake import Instant
+from penstock.streams.micro_batch import MicroBatch
+from penstock.streams.owned import Owned
+from penstock.streams.plan import StagePlan
+from penstock.streams.restoring import Restorer
+from penstock.streams.snapshotting import Snapshotting
+from penstock.streams.watchdog import SuspectFolder, Watchdog
+from penstock.streams.worker_config import PartitionStatus, WorkerConfig
+
+__all__ = ["StreamWorker"]
+
+log = logging.getLogger(__name__)
+
+STATUS_EVERY_S = 1.0
+PAUSE_S = 0.1
+PAUSE_S_MAX = 5.0
+
+
+class StreamWorker:
+    """One member of the app's group. `plans` are the app's stages by their source topics, which are there.
+
+    `run` is for a thread of its own; `status` may be read from others.
+    """
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        plans: Mapping[str, StagePlan],
+        opened: Log,
+        clock: Clock,
+        failpoints: Failpoints | None = None,
+    ) -> None:
+        self._config = config
+        self._plans = plans
+        self._log = opened
+        self._clock = clock
+        self._failpoints = failpoints or Failpoints()
+        self._size = BatchSize(config.batch)
+        self._owned: dict[TopicPartition, Owned] = {}
+        self._suspects = SuspectFolder(config.folder / "suspects")
+        self._watchdog = Watchdog(self._suspects, config.timeout_s, clock)
+        self._restorer = Restorer(opened.admin, config.folder / "snapshots")
+        self._snapshotting = Snapshotting(config, self._restorer, opened.admin, self._failpoints)
+        self._topics = {topic: (plan.changes_topic, plan.dead_topic) for topic, plan in plans.items()}
+        self._failures = 0
+        self._consumer: Consumer | None = None
+        self._producer: TransactionalProducer | None = None
+        self._ticked_s = float("-inf")
+        self._told_s = float("-inf")
+        self.status: tuple[PartitionStatus, ...] = ()
+        self.problem: str | None = None
+        """Why nothing goes on at the moment."""
+
+    def run(self, stop: Event) -> None:
+        """Works until `stop` is set; then commits what it has begun, and leaves the group.
+
+        Raises what no worker of this app can mend.
+        """
+        self._watchdog.start()
+        try:
+            while not stop.is_set():
+                self._guarded_turn(stop)
+        finally:
+            self._watchdog.stop()
+            self._leave()
+            self._snapshotting.close()
+
+    def _guarded_turn(self, stop: Event) -> None:
+        try:
+            self._turn()
+            self.problem = None
+        except Fenced as error:
+            log.warning("%s; its partitions are joined anew", error)
+            self._abandon()
+        except TooLarge as error:
+            if self._size.rows == 1:
+                raise
+            log.warning("%s; tried again with half as many records", error)
+            self._size.rows = max(1, self._size.rows // 2)
+            self._drop_all()
+        except StorageFailed as error:
+            pause_s = min(PAUSE_S_MAX, PAUSE_S * 2.0**self._failures)
+            self._failures += 1
+            self.problem = str(error)
+            log.error("nothing was committed: %s; tried again in %.1f s", error, pause_s)
+            self._drop_all()
+            stop.wait(pause_s)
+
+    def _drop_all(self) -> None:
+        """States are ahead of what is committed: they are brought back."""
+        for owned in self._owned.values():
+            owned.drop()
+
+    # One turn
+
+    def _turn(self) -> None:
+        consumer = self._joined()
+        self._restore_next(consumer)
+        fetched = self._poll(consumer)
+        self._failpoints.pass_by("poll")
+        begun_s = self._clock.monotonic()
+        batch = self._process(fetched)
+        drained = sum(len(each.records) for each in fetched) < self._size.rows
+        if drained and begun_s - self._ticked_s >= self._config.tick_s:
+            self._ticked_s = begun_s
+            self._tick(batch)
+        if not batch.empty:
+            self._commit(batch, consumer)
+        if fetched:
+            self._size.observe(
+                rows=sum(len(each.records) for each in fetched),
+                size_bytes=sum(each.records.size_bytes for each in fetched),
+                seconds=self._clock.monotonic() - begun_s,
+            )
+        self._snapshotting.look(self._running(), self._clock.monotonic())
+        self._tell()
+
+    def _poll(self, consumer: Consumer) -> list[Fetched]:
+        pending = any(owned.stage is None and not owned.problem for owned in self._owned.values())
+        try:
+            return consumer.poll(
+                records_max=self._size.rows,
+                bytes_max=self._size.bytes_max,
+                timeout_s=0.0 if pending else self._config.tick_s,
+            )
+        except CorruptRecords as error:
+            for source, owned in self._owned.items():
+                if error.where == str(source):
+                    self._stop_partition(owned, error, consumer)
+                    return []
+            raise
+
+    def _process(self, fetched: Sequence[Fetched]) -> MicroBatch:
+        batch = MicroBatch(self._instant())
+        for each in fetched:
+            owned = self._owned.get(each.source)
+            if owned is None or owned.stage is None or not len(each.records):
+                continue
+            try:
+                owned.process(each, batch, self._watchdog)
+            except CorruptRecords as error:
+                batch.forget(each.source)
+                self._stop_partition(owned, error, self._joined())
+            except (Fenced, StorageFailed):
+                raise
+            except Exception as error:
+                batch.forget(each.source)
+                self._narrow(owned, error)
+            finally:
+                self._watchdog.end()
+            self._failpoints.pass_by("compute")
+        return batch
+
+    def _narrow(self, owned: Owned, error: Exception) -> None:
+        """A batch of it failed, on one of the records that the watchdog was told of: tried again in parts.
+
+        Its state is ahead of what is committed, and is brought back first.
+        """
+        suspect = self._watchdog.suspect
+        if suspect is None:
+            raise error
+        log.warning(
+            "%s, offsets %d to %d: %s: %s; tried again in parts",
+            *(owned.source, suspect.begin, suspect.end - 1, type(error).__name__, error),
+        )
+        owned.suspect(
+            msgspec.structs.replace(suspect, reason="raised", detail=f"{type(error).__name__}: {error}")
+        )
+        owned.drop()
+
+    def _tick(self, batch: MicroBatch) -> None:
+        for owned in self._running():
+            owned.tick(batch)
+
+    def _commit(self, batch: MicroBatch, consumer: Consumer) -> None:
+        """Whole or not at all; what is outside of the log is prepared before and published after."""
+        batch.collect([owned.stage for owned in self._running() if owned.stage is not None])
+        self._failpoints.pass_by("state")
+        batch.prepare()
+        self._failpoints.pass_by("output")
+        assert self._producer is not None, "it has joined"
+        transaction = self._producer.begin()
+        try:
+            batch.write(transaction, consumer, self._topics)
+            self._failpoints.pass_by("commit")
+            ends = transaction.commit()
+        except BaseException:
+            transaction.abort()
+            raise
+        self._failpoints.pass_by("committed")
+        for source in batch.sources:
+            self._owned[source].committed(ends, batch.changes_bytes(source), self._suspects)
+        self._failures = 0
+        batch.publish()
+
+    def _running(self) -> list[Owned]:
+        return [owned for owned in self._owned.values() if owned.stage is not None]
+
+    def _instant(self) -> Instant:
+        now_ms = int(self._clock.now().timestamp() * 1000)
+        return Instant(now_ms=now_ms, monotonic_ms=self._clock.monotonic() * 1000)
+
+    # Partitions
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        """They are brought back one by one, between polls, so that the lease is kept."""
+        assert self._consumer is not None, "it has joined"
+        self._consumer.pause(partitions)
+        for source in partitions:
+            plan = self._plans[source.topic]
+            self._owned[source] = Owned(plan, source, self._suspects.find(source))
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        """All that was begun is committed by now."""
+        self._failpoints.pass_by("revoke")
+        gone = [self._owned.pop(source) for source in partitions if source in self._owned]
+        self._snapshotting.keep([owned for owned in gone if owned.stage is not None])
+
+    def lost(self, partitions: Collection[TopicPartition]) -> None:
+        log.warning("lost %s: another worker has them by now", ", ".join(map(str, partitions)))
+        for source in partitions:
+            self._owned.pop(source, None)
+
+    def _restore_next(self, consumer: Consumer) -> None:
+        """The state of one partition that has none, as of what the group has committed there."""
+        for source, owned in self._owned.items():
+            if owned.stage is not None or owned.problem:
+                continue
+            committed = consumer.committed(source)
+            consumer.pause([source])
+            try:
+                owned.restored(self._restorer.restore(owned.plan, source, committed))
+            except StorageFailed:
+                raise
+            except PenstockError as error:
+                self._stop_partition(owned, error, consumer)
+                return
+            consumer.seek(source, committed if committed is not None else self._begin(source))
+            consumer.resume([source])
+            return
+
+    def _begin(self, source: TopicPartition) -> int:
+        found = [info for info in self._log.admin.topics() if info.spec.name == source.topic]
+        return found[0].begins[source.partition] if found else 0
+
+    def _stop_partition(self, owned: Owned, error: PenstockError, consumer: Consumer) -> None:
+        hint = f" (hint: {error.hint})" if error.hint else ""
+        log.error("%s stands still, the others go on: %s%s", owned.source, error, hint)
+        owned.stop(str(error))
+        consumer.pause([owned.source])
+
+    # The group
+
+    def _joined(self) -> Consumer:
+        if self._consumer is None:
+            self._producer = self._log.transactional(self._config.identity)
+            self._consumer = self._log.consumer(self._config.group)
+            self._consumer.subscribe(sorted(self._plans), self)
+        return self._consumer
+
+    def _abandon(self) -> None:
+        """What it held is another's: nothing of it counts any more."""
+        self._owned.clear()
+        self._leave()
+
+    def _leave(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        producer, self._producer = self._producer, None
+        for closing in (consumer, producer):
+            if closing is None:
+                continue
+            try:
+                closing.close()
+            except (Fenced, StorageFailed) as error:
+                log.warning("leaving the group: %s", error)
+
+    # What it tells
+
+    def _tell(self) -> None:
+        now_s = self._clock.monotonic()
+        if now_s - self._told_s < STATUS_EVERY_S:
+            return
+        elapsed_s, self._told_s = now_s - self._told_s, now_s
+        lags = {each.source: each.lag for each in self._log.admin.lags(self._config.group)}
+        self.status = tuple(
+            owned.status(lags.get(source, 0), elapsed_s) for source, owned in sorted(self._owned.items())
+        )
