@@ -5,13 +5,14 @@ known of it stands in headers, beside those that it had.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
 
 from penstock.log.records import Fetched, Records, TopicPartition
 from penstock.streams.decoding.decoded import Decoded
+from penstock.streams.encoding import encoder_of
 from penstock.streams.expectations import Failure
 from penstock.streams.operator import OFFSET
 
@@ -80,12 +81,20 @@ def letters_of_failed(
     stage: str,
     now_ms: int,
 ) -> list[DeadLetter]:
-    """Of rows of the decoded frame that something refused later, a failure for each."""
+    """Of rows of the decoded frame that something refused later, a failure for each.
+
+    Where a record has many rows, the letter's bytes are a record of that row alone: its others went on.
+    """
     positions = decoded.positions(failed[OFFSET].to_numpy()).tolist()
-    return [
+    letters = [
         _letter(decoded, position, source, stage=stage, now_ms=now_ms, why=(failure.reason, failure.detail))
         for position, failure in zip(positions, failures, strict=True)
     ]
+    if not decoded.many:
+        return letters
+    encoder = encoder_of("arrow")
+    rows = failed.select(name for name in decoded.frame.columns if name in failed.columns)
+    return [replace(letter, value=encoder.encode(rows[at : at + 1])[0]) for at, letter in enumerate(letters)]
 
 
 def records_of(letters: Sequence[DeadLetter]) -> Records:

@@ -14,6 +14,7 @@ from penstock.streams.dead_letters import (
     source_topic,
 )
 from penstock.streams.decoding import decoder_of
+from penstock.streams.encoding import encoder_of
 from penstock.streams.expectations import Expectations
 from penstock.streams.schema import StreamSchema
 
@@ -99,3 +100,17 @@ def test_letters_have_the_bytes_of_what_was_refused() -> None:
         (50, b'{"id":-2}', 5, "positive"),
     ]
     assert failed[0].headers == {"h": b"2"}
+
+
+def test_a_row_of_many_is_a_letter_by_itself() -> None:
+    schema = StreamSchema.of({"id": int})
+    values = [encoder_of("arrow").encode(pl.DataFrame({"id": ids}))[0] for ids in ([1, -2, -3], [4])]
+    decoded = decoder_of("arrow", schema).decode(
+        Records(values=values, times_ms=np.array([5, 6])), np.array([10, 11]), NOW_MS
+    )
+    checked = Expectations.of({"positive": pl.col("id") > 0}, schema.frame_schema).check(decoded.frame)
+    letters = letters_of_failed(decoded, checked.failed, checked.failures, SOURCE, "late", NOW_MS)
+    assert [letter.offset for letter in letters] == [10, 10]
+    records = records_of(letters)
+    again = decoder_of("arrow", schema).decode(records, np.array([0, 1]), NOW_MS)
+    assert again.frame["id"].to_list() == [-2, -3]

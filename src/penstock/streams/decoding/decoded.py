@@ -26,13 +26,15 @@ class BadRecord:
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
     """`frame` has the good rows in the order of their records, with `_time` and `_offset`; `bad` the others,
-    in their order. The records stay at hand, so that a row can still be sent on as it came.
+    in their order. The records stay at hand, so that a row can still be sent on as it came. `many`: a record
+    may have several rows, which have its offset all.
     """
 
     frame: pl.DataFrame
     bad: tuple[BadRecord, ...]
     records: Records
     offsets: npt.NDArray[np.int64]
+    many: bool = False
 
     def positions(self, offsets: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Where among `records` the ones of those offsets are, all of which are there."""

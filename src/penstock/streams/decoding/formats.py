@@ -5,6 +5,7 @@ from typing import Literal, get_args
 import msgspec
 
 from penstock.core.errors import ConfigurationError
+from penstock.streams.decoding.arrow_rows import ArrowDecoder
 from penstock.streams.decoding.decoded import Decoder
 from penstock.streams.decoding.event_times import DAY_MS, EventTimes
 from penstock.streams.decoding.rows import RowDecoder
@@ -27,4 +28,6 @@ def decoder_of(form: Format, schema: StreamSchema, *, ahead_ms: int = DAY_MS) ->
         return RowDecoder(schema, times, msgspec.json.Decoder(schema.row_type).decode)
     if form == "msgpack":
         return RowDecoder(schema, times, msgspec.msgpack.Decoder(schema.row_type).decode)
+    if form == "arrow":
+        return ArrowDecoder(schema, times)
     raise ConfigurationError(f"there is no format {form!r}", hint=f"known are {', '.join(get_args(Format))}")

@@ -4,15 +4,15 @@ from typing import Any
 
 import numpy as np
 
+from penstock.core.arrow.arrow_messages import ArrowMessage, MessageKind
+from penstock.core.arrow.arrow_schema import ArrowField, read_schema
+from penstock.core.arrow.flatbuffers import broken_stream
 from penstock.core.errors import InvalidInput, TooLarge
 from penstock.core.signature import ANY, Signature, TensorSpec
 from penstock.core.tensors import Array, DataType, Tensors
 from penstock.serving.protocols.rows.arrow_columns import ArrowColumn, concatenate, read_columns
-from penstock.serving.protocols.rows.arrow_messages import ArrowMessage, MessageKind
-from penstock.serving.protocols.rows.arrow_schema import ArrowField, read_schema
 from penstock.serving.protocols.rows.cells import objects_array
 from penstock.serving.protocols.rows.fields import FieldErrors
-from penstock.serving.protocols.rows.flatbuffers import broken_stream
 from penstock.serving.protocols.rows.typed import is_matrix
 
 __all__ = ["ArrowDecoder"]

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from penstock.core.arrow.arrow_messages import END_OF_STREAM, ArrowMessages, MessageKind
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Array, DataType
 from penstock.serving.batching.outputs import BatchOutputs, BatchRows
-from penstock.serving.protocols.rows.arrow_messages import END_OF_STREAM, ArrowMessages, MessageKind
 
 if TYPE_CHECKING:
     import polars as pl

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from penstock.core.arrow.arrow_schema import ArrowField
+from penstock.core.arrow.flatbuffers import Table, broken_stream
 from penstock.core.errors import InvalidInput, TooLarge, shown
-from penstock.serving.protocols.rows.arrow_schema import ArrowField
-from penstock.serving.protocols.rows.flatbuffers import Table, broken_stream
 
 __all__ = ["ArrowColumn", "concatenate", "read_columns"]
 

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import msgspec
 
+from penstock.core.arrow.arrow_messages import ArrowMessages
 from penstock.core.errors import InvalidInput, PenstockError
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors, row_count, slice_rows
@@ -12,7 +13,6 @@ from penstock.serving.batching.outputs import BatchRows
 from penstock.serving.protocols.rows.answers import RowsEncoder
 from penstock.serving.protocols.rows.arrow import MESSAGE_BYTES_MAX, ArrowDecoder
 from penstock.serving.protocols.rows.arrow_answers import ArrowEncoder
-from penstock.serving.protocols.rows.arrow_messages import ArrowMessages
 from penstock.serving.protocols.rows.decoder import RowsDecoder
 from penstock.serving.protocols.rows.fields import InvalidRows
 from penstock.serving.protocols.rows.lines import Line, LineSplitter

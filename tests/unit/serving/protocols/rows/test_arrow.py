@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.core.arrow.arrow_messages import ArrowMessages
+from penstock.core.arrow.arrow_schema import ArrowField, ArrowType, read_schema
 from penstock.core.errors import InvalidInput, TooLarge
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
@@ -17,8 +19,6 @@ from penstock.serving.batching.outputs import BatchOutputs, BatchRows
 from penstock.serving.protocols.rows.arrow import ArrowDecoder
 from penstock.serving.protocols.rows.arrow_answers import ArrowEncoder
 from penstock.serving.protocols.rows.arrow_columns import ArrowColumn, read_columns
-from penstock.serving.protocols.rows.arrow_messages import ArrowMessages
-from penstock.serving.protocols.rows.arrow_schema import ArrowField, ArrowType, read_schema
 
 SIGNATURE = Signature.of(
     inputs={"x": "FP32?[-1]", "n": "INT16[-1]", "s": "STRING[-1]", "on": "BOOL[-1]", "v": "FP64[-1, 2]"},

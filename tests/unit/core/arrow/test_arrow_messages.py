@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.core.arrow.arrow_messages import END_OF_STREAM, ArrowMessages, MessageKind
 from penstock.core.errors import InvalidInput, TooLarge
-from penstock.serving.protocols.rows.arrow_messages import END_OF_STREAM, ArrowMessages, MessageKind
 
 LIMIT = 1 << 20
 

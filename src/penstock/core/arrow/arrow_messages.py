@@ -9,8 +9,8 @@ import enum
 import struct
 from typing import NamedTuple
 
+from penstock.core.arrow.flatbuffers import Table, broken_stream
 from penstock.core.errors import TooLarge
-from penstock.serving.protocols.rows.flatbuffers import Table, broken_stream
 
 __all__ = ["END_OF_STREAM", "ArrowMessage", "ArrowMessages", "MessageKind"]
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from penstock.serving.protocols.rows.flatbuffers import Table, broken_stream
+from penstock.core.arrow.flatbuffers import Table, broken_stream
 
 __all__ = ["ArrowField", "ArrowType", "read_schema"]
 
@@ -23,11 +23,14 @@ _FLOATS: dict[int, "np.dtype[np.generic]"] = {0: np.dtype("<f2"), 1: np.dtype("<
 
 
 class ArrowType(NamedTuple):
-    """A type by its name in the format; `dtype` of numbers, `size` of lists that all have one."""
+    """A type by its name in the format; `dtype` of numbers, `size` of lists that all have one, `width` in bytes
+    of other values that all have one.
+    """
 
     name: str
     dtype: "np.dtype[np.generic] | None" = None
     size: int = 0
+    width: int = 0
 
 
 class ArrowField(NamedTuple):
@@ -101,7 +104,30 @@ def _type(field: Table) -> ArrowType:
                 raise broken_stream(f"a field is of lists of {size}")
             return ArrowType(name, size=size)
         case _:
-            return ArrowType(name)
+            return ArrowType(name, width=_width(name, table))
+
+
+def _width(name: str, table: Table) -> int:
+    """0 for values of no one width. The defaults are those of the format."""
+    match name:
+        case "Timestamp" | "Duration":
+            return 8
+        case "Date":
+            return 4 if table.number(0, "<h", 1) == 0 else 8
+        case "Time":
+            return _bytes(table.number(1, "<i", 32))
+        case "Decimal":
+            return _bytes(table.number(2, "<i", 128))
+        case "FixedSizeBinary":
+            return _bytes(8 * table.number(0, "<i"))
+        case _:
+            return 0
+
+
+def _bytes(bits: int) -> int:
+    if bits <= 0:
+        raise broken_stream(f"a field is of values of {bits} bits")
+    return bits // 8
 
 
 def _int(table: Table) -> ArrowType:

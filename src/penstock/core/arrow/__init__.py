@@ -1,0 +1,1 @@
+"""Arrow IPC streams as they come from anybody: their messages, schemas and metadata."""
