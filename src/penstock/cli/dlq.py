@@ -165,11 +165,11 @@ def _check_new(box: "LetterBox", topic: str, places: set[tuple[int, int]]) -> No
 
 @contextmanager
 def _letter_box(config: Path | None, overrides: list[str] | None) -> "Iterator[LetterBox]":
-    from penstock.log.opening import open_log
+    from penstock.log.opening import open_from_settings
     from penstock.streams.letter_box import LetterBox
 
     settings = settings_from(config, overrides).settings
-    with open_log("", Path(settings.home), SystemClock()) as log:
+    with open_from_settings(settings, SystemClock()) as log:
         yield LetterBox(log)
 
 
