@@ -102,7 +102,7 @@ def storage_failure(error: sqlite3.Error, path: Path, undone: str = _UNDONE) -> 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables and application != APPLICATION_ID:
         raise ConfigurationError(f"{path} is a database, but no log of Penstock", hint="choose another home")
     if version > VERSION:

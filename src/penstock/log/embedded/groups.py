@@ -164,7 +164,8 @@ class Groups:
                 hint=f"0 to {ends} can be",
             )
         session.connection.execute(
-            "INSERT INTO offsets VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET next = excluded.next",
+            "INSERT INTO offsets VALUES (?, ?, ?)"
+            " ON CONFLICT (group_id, partition) DO UPDATE SET next = excluded.next",
             (group_id, partition, offset),
         )
 
@@ -219,7 +220,8 @@ class Groups:
                 "UPDATE owners SET target = NULL WHERE group_id = ? AND partition = ?", (group_id, partition)
             )
         connection.executemany(
-            "INSERT INTO owners VALUES (?, ?, 0, NULL, ?) ON CONFLICT DO UPDATE SET target = excluded.target",
+            "INSERT INTO owners VALUES (?, ?, 0, NULL, ?)"
+            " ON CONFLICT (group_id, partition) DO UPDATE SET target = excluded.target",
             [(group_id, partition, member) for partition, member in wanted.items()],
         )
         self._hand_over(session, group_id)

@@ -87,10 +87,10 @@ class EmbeddedTransaction:
 
 
 def _next_epoch(session: Session, identity: str) -> int:
-    (epoch,) = session.connection.execute(
-        "INSERT INTO identities VALUES (?, 1) ON CONFLICT DO UPDATE SET epoch = epoch + 1 RETURNING epoch",
-        (identity,),
-    ).fetchone()
+    session.connection.execute(
+        "INSERT INTO identities VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET epoch = epoch + 1", (identity,)
+    )
+    (epoch,) = session.connection.execute("SELECT epoch FROM identities WHERE name = ?", (identity,)).fetchone()
     return int(epoch)
 
 
