@@ -109,8 +109,8 @@ class Deduplicate:
         times = frame.get_column(TIME).to_numpy()
         fresh = self._fresh(codes, times)
         whole = bool(fresh.all())
-        rows = frame if whole else frame.filter(fresh)
-        seen = rows.select(self._names)
+        rows = frame if whole else frame[np.flatnonzero(fresh)]
+        seen = rows[self._names]
         entry = _Entry(rows.height, frame.height - rows.height, moment.next_watermark_ms)
         self._remember(seen, codes if whole else codes[fresh], entry)
         self._entries.append(entry)
@@ -168,7 +168,7 @@ class Deduplicate:
         self._watermark_ms = max(self._watermark_ms, entry.watermark_ms)
         if (codes == NO_CODE).any():
             whole = codes != NO_CODE
-            seen, codes = seen.filter(whole), codes[whole]
+            seen, codes = seen[np.flatnonzero(whole)], codes[whole]
         times = seen.get_column(TIME).to_numpy()
         self._seen.insert(seen, codes, times, np.zeros(len(codes), np.bool_))
         self._seen.expire(self._watermark_ms - self._config.within_ms)

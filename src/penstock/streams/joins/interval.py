@@ -32,7 +32,6 @@ __all__ = ["IntervalJoin", "IntervalJoinConfig", "IntervalJoinStatistics"]
 FORM = "interval-join-1"
 INTERVAL_MS_MAX = 10 * 366 * 86_400_000
 ROWS_MAX = 100_000_000
-RIGHT_TIME = "_time_of_right"
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -119,6 +118,7 @@ class IntervalJoin:
         self._right = RowBuffer(rows_max=config.rows_max)
         self._moment = TwoMoment(left_watermark_ms=BEGINNING_MS, right_watermark_ms=BEGINNING_MS, now_ms=0)
         self._pairs = 0
+        self._renamed = config.columns.renamed
         self._names = {left: config.columns.empty(left=left).columns for left in (True, False)}
         self._journal = Journal()
 
@@ -203,7 +203,7 @@ class IntervalJoin:
     def _process(self, frame: pl.DataFrame, moment: TwoMoment, *, left: bool) -> Iterator[pl.DataFrame]:
         if frame.is_empty() and not self._is_later(moment):
             return iter(())
-        frame = frame.select(self._names[left])
+        frame = frame[self._names[left]]
         found, unmatched = self._change(frame, moment, left=left)
         self._journal.add(left=left, frame=frame, moment=moment)
         return self._output(frame, found, unmatched, left=left)
@@ -247,7 +247,8 @@ class IntervalJoin:
         times = frame.get_column(TIME).to_numpy()
         if not (left and self._config.how == "left") and (codes == NO_CODE).any():
             whole = codes != NO_CODE
-            frame, codes, times, matched = frame.filter(whole), codes[whole], times[whole], matched[whole]
+            frame, codes = frame[np.flatnonzero(whole)], codes[whole]
+            times, matched = times[whole], matched[whole]
         (self._left if left else self._right).insert(frame, codes, times, matched)
 
     def _advance(self, moment: TwoMoment) -> list[pl.DataFrame]:
@@ -276,13 +277,12 @@ class IntervalJoin:
                 yield piece.select(*self._config.columns.left, *missing, TIME, OFFSET)
 
     def _paired(self, left: pl.DataFrame, right: pl.DataFrame) -> pl.DataFrame:
-        columns = self._config.columns
-        renamed = right.select(
-            *(pl.col(old).alias(new) for old, new in columns.renamed.items()), pl.col(TIME).alias(RIGHT_TIME)
-        )
-        both = left.hstack(renamed)
-        later = pl.max_horizontal(TIME, RIGHT_TIME).alias(TIME)
-        return both.select(*columns.left, *columns.renamed.values(), later, OFFSET)
+        # Frames are taken apart and put together without Polars' planner, which costs more than the rows do.
+        values = right[list(self._renamed)]
+        values.columns = list(self._renamed.values())
+        later = np.maximum(left.get_column(TIME).to_numpy(), right.get_column(TIME).to_numpy())
+        rest = [*values.get_columns(), pl.Series(TIME, later), left.get_column(OFFSET)]
+        return left[list(self._config.columns.left)].hstack(rest)
 
     def _right_schema(self) -> dict[str, pl.DataType]:
         columns = self._config.columns

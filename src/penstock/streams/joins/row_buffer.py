@@ -26,7 +26,7 @@ class _Tier:
         if len(times) > 1 and (times[1:] < times[:-1]).any():
             order = np.argsort(times, kind="stable")
             rows, codes, times, matched = rows[order], codes[order], times[order], matched[order]
-        self.rows = rows
+        self.rows = rows.rechunk()
         self.codes = codes
         self.times = times
         self.matched = matched
@@ -177,7 +177,7 @@ _NONE = np.zeros(0, np.int64)
 def _rebuilt(tiers: Sequence[_Tier]) -> _Tier:
     """One of several, without what was let go of."""
     return _Tier(
-        pl.concat([tier.rows.slice(tier.gone) for tier in tiers], rechunk=True),
+        pl.concat([tier.rows.slice(tier.gone) for tier in tiers], rechunk=False),
         np.concatenate([tier.codes[tier.gone :] for tier in tiers]),
         np.concatenate([tier.times[tier.gone :] for tier in tiers]),
         np.concatenate([tier.matched[tier.gone :] for tier in tiers]),
@@ -190,7 +190,7 @@ def _without_garbage(tier: _Tier) -> _Tier:
 
 def _unmatched(tier: _Tier, begin: int, end: int) -> list[pl.DataFrame]:
     alone = ~tier.matched[begin:end]
-    return [tier.rows.slice(begin, end - begin).filter(alone)] if alone.any() else []
+    return [tier.rows[begin + np.flatnonzero(alone)]] if alone.any() else []
 
 
 def _mark(tier: _Tier, starts: Ints, ends: Ints) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from penstock.core.errors import ConfigurationError, CorruptState
@@ -118,7 +119,7 @@ class TableJoin:
         self._journal = Journal()
 
     def process_left(self, frame: pl.DataFrame, moment: TwoMoment) -> Iterator[pl.DataFrame]:
-        frame = frame.select(self._empty[0].columns)
+        frame = frame[self._empty[0].columns]
         waited = len(self._waiting)
         result = self._change_left(frame, moment)
         if waited or len(self._waiting):
@@ -131,7 +132,7 @@ class TableJoin:
     def process_right(self, frame: pl.DataFrame, moment: TwoMoment) -> Iterator[pl.DataFrame]:
         if DELETED not in frame.columns:
             frame = frame.with_columns(pl.lit(value=False).alias(DELETED))
-        frame = frame.select(self._empty[1].columns)
+        frame = frame[self._empty[1].columns]
         waited = len(self._waiting)
         result = self._change_right(frame, moment)
         if not frame.is_empty() or waited:
@@ -216,7 +217,7 @@ class TableJoin:
         codes = self._codes.codes(frame, self._config.columns.right_key)
         if (codes == NO_CODE).any():
             whole = codes != NO_CODE
-            frame, codes = frame.filter(whole), codes[whole]
+            frame, codes = frame[np.flatnonzero(whole)], codes[whole]
         times = frame.get_column(TIME).to_numpy()
         deleted = frame.get_column(DELETED).fill_null(value=False).to_numpy()
         self._versions.insert(frame, codes, times, deleted)
@@ -238,15 +239,17 @@ class TableJoin:
     def _joined(self, frame: pl.DataFrame) -> pl.DataFrame:
         columns = self._config.columns
         found = self._versions.find(self._codes.codes(frame), frame.get_column(TIME).to_numpy())
-        if found is None:
+        if found is None or not columns.renamed or (found[1] < 0).all():
             missing = [pl.lit(None, columns.right[old]).alias(new) for old, new in columns.renamed.items()]
             return frame.select(*columns.left, *missing, TIME, OFFSET)
         versions, numbers = found
         places = pl.Series(numbers)
         if (absent := numbers < 0).any():
             places = places.set(pl.Series(absent), None)
-        values = versions.select(pl.col(old).gather(places).alias(new) for old, new in columns.renamed.items())
-        return frame.hstack(values).select(*columns.left, *columns.renamed.values(), TIME, OFFSET)
+        # Frames are taken apart and put together without Polars' planner, which costs more than the rows do.
+        values = versions[list(columns.renamed)][places]
+        values.columns = list(columns.renamed.values())
+        return frame[list(columns.left)].hstack([*values.get_columns(), *frame[[TIME, OFFSET]].get_columns()])
 
     def _shape(self) -> list[object]:
         """What has to be the same for a state to be of use."""
