@@ -12,7 +12,7 @@ from benchmarks.harness.cores import Cores, Unpinnable, pinned
 from benchmarks.harness.environments import Environments
 from benchmarks.harness.figure import Result
 from benchmarks.harness.report import machine
-from benchmarks.streams import log, pipeline
+from benchmarks.streams import from_log, keys, log, pipeline
 from benchmarks.streams.bench import FULL, QUICK, Bench
 from benchmarks.streams.events import ensure_events
 from benchmarks.streams.model import ensure_model
@@ -23,6 +23,9 @@ FIGURES: dict[str, Callable[[Bench], Result]] = {
     "sparse": pipeline.measure_sparse,
     "dense": pipeline.measure_dense,
     "log": log.measure,
+    "keys": keys.measure,
+    "from_log": from_log.measure_throughput,
+    "latency": from_log.measure_latency,
 }
 
 

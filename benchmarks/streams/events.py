@@ -39,6 +39,9 @@ class EventFiles:
     def dense(self) -> Path:
         return self.folder / "dense.ndjson"
 
+    def file(self, density: str) -> Path:
+        return {"sparse": self.sparse, "dense": self.dense}[density]
+
     @property
     def labels(self) -> Path:
         return self.folder / "labels.parquet"

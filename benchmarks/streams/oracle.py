@@ -24,9 +24,15 @@ class Oracle:
 
     @classmethod
     def of(cls, events: Path, model: Path) -> "Oracle":
-        flight_id, features = window_features(events)
-        probability = Model(str(model)).probabilities(features.astype(np.float32))
-        return cls(flight_id=flight_id, window=features[:, 3:], probability=probability)
+        """Computed once, and kept beside the events until they or the model are newer."""
+        kept = events.with_suffix(".oracle.npz")
+        newest_s = max(events.stat().st_mtime, model.stat().st_mtime)
+        if not kept.exists() or kept.stat().st_mtime <= newest_s:
+            flight_id, features = window_features(events)
+            probability = Model(str(model)).probabilities(features.astype(np.float32))
+            np.savez(kept, flight_id=flight_id, window=features[:, 3:], probability=probability)
+        with np.load(kept) as seen:
+            return cls(**{name: seen[name] for name in ("flight_id", "window", "probability")})
 
     def checksum(self, events: int) -> dict[str, object]:
         """Of what the first `events` give. Flights are numbered in the order of the file."""

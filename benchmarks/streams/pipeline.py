@@ -23,7 +23,7 @@ def measure_dense(bench: Bench) -> Result:
 
 def measure(bench: Bench, density: str) -> Result:
     """A system that fails is left out from then on, and said so."""
-    oracle = Oracle.of(bench.events.folder / f"{density}.ndjson", bench.model)
+    oracle = Oracle.of(bench.events.file(density), bench.model)
     systems, remarks = ready(bench, density)
     trials: dict[str, list[Trial]] = {system.name: [] for system in systems}
     for number in range(bench.plan.rounds):
@@ -47,10 +47,7 @@ def ready(bench: Bench, density: str) -> tuple[list[System], list[str]]:
     """The systems that can run, their environments made where that is wanted; and why others are left out."""
     systems, remarks = [], []
     for system in SYSTEMS:
-        count = system.quick_events if bench.plan.quick else system.events
-        if density not in system.densities or not (count or system.name in bench.only):
-            continue
-        if bench.only and system.name not in bench.only:
+        if not wanted(bench, system, density):
             continue
         if system.environment and system.requirements:
             there = bench.environments.python(system.environment).exists()
@@ -66,6 +63,14 @@ def ready(bench: Bench, density: str) -> tuple[list[System], list[str]]:
                 continue
         systems.append(system)
     return systems, remarks
+
+
+def wanted(bench: Bench, system: System, density: str) -> bool:
+    """Whether a run of this kind takes it; what is asked for by name always is."""
+    if bench.only or density not in system.densities:
+        return system.name in bench.only and density in system.densities
+    quick = system.quick_events > 0 and (density == SPARSE or system.quick_dense)
+    return quick or not bench.plan.quick
 
 
 def result(bench: Bench, density: str, trials: dict[str, list[Trial]], remarks: list[str]) -> Result:

@@ -36,6 +36,8 @@ class System:
     quick_events: int = 100_000
     warm: int = 20_000
     densities: tuple[str, ...] = (SPARSE, DENSE)
+    quick_dense: bool = False
+    """Whether it is among the few that a short run takes with dense windows."""
 
     @property
     def requirements(self) -> Path | None:
@@ -52,17 +54,22 @@ PENSTOCK = ("penstock_500", "penstock_10000")
 """Of these the slower one counts."""
 
 SYSTEMS = (
+    System(name="penstock_500", title="Penstock, frames of 500", module="subjects.frames", kind=Kind.SUBJECT,
+           packages=OURS, quick_dense=True),
+    System(name="penstock_10000", title="Penstock, frames of 10,000", module="subjects.frames",
+           kind=Kind.SUBJECT, packages=OURS, frame=10_000, quick_dense=True),
     System(name="floor_500", title="limit: decoding and model, frames of 500", module="peers.floor",
            kind=Kind.LIMIT, packages=LOOP),
     System(name="floor_10000", title="limit: decoding and model, frames of 10,000", module="peers.floor",
            kind=Kind.LIMIT, packages=LOOP, frame=10_000),
-    System(name="plain_loop", title="Python loop with deques", module="peers.plain_loop", packages=LOOP),
+    System(name="plain_loop", title="Python loop with deques", module="peers.plain_loop", packages=LOOP,
+           quick_dense=True),
     System(name="tuned_loop", title="Python loop, windows tuned by hand", module="peers.tuned_loop",
            packages=LOOP),
     System(name="polars_history", title="Polars, all history at once", module="peers.polars_history",
            packages=("polars", *LOOP)),
     System(name="bytewax_custom", title="Bytewax, stateful operator with deques",
-           module="peers.bytewax_custom", environment="bytewax", packages=BYTEWAX),
+           module="peers.bytewax_custom", environment="bytewax", packages=BYTEWAX, quick_dense=True),
     System(name="bytewax_tuned", title="Bytewax, stateful operator tuned by hand",
            module="peers.bytewax_tuned", environment="bytewax", packages=BYTEWAX),
     System(name="bytewax_window", title="Bytewax, its sliding windows", module="peers.bytewax_window",

@@ -24,11 +24,11 @@ ONE_THREAD = dict.fromkeys(LIBRARIES, "1")
 
 def run_system(bench: Bench, system: System, density: str, oracle: Oracle) -> Trial:
     """Raises `FigureFailed` where it fails, takes too long, or gives other results than the oracle."""
-    count = system.quick_events if bench.plan.quick else system.events
+    count = (system.quick_events if bench.plan.quick else 0) or system.events
     seen = run_module(
         bench,
         f"benchmarks.streams.{system.module}",
-        *("--events", str(bench.events.folder / f"{density}.ndjson"), "--model", str(bench.model)),
+        *("--events", str(bench.events.file(density)), "--model", str(bench.model)),
         *("--count", str(count), "--frame", str(system.frame), "--warm", str(system.warm)),
         environment=system.environment,
     )

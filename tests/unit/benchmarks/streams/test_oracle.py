@@ -1,6 +1,7 @@
 """What a window of an hour by steps of five minutes holds as of each event."""
 
 import json
+import os
 
 import numpy as np
 from benchmarks.streams.oracle import Oracle, window_features
@@ -46,3 +47,26 @@ def test_the_first_events_give_the_first_results():
     )
 
     assert oracle.checksum(3) == checksum(results_of_rows([(0, 1, 10, 10, 0.5), (1, 2, 20, 30, 0.25)]))
+
+
+def test_it_is_kept_until_the_events_change(tmp_path, monkeypatch):
+    events, model = write(tmp_path / "events.ndjson"), tmp_path / "late.onnx"
+    model.touch()
+    scored = []
+
+    class Scorer:
+        def __init__(self, path):
+            scored.append(path)
+
+        def probabilities(self, features):
+            return features[:, 0]
+
+    monkeypatch.setattr("benchmarks.streams.oracle.Model", Scorer)
+    first, again = Oracle.of(events, model), Oracle.of(events, model)
+
+    assert len(scored) == 1
+    assert first.checksum(9) == again.checksum(9)
+
+    os.utime(events, (4e9, 4e9))
+    Oracle.of(events, model)
+    assert len(scored) == 2
