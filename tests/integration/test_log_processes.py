@@ -162,6 +162,8 @@ def test_a_write_behind_a_process_that_keeps_the_lock_fails_in_time(
     with EmbeddedLog(tmp_path / "log", SystemClock(), LogLimits(wait_s_max=0.5)) as impatient:
         keeper = start("keep-lock")
         line(keeper, "locked")
+        with EmbeddedLog(tmp_path / "log", SystemClock()) as another:
+            assert len(another.admin.topics()) == 2, "it can be opened and read"
         with pytest.raises(StorageFailed, match="its turn did not come"):
             impatient.transactional("x")
         late = impatient.producer().append(TopicPartition("in", 0), records("late"))

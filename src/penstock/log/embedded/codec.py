@@ -59,16 +59,16 @@ def encode_records(records: Records) -> EncodedFrame:
     length_least, length_width, length_bytes = _pack(lengths)
     time_least, time_width, time_bytes = _pack(times)
     key_least = key_width = flags = 0
-    key_lengths = keys = headers = b""
+    key_lengths = headers = b""
+    keys: list[bytes] = []
     if records.keys is not None:
         flags |= _KEYS
         key_least, key_width, key_lengths = _pack(_key_lengths(records.keys, count))
-        keys = b"".join(filter(None, records.keys))
+        keys = [key for key in records.keys if key]
     if records.headers is not None:
         flags |= _HEADERS
         headers = _headers_encoder.encode(records.headers)
-    values = b"".join(records.values)
-    payload = b"".join((length_bytes, time_bytes, key_lengths, values, keys, headers))
+    payload = b"".join((length_bytes, time_bytes, key_lengths, *records.values, *keys, headers))
     if len(payload) >= COMPRESSED_BYTES_MIN:
         compressed = _compress(payload)
         if len(compressed) < len(payload):

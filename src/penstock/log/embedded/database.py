@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from penstock.core.errors import ConfigurationError, StorageFailed
@@ -55,6 +55,8 @@ class Database:
                 hint="choose another place (the setting home), or mend that",
             ) from error
         try:
+            if database._is_ready():
+                return database
             with database.failures("it could not be opened"), lock:
                 connection = database.connect()
                 try:
@@ -64,6 +66,16 @@ class Database:
         finally:
             lock.close()
         return database
+
+    def _is_ready(self) -> bool:
+        """Whether it is there as it should be: then a process that was stopped while it writes is in no way."""
+        try:
+            with closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=rw", uri=True)) as connection:
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+                (application,) = connection.execute("PRAGMA application_id").fetchone()
+        except sqlite3.Error:
+            return False  # why, is found out by opening it
+        return (version, application) == (VERSION, APPLICATION_ID)
 
     def connect(self) -> sqlite3.Connection:
         """Raises `sqlite3.Error`: call it within `failures`."""
