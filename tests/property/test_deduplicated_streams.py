@@ -12,7 +12,8 @@ LATENESS_MS = 15
 SCHEMA = {"key": pl.String(), "part": pl.Int64(), TIME: pl.Int64(), OFFSET: pl.Int64()}
 
 keys = st.sampled_from(["x", "x", "x", "y", "z", None])
-events = st.lists(st.tuples(keys, st.integers(0, 1), st.integers(-20, 80)), max_size=80)
+event = st.tuples(keys, st.integers(0, 1), st.integers(-20, 80))
+events = st.lists(event, max_size=5) | st.lists(event, min_size=30, max_size=80)
 
 
 def frame_of(rows: list[tuple[str | None, int, int]]) -> pl.DataFrame:

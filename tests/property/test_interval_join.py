@@ -21,7 +21,8 @@ END_MS = 10**9
 
 Event = tuple[str | None, int]
 keys = st.sampled_from(["x", "x", "y", "z", None])
-events = st.lists(st.tuples(keys, st.integers(-20, 60)), max_size=40)
+event = st.tuples(keys, st.integers(-10, 30))
+events = st.lists(event, max_size=5) | st.lists(event, min_size=20, max_size=40)
 
 
 @st.composite

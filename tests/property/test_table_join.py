@@ -22,8 +22,10 @@ LATENESS_MS = 8
 END_MS = 10**9
 
 keys = st.sampled_from(["x", "x", "y", None])
-events = st.lists(st.tuples(keys, st.integers(-20, 60)), max_size=40)
-records = st.lists(st.tuples(keys, st.integers(-20, 60), st.sampled_from([False, False, True])), max_size=40)
+event = st.tuples(keys, st.integers(-10, 30))
+events = st.lists(event, max_size=5) | st.lists(event, min_size=20, max_size=40)
+record = st.tuples(keys, st.integers(-10, 30), st.sampled_from([False, False, True]))
+records = st.lists(record, max_size=5) | st.lists(record, min_size=20, max_size=40)
 
 
 def stream_of(side: list[tuple[str | None, int]]) -> pl.DataFrame:
