@@ -34,8 +34,9 @@ MINUTES = 10.0
 QUICK_MINUTES = 0.1
 SLOPE_MINUTES_MIN = 5.0
 """Below that a slope an hour says nothing."""
-SPELLS, QUICK_SPELLS = 6, 1
-"""The first one warms up: memory is judged from the rest after it."""
+SPELLS, QUICK_SPELLS = 12, 1
+WARM_UP_SHARE = 1 / 4
+"""Of the spells: memory is judged from the rest after these on."""
 REST_S, QUICK_REST_S = 20.0, 0.5
 SAMPLE_EVERY_S = 1.0
 FUZZERS = 8
@@ -85,8 +86,9 @@ class Memory:
         return slope([at_s for at_s, _ in kept], [value for _, value in kept])
 
     def rest_mb_h(self) -> Slope | None:
-        """Of what it holds at rest."""
-        return slope(self.rests_s, [value / MIB for value in self.at_rest])
+        """Of what it holds at rest, once it is warm."""
+        warm = max(0, round(WARM_UP_SHARE * len(self.rests_s)) - 1)
+        return slope(self.rests_s[warm:], [value / MIB for value in self.at_rest[warm:]])
 
 
 def measure(bench: Bench) -> Result:

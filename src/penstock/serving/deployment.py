@@ -104,7 +104,9 @@ class Deployment:
         self._rested_s = float("-inf")
         self._health: HealthWatch | None = None
         if served.examine is not None and served.health is not None:
-            self._health = HealthWatch(served.health, served.examine, self._dispatcher.examine, clock, name)
+            self._health = HealthWatch(
+                served.health, self._resting_after(served.examine), self._dispatcher.examine, clock, name
+            )
         self.ladder: Ladder | None = None
         """What answers where this version does not, if its model has that."""
         self._cached = CachedAnswers(cache, clock, self._run, self._measures) if cache is not None else None
@@ -286,14 +288,25 @@ class Deployment:
         """Has its runtime free what it keeps for runs to come; None where it did not run since it last rested,
         or has nothing to be tried with.
         """
-        example, used_s = self.example, self.used_s
-        if example is None or used_s <= self._rested_s:
+        if self.example is None or self.used_s <= self._rested_s:
             return None
-        self._rested_s = used_s
-        if self.signature.rows_fixed is None:
-            example = slice_rows(example, 0, 1)
-        inputs = self._conform(example)
-        return self._dispatcher.examine(lambda runtime: runtime.rest(inputs))
+        self._rested_s = self.used_s
+        return self._dispatcher.examine(self._rest)
+
+    def _rest(self, runtime: Runtime) -> None:
+        assert self.example is not None, "it has something to be tried with"
+        fixed = self.signature.rows_fixed is not None
+        runtime.rest(self._conform(self.example if fixed else slice_rows(self.example, 0, 1)))
+
+    def _resting_after(self, examine: Callable[[Runtime], None]) -> Callable[[Runtime], None]:
+        """The examination, after which a runtime that was at rest is so again: it may be on many rows."""
+
+        def examined(runtime: Runtime) -> None:
+            examine(runtime)
+            if self.example is not None and float("-inf") < self.used_s <= self._rested_s:
+                self._rest(runtime)
+
+        return examined
 
     def tick(self, now_s: float) -> None:
         """Adjusts what is shed. Called every `TICK_S`."""

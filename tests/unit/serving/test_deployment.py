@@ -194,3 +194,33 @@ def test_at_rest_its_runtime_is_told_so_with_a_row_that_it_can_run() -> None:
         await without.close()
 
     run(life())
+
+
+def test_a_check_of_a_runtime_at_rest_leaves_it_at_rest() -> None:
+    async def life() -> None:
+        checks = 0
+
+        def examine(runtime: Runtime) -> None:
+            nonlocal checks
+            checks += 1
+
+        async def check_again() -> None:
+            before = checks
+            while checks == before:
+                deployment.check()
+                await asyncio.sleep(0)
+
+        health = HealthConfig(every_s=0.001, runtime_share=1.0)
+        runtime, deployment = deploy(examine=examine, health=health, example={"x": np.array([5, 6, 7])})
+        await ask(deployment)
+        await check_again()
+        assert runtime.rested == [], "it is at work"
+        resting = deployment.rest()
+        assert resting is not None
+        await asyncio.wrap_future(resting)
+        await check_again()
+        await check_again()  # which comes after all of the one before
+        assert runtime.rested[:2] == [[5], [5]]
+        await deployment.close()
+
+    run(life())
