@@ -20,6 +20,7 @@ from penstock.serving.fallback.rungs import Rung
 if TYPE_CHECKING:
     import polars as pl
 
+    from penstock.app.joins import Table
     from penstock.app.stream_parts import Declared
     from penstock.app.streams import Stream
     from penstock.streams.decoding.formats import Format
@@ -138,6 +139,42 @@ class App:
         check_backups(self.name, {each.name: each.fallback for each in self.declarations})
         if self.has_streams:
             self.streams.check()
+
+    def table(  # noqa: PLR0913 - what a user writes, each by its name
+        self,
+        name: str,
+        *,
+        schema: object,
+        key: str | Sequence[str],
+        time: str | None = None,
+        unit: "TimeUnit" = "ms",
+        lateness: str | float = 0,
+        idle: str | float | None = "1m",
+        topic: str | None = None,
+        partitions: int | None = None,
+        retention: str | float | None = None,
+        format: "Format" = "json",  # noqa: A002 - as it is written
+    ) -> "Table":
+        """A topic as a table, for `stream.join_table`: its last record of each key is what is known of it. A
+        record without a value, but with the key as the topic's records have it, deletes that key. All else is
+        as in `stream`.
+        """
+        from penstock.app.streams import declare_table
+
+        return declare_table(
+            self.streams,
+            name,
+            schema=schema,
+            key=key,
+            time=time,
+            unit=unit,
+            lateness=lateness,
+            idle=idle,
+            topic=topic,
+            partitions=partitions,
+            retention=retention,
+            format=format,
+        )
 
     def stream(  # noqa: PLR0913 - what a user writes, each by its name
         self,

@@ -6,21 +6,23 @@ from typing import Literal
 
 import polars as pl
 
+from penstock.app.joins import Table, join_streams, join_table
 from penstock.app.stream_parts import Columns, Declared, Duration, columns_of, milliseconds, send
 from penstock.app.views import Window, WindowedView
 from penstock.core.durations import duration_s
 from penstock.core.errors import ConfigurationError
 from penstock.streams.branching import BranchesConfig
 from penstock.streams.decoding.formats import Format
+from penstock.streams.deduplicating import DeduplicateConfig
 from penstock.streams.expectations import Expectations
-from penstock.streams.graph import Branched, From, Keyed, Source, Transformed
+from penstock.streams.graph import Branched, From, Keyed, Operated, Source, Transformed
 from penstock.streams.mapping import AsyncMap, Map
 from penstock.streams.plan import LATE, MAIN
 from penstock.streams.schema import StreamSchema, TimeUnit
 from penstock.streams.sinks import Sink
 from penstock.streams.transforming import Drop, Filter, Rename, Select, TransformConfig, WithColumns
 
-__all__ = ["Stream", "declare_stream"]
+__all__ = ["Stream", "declare_stream", "declare_table"]
 
 
 def declare_stream(  # noqa: PLR0913 - what a user writes, each by its name
@@ -60,6 +62,44 @@ def declare_stream(  # noqa: PLR0913 - what a user writes, each by its name
     )
     declared.graph.add_source(source)
     return Stream(declared, From(source))
+
+
+def declare_table(  # noqa: PLR0913 - likewise
+    declared: Declared,
+    name: str,
+    *,
+    schema: object,
+    key: Columns,
+    time: str | None,
+    unit: TimeUnit,
+    lateness: Duration,
+    idle: Duration | None,
+    topic: str | None,
+    partitions: int | None,
+    retention: Duration | None,
+    format: Format,  # noqa: A002 - as it is written
+) -> Table:
+    """See `App.table`."""
+    stream = declare_stream(
+        declared,
+        name,
+        schema=schema,
+        time=time,
+        unit=unit,
+        key=key,
+        lateness=lateness,
+        idle=idle,
+        expect=(),
+        topic=topic,
+        partitions=partitions,
+        retention=retention,
+        format=format,
+        extra="ignore",
+    )
+    source = stream.origin.node
+    assert isinstance(source, Source), "a stream as it is declared"
+    source.table = True
+    return Table(stream, source.key)
 
 
 class Stream:
@@ -196,6 +236,74 @@ class Stream:
         own, itself among them.
         """
         return view.read_by(self)
+
+    def join(  # noqa: PLR0913 - likewise
+        self,
+        other: "Stream",
+        *,
+        key: Columns,
+        right_key: Columns | None = None,
+        before: Duration = 0,
+        after: Duration = 0,
+        how: Literal["inner", "left"] = "inner",
+        suffix: str = "_right",
+        name: str | None = None,
+    ) -> "Stream":
+        """Each event with every event of `other` that has the same key and is at most `before` older and
+        `after` younger. `how="left"` also gives events that met none, once none can come any more.
+
+        Columns of `other` that this stream has as well get the suffix; the time is this stream's.
+        """
+        node = join_streams(
+            *(self, other),
+            key=key,
+            right_key=right_key,
+            before=before,
+            after=after,
+            how=how,
+            suffix=suffix,
+            name=name,
+        )
+        return Stream(self.declared, From(node))
+
+    def join_table(
+        self,
+        table: Table,
+        *,
+        key: Columns | None = None,
+        mode: Literal["latest", "as_of"] = "latest",
+        ttl: Duration = "365d",
+        suffix: str = "_right",
+        name: str | None = None,
+    ) -> "Stream":
+        """Each event with what the table has under its key (the columns `key`; default: those of the table), or
+        nulls: `latest`, as far as the table is read by then; or `as_of` the event's time, for which the event
+        waits until the table has come that far. A record of the table holds for `ttl` of event time.
+        """
+        node = join_table(self, table, key=key, mode=mode, ttl=ttl, suffix=suffix, name=name)
+        return Stream(self.declared, From(node))
+
+    def deduplicate(
+        self, key: Columns, *, within: Duration, name: str | None = None, events_max: int = 5_000_000
+    ) -> "Stream":
+        """Without the events whose key was there before, `within` so much event time: what was sent twice
+        counts once. At most `events_max` events are remembered in each partition.
+        """
+        by = columns_of(key, self.schema, "deduplicate")
+        config = DeduplicateConfig(
+            key=by, within_ms=milliseconds(within, "within of deduplicate"), events_max=events_max
+        )
+        kept = self.origin.node.key
+        node = Operated(
+            name=name or f"deduplicate {'.'.join(by)}",
+            schemas={MAIN: self.schema},
+            key=kept if kept and set(kept) <= set(by) else by,
+            parent=self.origin,
+            config=config,
+            by=by,
+        )
+        self.declared.graph.add_operated(node)
+        return Stream(self.declared, From(node))
 
     def into(
         self,

@@ -15,8 +15,11 @@ from penstock.streams.decoding.decoded import Decoded
 from penstock.streams.decoding.formats import Format, decoder_of
 from penstock.streams.expectations import Expectations
 from penstock.streams.intake import Instant, Intake, IntakeStatistics, Part, Taken
-from penstock.streams.operator import TIME, Moment
+from penstock.streams.operator import DELETED, OFFSET, TIME, Moment
+from penstock.streams.reasons import Reason
+from penstock.streams.refusing import letters_of_records
 from penstock.streams.schema import StreamSchema
+from penstock.streams.tombstones import taken, tombstones
 from penstock.streams.watermark import WatermarkConfig
 
 __all__ = ["EventIntakeConfig"]
@@ -32,6 +35,8 @@ class EventIntakeConfig:
     watermark: WatermarkConfig
     expectations: Expectations | None = None
     ahead_ms: int = 86_400_000
+    table_key: tuple[str, ...] = ()
+    """Of a table: its key. A record without a value says that its key is gone."""
 
     def build(self, source: TopicPartition, state: bytes | None) -> Intake:
         return _EventIntake(self, source, state)
@@ -44,6 +49,8 @@ class _EventIntake:
         self._decoder = decoder_of(config.form, config.schema, ahead_ms=config.ahead_ms)
         self._watermark = config.watermark.build(state)
         self._empty = pl.DataFrame(schema=config.schema.frame_schema)
+        if config.table_key:
+            self._empty = self._empty.with_columns(pl.lit(value=False).alias(DELETED))
         self._was_idle = False
         self._rows = 0
         self._bad = 0
@@ -58,8 +65,10 @@ class _EventIntake:
         return self._watermark.watermark_ms
 
     def take(self, fetched: Fetched, instant: Instant) -> Taken:
-        decoded = self._decoder.decode(fetched.records, fetched.offsets, instant.now_ms)
-        frame, dead = self._good(decoded, instant)
+        if self._config.table_key:
+            frame, dead = self._table(fetched, instant)
+        else:
+            frame, dead = self._good(self._decoded(fetched, instant), instant)
         before_ms = self._watermark.watermark_ms
         late = self._watermark.split(frame.get_column(TIME).to_numpy())
         self._was_idle = False
@@ -79,6 +88,25 @@ class _EventIntake:
             late=Part(frame=frame.filter(mask), moment=moment),
             dead=dead,
         )
+
+    def _decoded(self, fetched: Fetched, instant: Instant) -> Decoded:
+        return self._decoder.decode(fetched.records, fetched.offsets, instant.now_ms)
+
+    def _table(self, fetched: Fetched, instant: Instant) -> tuple[pl.DataFrame, list[DeadLetter]]:
+        """Rows of a table, and its keys that are gone."""
+        values = fetched.records.values
+        if b"" not in values:
+            frame, dead = self._good(self._decoded(fetched, instant), instant)
+            return frame.with_columns(pl.lit(value=False).alias(DELETED)), dead
+        kept = [place for place, value in enumerate(values) if value]
+        frame, dead = self._good(self._decoded(taken(fetched, kept), instant), instant)
+        gone = taken(fetched, [place for place, value in enumerate(values) if not value])
+        removed, bad = tombstones(gone, self._config.table_key, self._empty)
+        dead += letters_of_records(
+            bad, Reason.SCHEMA, "its key is none of the table", stage=self._config.stage, now_ms=instant.now_ms
+        )
+        frame = pl.concat([frame.with_columns(pl.lit(value=False).alias(DELETED)), removed])
+        return frame.sort(OFFSET), dead
 
     def _good(self, decoded: Decoded, instant: Instant) -> tuple[pl.DataFrame, list[DeadLetter]]:
         """The rows that are as declared, and letters of the others."""

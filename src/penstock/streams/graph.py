@@ -52,6 +52,8 @@ class Source(Node):
     expectations: Expectations | None = None
     partitions: int | None = None
     retention_s: float | None = None
+    table: bool = False
+    """A record without a value says that its key is gone."""
 
 
 @dataclass(kw_only=True, eq=False)

@@ -148,6 +148,7 @@ class _Builder:
             form=source.form,
             watermark=WatermarkConfig(lateness_ms=source.lateness_ms, idle_ms=source.idle_ms),
             expectations=source.expectations,
+            table_key=source.key if source.table else (),
         )
         return self._draft(source.name, source.topic, partitions, intake, internal=False)
 
