@@ -14,6 +14,7 @@ from penstock.serving.fallback.breaker import BreakerConfig as Breaker
 
 if TYPE_CHECKING:
     from penstock.app.aggregates import count, max, mean, min, sum  # noqa: A004 - read as ps.sum
+    from penstock.app.sinks import call, parquet
     from penstock.client import AsyncClient, Client
 
 __version__ = "0.1.0"
@@ -34,15 +35,18 @@ __all__ = [
     "Tensors",
     "cached",
     "cached_step",
+    "call",
     "constant",
     "count",
     "heuristic",
     "max",
     "mean",
     "min",
+    "parquet",
     "sum",
 ]
 
+_SINKS = ("call", "parquet")
 _AGGREGATES = ("count", "max", "mean", "min", "sum")
 
 
@@ -57,4 +61,8 @@ def __getattr__(name: str) -> object:
         from penstock.app import aggregates
 
         return getattr(aggregates, name)
+    if name in _SINKS:
+        from penstock.app import sinks
+
+        return getattr(sinks, name)
     raise AttributeError(f"module 'penstock' has no attribute {name!r}")

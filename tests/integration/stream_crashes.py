@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import numpy as np
 import polars as pl
 from command_line import PATIENCE_S
 
+from penstock.app.loading import load_app
 from penstock.core.clock import SystemClock
 from penstock.core.failpoints import FAILPOINT_VARIABLE
 from penstock.log.opening import open_log
 from penstock.log.port import Log
 from penstock.log.records import Records, TopicPartition
+from penstock.streams.topology import topology
 
 APP = """
 import penstock as ps
@@ -36,6 +39,27 @@ events.window(key="group", over="5s").agg(count=ps.count(), top=ps.max("value"))
 events.late.into("late")
 """
 """Nothing of it depends on when it runs: its output is known from its input alone."""
+
+HANGING = """
+import threading
+
+import penstock as ps
+import polars as pl
+
+app = ps.App("crashing")
+
+
+def hangs(frame):
+    if (frame["number"] == 123).any():
+        threading.Event().wait()
+    return frame
+
+
+events = app.stream(
+    "events", schema={"number": pl.Int64, "at": pl.Int64}, time="at", lateness="1h", idle=None, partitions=2
+)
+events.map(hangs, schema={"number": pl.Int64, "at": pl.Int64}).into("out")
+"""
 
 START_MS = 1_700_000_000_000
 LATENESS_MS = 1000
@@ -135,8 +159,12 @@ class Crashing:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "app.py").write_text(APP)
+        self.write_app(APP)
+        self._workers: list[subprocess.Popen[bytes]] = []
         self.log: Log = open_log("", folder / ".penstock", SystemClock())
+
+    def write_app(self, text: str) -> None:
+        (self.folder / "app.py").write_text(text)
 
     def start(self, number: int = 1, failpoint: str | None = None) -> "subprocess.Popen[bytes]":
         environment = dict(os.environ)
@@ -146,16 +174,14 @@ class Crashing:
         driver = Path(__file__).parent / "stream_process.py"
         command = [sys.executable, str(driver), str(number)]
         with (self.folder / "worker.log").open("ab") as log:
-            return subprocess.Popen(command, cwd=self.folder, env=environment, stderr=log)
+            worker = subprocess.Popen(command, cwd=self.folder, env=environment, stderr=log)
+        self._workers.append(worker)
+        return worker
 
     def make_topics(self) -> None:
         """As the worker would; so that events can be there before it."""
-        process = self.start()
-        deadline_s = time.monotonic() + PATIENCE_S
-        while "events" not in self.ends() and time.monotonic() < deadline_s:
-            time.sleep(0.05)
-        process.kill()
-        process.wait()
+        app, _ = load_app(str(self.folder / "app.py"))
+        self.log.admin.ensure_topics(topology(app.streams.graph, {}).topics)
 
     def produce(self, events: list[Event]) -> None:
         producer = self.log.producer()
@@ -175,18 +201,28 @@ class Crashing:
         """Whether all that was produced is processed, in both stages."""
         ends = self.ends()
         lags = {lag.source: lag for lag in self.log.admin.lags("crashing")}
-        for topic in ("events", "crashing.events.by.group"):
-            for partition, end in enumerate(ends.get(topic, (1,))):
+        for topic in {"events", "crashing.events.by.group"} & set(ends):
+            for partition, end in enumerate(ends[topic]):
                 lag = lags.get(TopicPartition(topic, partition))
                 if end and (lag is None or lag.committed != end):
                     return False
         return True
 
-    def wait_until_done(self, seconds: float = PATIENCE_S) -> None:
-        deadline_s = time.monotonic() + seconds
-        while not self.done():
+    def wait_until_done(self) -> None:
+        self.wait_for(self.done)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not condition():
             assert time.monotonic() < deadline_s, self.told()
             time.sleep(0.05)
+
+    def members(self) -> dict[str, int]:
+        """How many partitions each member of the group has."""
+        return {each.member: len(each.partitions) for each in self.log.admin.members("crashing")}
+
+    def snapshots(self) -> list[Path]:
+        return list((self.folder / ".penstock/streams/snapshots/events/0").glob("*.state"))
 
     def told(self) -> str:
         log = self.folder / "worker.log"
@@ -224,6 +260,9 @@ class Crashing:
         _check_numbers(self.rows("events.dead"), expected.dead)
 
     def close(self) -> None:
+        for worker in self._workers:
+            if worker.poll() is None:
+                kill(worker)
         self.log.close()
 
 

@@ -18,7 +18,17 @@ from penstock.streams.frame_records import FrameRecord, Origin
 from penstock.streams.operator import TIME, Moment
 from penstock.streams.partition_frames import split_by_key
 
-__all__ = ["Append", "Effect", "Outlet", "OutputConfig", "Put", "StageOutput", "TopicOutput", "visible"]
+__all__ = [
+    "NOTHING",
+    "Append",
+    "Effect",
+    "Outlet",
+    "OutputConfig",
+    "Put",
+    "StageOutput",
+    "TopicOutput",
+    "visible",
+]
 
 HEARTBEAT_MS = 1000
 """How far event time comes before a partition of the next stage that gets no rows is told of it."""
@@ -69,6 +79,10 @@ class Outlet(Protocol):
         """An empty frame says that only time has passed. `idle`: nothing holds event time here."""
         ...
 
+    def tick(self, now_ms: int) -> Put:
+        """What is due by the time of day."""
+        ...
+
     def take_changes(self) -> bytes: ...
 
     def apply_changes(self, changes: bytes) -> None: ...
@@ -93,6 +107,9 @@ def visible(frame: pl.DataFrame) -> pl.DataFrame:
 
 class _Stateless:
     """For outlets that keep nothing and do nothing outside of the log."""
+
+    def tick(self, now_ms: int) -> Put:  # noqa: ARG002 - nothing is ever due
+        return NOTHING
 
     def take_changes(self) -> bytes:
         return b""

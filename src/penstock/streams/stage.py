@@ -20,7 +20,7 @@ from penstock.streams.dead_letters import DeadLetter
 from penstock.streams.intake import Instant, IntakeStatistics, Part
 from penstock.streams.isolating import FailedRow
 from penstock.streams.operator import Moment, Operator, TwoInput, TwoMoment
-from penstock.streams.outputs import Append, Effect, Outlet
+from penstock.streams.outputs import Append, Effect, Outlet, Put
 from penstock.streams.plan import (
     CLOSED,
     LATE,
@@ -129,13 +129,14 @@ class Stage:
         self._targets = self._wired(plan)
         self.next_offset: int | None = kept.next_offset if kept is not None else None
         self._committed: dict[str, list[str]] = kept.effects if kept is not None else {}
+        self._names: dict[str, list[str]] = {}
+        """Those of effects since changes were taken last."""
         self._dead_count = 0
         self._begin()
 
     def _begin(self) -> None:
         self._appends: list[Append] = []
         self._effects: list[Effect] = []
-        self._names: dict[str, list[str]] = {}
         self._dead: list[DeadLetter] = []
 
     # What comes in
@@ -159,6 +160,8 @@ class Stage:
 
     def tick(self, instant: Instant) -> StageResult:
         """Real time has passed, and all that was in the partition has been processed."""
+        for name, outlet in self._outlets.items():
+            self._put(name, outlet.tick(instant.now_ms))
         return self._run(self._intake.tick(instant))
 
     def _run(self, parts: Sequence[Part]) -> StageResult:
@@ -172,7 +175,6 @@ class Stage:
             rows=sum(part.frame.height for part in parts),
             next_offset=self.next_offset,
         )
-        self._committed = self._names
         self._dead_count += len(self._dead)
         self._begin()
         return result
@@ -265,13 +267,15 @@ class Stage:
         outlet = self._outlets[output.name]
 
         def accept(frame: pl.DataFrame, moment: Moment) -> None:
-            put = outlet.put(frame, moment, self._intake.idle)
-            self._appends += put.appends
-            self._effects += put.effects
-            if put.effects:
-                self._names.setdefault(output.name, []).extend(each.name for each in put.effects)
+            self._put(output.name, outlet.put(frame, moment, self._intake.idle))
 
         return accept
+
+    def _put(self, output: str, put: Put) -> None:
+        self._appends += put.appends
+        if put.effects:
+            self._effects += put.effects
+            self._names.setdefault(output, []).extend(each.name for each in put.effects)
 
     # State
 
@@ -287,6 +291,7 @@ class Stage:
             name: changes for name, outlet in self._outlets.items() if (changes := outlet.take_changes())
         }
         anew, self._anew = self._anew, False
+        self._committed, self._names = self._names, {}
         return _encode(
             _State(
                 anew=anew,

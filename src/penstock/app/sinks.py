@@ -1,0 +1,31 @@
+"""Where results can be sent beside topics, as an app file names it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from penstock.core.durations import duration_s
+from penstock.core.errors import ConfigurationError, shown
+from penstock.streams.calling import CallableSink
+from penstock.streams.parquet import ParquetSink
+
+__all__ = ["call", "parquet"]
+
+
+def parquet(folder: str | Path, *, every: str | float = "1m", rows_max: int = 100_000) -> ParquetSink:
+    """Files in a folder, each row in exactly one of them. A file is closed with about `rows_max` rows, or when
+    its first row is `every` old.
+    """
+    every_ms = round(duration_s(every, "every of a Parquet sink") * 1000)
+    return ParquetSink(folder=Path(folder), every_ms=every_ms, rows_max=rows_max)
+
+
+def call(function: Callable[..., object]) -> CallableSink:
+    """A function that is given frames of rows, and if it takes two arguments, which rows they are
+    (`stage`, `partition`, `first_offset`, `last_offset`).
+
+    It is called at least once for each row, before what it came of counts as processed: after a crash, or where
+    it raised, again.
+    """
+    if not callable(function):
+        raise ConfigurationError(f"{shown(function)} cannot be called", hint="give a function of a frame")
+    return CallableSink(function)

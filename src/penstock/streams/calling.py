@@ -1,0 +1,123 @@
+"""Results given to a function of the user: at least once, before each commit.
+
+What failed to commit is given again, and so is what the function raised on. `Batch` says which rows they are:
+whoever keeps the last offset of each stage and partition can tell what was there before.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from penstock.core.errors import ConfigurationError, StorageFailed
+from penstock.log.records import TopicPartition
+from penstock.streams.operator import Moment
+from penstock.streams.outputs import NOTHING, Effect, Outlet, OutputConfig, Put, visible
+from penstock.streams.sinks import OutputPlace
+
+__all__ = ["Batch", "CallableSink"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Where rows come from: the offsets of the first and last record of this partition that they came of."""
+
+    stage: str
+    partition: int
+    first_offset: int
+    last_offset: int
+
+
+@dataclass(frozen=True)
+class CallableSink:
+    """A function of a frame, and if it takes one, of a `Batch`."""
+
+    function: Callable[..., object]
+
+    def __post_init__(self) -> None:
+        if inspect.iscoroutinefunction(self.function):
+            raise ConfigurationError(
+                f"{self.title} is no plain function", hint="give a function of a polars.DataFrame"
+            )
+
+    @property
+    def title(self) -> str:
+        return getattr(self.function, "__qualname__", type(self.function).__name__)
+
+    def output(self, place: OutputPlace) -> OutputConfig:
+        try:
+            takes_batch = len(inspect.signature(self.function).parameters) > 1
+        except ValueError:
+            takes_batch = False
+        return _CallableOutput(sink=self, stage=place.stage, takes_batch=takes_batch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CallableOutput:
+    sink: CallableSink
+    stage: str
+    takes_batch: bool
+
+    def build(self, source: TopicPartition, state: bytes | None) -> Outlet:  # noqa: ARG002 - it has none
+        return _CallableOutlet(self, source)
+
+
+class _CallableOutlet:
+    def __init__(self, config: _CallableOutput, source: TopicPartition) -> None:
+        self._config = config
+        self._partition = source.partition
+
+    def put(self, frame: pl.DataFrame, moment: Moment, idle: bool) -> Put:  # noqa: ARG002 - as outlets have it
+        if not frame.height:
+            return NOTHING
+        offsets = frame.get_column("_offset")
+        batch = Batch(
+            stage=self._config.stage,
+            partition=self._partition,
+            first_offset=int(offsets.min()),  # type: ignore[arg-type]
+            last_offset=int(offsets.max()),  # type: ignore[arg-type]
+        )
+        return Put(effects=(_Call(self._config, visible(frame), batch),))
+
+    def tick(self, now_ms: int) -> Put:  # noqa: ARG002 - nothing is ever due
+        return NOTHING
+
+    def take_changes(self) -> bytes:
+        return b""
+
+    def apply_changes(self, changes: bytes) -> None:
+        assert not changes, "an outlet without state has no changes"
+
+    def snapshot(self) -> bytes:
+        return b""
+
+    def recover(self, committed: Sequence[str]) -> None:
+        """What was committed was called before."""
+
+
+class _Call(Effect):
+    def __init__(self, config: _CallableOutput, frame: pl.DataFrame, batch: Batch) -> None:
+        self._config = config
+        self._frame = frame
+        self._batch = batch
+
+    @property
+    def name(self) -> str:
+        return str(self._batch.first_offset)
+
+    def prepare(self) -> None:
+        config = self._config
+        try:
+            if config.takes_batch:
+                config.sink.function(self._frame, self._batch)
+            else:
+                config.sink.function(self._frame)
+        except Exception as error:
+            raise StorageFailed(
+                f"sink {config.sink.title} raised {type(error).__name__}: {error}",
+                hint="it is called again with the same rows until it returns",
+            ) from error
+
+    def publish(self) -> None:
+        """It was called before the commit."""
