@@ -141,9 +141,8 @@ class KeyTable:
 
     def check(self, frame: pl.DataFrame) -> None:
         """Raises `InvalidInput` where a key column is missing, is no key, or is of another type than before."""
-        schema = frame.schema
         check_names(frame, self.columns, "the key column")
-        dtypes = tuple(schema[name] for name in self.columns)
+        dtypes = tuple([frame.get_column(name).dtype for name in self.columns])
         if dtypes == self.dtypes:
             return
         for name, dtype in zip(self.columns, dtypes, strict=True):
@@ -165,10 +164,11 @@ class KeyTable:
 
 def check_names(frame: pl.DataFrame, names: Iterable[str], what: str) -> None:
     """Raises `InvalidInput` for the first of the names that is no column of the frame."""
+    columns = frame.columns
     for name in names:
-        if name not in frame.schema:
+        if name not in columns:
             raise InvalidInput(
-                f"{what} {name!r} is not in the frame, which has {frame.columns}",
+                f"{what} {name!r} is not in the frame, which has {columns}",
                 where=name,
                 hint="name a column of the stream's schema, or add it before the window",
             )

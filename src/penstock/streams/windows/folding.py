@@ -1,7 +1,6 @@
 """Rows of a frame folded into the tiles of their keys, and what each row reads there as of its arrival."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +17,21 @@ Mask = npt.NDArray[np.bool_]
 Inputs = dict[str, tuple[Column, Mask | None]]
 
 
-@dataclass(frozen=True)
 class Arrivals:
     """Events by key and arrival: `order` are their rows in the frame."""
 
-    order: Ints
-    slots: Ints
-    steps: Ints
-    times_ms: Ints
-    columns: Inputs
+    __slots__ = ("_back", "_changes", "columns", "order", "slots", "steps", "times_ms")
+
+    def __init__(self, order: Ints, slots: Ints, steps: Ints, times_ms: Ints, columns: Inputs) -> None:
+        self.order = order
+        self.slots = slots
+        self.steps = steps
+        self.times_ms = times_ms
+        self.columns = columns
+        other = slots[1:] != slots[:-1]
+        ahead = steps[1:] - steps[:-1]
+        self._back: Mask = (ahead < 0) > other
+        self._changes: Mask = other | (ahead != 0)
 
     def __len__(self) -> int:
         return len(self.order)
@@ -37,7 +42,7 @@ class Arrivals:
         An event that is older than the one before it starts another round, as what came before it must not see
         it, and it must see that.
         """
-        back = (self.slots[1:] == self.slots[:-1]) & (self.steps[1:] < self.steps[:-1])
+        back = self._back
         if not back.any():
             yield self
             return
@@ -51,8 +56,7 @@ class Arrivals:
 
     def by_step(self) -> "Arrivals":
         """By key, step and arrival."""
-        back = (self.slots[1:] == self.slots[:-1]) & (self.steps[1:] < self.steps[:-1])
-        return self._at(np.lexsort((self.steps, self.slots))) if back.any() else self
+        return self._at(np.lexsort((self.steps, self.slots))) if self._back.any() else self
 
     def halves(self) -> tuple["Arrivals", "Arrivals"]:
         middle = len(self) // 2
@@ -62,8 +66,7 @@ class Arrivals:
         """The rows, and the slot and step of each of their runs."""
         flags = np.empty(len(self), np.bool_)
         flags[0] = True
-        np.not_equal(self.steps[1:], self.steps[:-1], out=flags[1:])
-        flags[1:] |= self.slots[1:] != self.slots[:-1]
+        flags[1:] = self._changes
         starts = flags.nonzero()[0]
         return Rows(starts, self.times_ms, self.columns), self.slots[starts], self.steps[starts]
 

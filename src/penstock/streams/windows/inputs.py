@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +27,15 @@ class ColumnKind:
 
     dtype: pl.DataType
 
-    @property
+    @cached_property
     def integer(self) -> bool:
         dtype = self.dtype
         return (dtype.is_integer() and dtype != pl.UInt64()) or dtype == pl.Boolean() or dtype.is_temporal()
+
+    @cached_property
+    def wide(self) -> bool:
+        """Whether values are computed with in the very type that the column has."""
+        return self.dtype in (pl.Int64(), pl.Float64())
 
 
 class Inputs:
@@ -69,14 +75,19 @@ class Inputs:
 
     def _column(self, series: pl.Series, order: Ints) -> tuple[Column, Mask | None]:
         kind = self.kinds[series.name]
-        if series.dtype != kind.dtype:
+        dtype = series.dtype
+        if dtype != kind.dtype:
             series = _cast(series, kind.dtype)
         if kind.integer:
             valid = series.is_not_null().to_numpy()[order] if series.null_count() else None
-            whole = series.to_physical().cast(pl.Int64).fill_null(0)
+            whole = series if kind.wide else series.to_physical().cast(pl.Int64)
+            if valid is not None:
+                whole = whole.fill_null(0)
             return whole.to_numpy()[order], valid
         # Adding 0.0 makes zeros of both signs one, so that no bit depends on which of them came first.
-        floats = series.cast(pl.Float64).to_numpy()[order] + 0.0
+        wide = series if kind.wide else series.cast(pl.Float64)
+        floats = wide.to_numpy()[order]
+        floats += 0.0
         absent = np.isnan(floats)
         return floats, ~absent if absent.any() else None
 
@@ -86,8 +97,8 @@ def shown_column(
 ) -> pl.Series:
     """The values as a column of this type (None: as they are), null where they are not present."""
     series = pl.Series(name, values)
-    if dtype is not None and series.dtype != dtype:
-        series = series.cast(dtype if dtype != pl.Boolean() else pl.Boolean())
+    if dtype is not None:
+        series = series.cast(dtype)
     if present is not None:
         series = pl.select(pl.when(pl.Series(present)).then(series).alias(name)).to_series()
     return series

@@ -58,11 +58,6 @@ class Rows:
         """The last row of each run."""
         return self.starts + self.sizes - 1
 
-    @cached_property
-    def places(self) -> Ints:
-        """Of each row in its run, from 0."""
-        return np.arange(self.count) - self.starts[self.run_of]
-
     def running_total(self, values: Ints, carried: Ints) -> Ints:
         """Of integers, for which differences are exact (modulo 2^64)."""
         totals: Ints = values.cumsum()

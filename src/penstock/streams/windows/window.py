@@ -22,6 +22,9 @@ __all__ = ["Window", "WindowConfig", "WindowStatistics"]
 TIME_MAX_MS = 1 << 53
 """285,000 years to both sides of 1970: what is beyond is no time of an event."""
 KEYS_MAX = 4_000_000
+SWEEP_ROWS_MIN = 1 << 14
+SWEEP_WINDOWS_MAX = 16
+"""Without many rows, what has expired goes after so many windows' lengths."""
 WINDOW_START = "window_start"
 WINDOW_END = "window_end"
 CLOSED_TIME = pl.Datetime("ms", "UTC")
@@ -107,6 +110,7 @@ class Window:
             config.keys, tuple(config.aggregates.values()), self._reach, config.keys_max, config.fingerprint
         )
         self._closed: list[pl.DataFrame] = []
+        self._rows_since_sweep = 0
         if state is not None:
             self._store.load(state)
 
@@ -118,9 +122,9 @@ class Window:
         self._store.learn(frame)
         self._reach_to(moment.watermark_ms)
         if frame.height:
-            frame = self._without_old(frame)
+            frame, times_ms = self._without_old(frame)
         if frame.height:
-            frame = self._take_in(frame)
+            frame = self._take_in(frame, times_ms)
         elif self._config.reading:
             frame = frame.hstack(self._read_columns([(np.zeros(0, np.int64), self._blank())], 0))
         if self._config.closing:
@@ -161,7 +165,7 @@ class Window:
         step = max(watermark_ms, -TIME_MAX_MS) // self._config.step_ms
         self._store.mark("reached", max(self._store.marks["reached"], step))
 
-    def _without_old(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def _without_old(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, Ints]:
         """Without events of steps before the one that the watermark is in: their windows may be closed."""
         times = frame.get_column(TIME).to_numpy()
         oldest, newest = int(times.min()), int(times.max())
@@ -173,17 +177,18 @@ class Window:
             )
         bound_ms = self._store.marks["reached"] * self._config.step_ms
         if oldest >= bound_ms:
-            return frame
+            return frame, times
         taken = times >= bound_ms
         self._store.add("dropped", frame.height - int(taken.sum()))
-        return frame.filter(pl.Series(taken))
+        return frame.filter(pl.Series(taken)), times[taken]
 
-    def _take_in(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def _take_in(self, frame: pl.DataFrame, times_ms: Ints) -> pl.DataFrame:
         """Tiles of the frame's events, and the frame with what is read of them."""
         store, config = self._store, self._config
         slots = store.slots_of(frame)
         order = sorted_arrivals(slots)
-        times_ms = frame.get_column(TIME).to_numpy()[order]
+        self._rows_since_sweep += frame.height
+        times_ms = times_ms[order]
         columns = store.inputs.read(frame, order)
         for name, (_, valid) in columns.items():
             if valid is not None:
@@ -257,11 +262,14 @@ class Window:
         return frame.hstack(shown).sort(WINDOW_END, *self._config.keys)
 
     def _clean(self) -> None:
-        """Sweeps once in a window's length of event time, so that each tile is looked at a few times in all;
-        and keeps the keys within their cap.
+        """Sweeps when at least a window's length of event time has passed, but so seldom that each tile is
+        looked at a few times in all; and keeps the keys within their cap.
         """
         store = self._store
-        if store.marks["reached"] >= store.marks["swept"] + self._reach:
+        windows = (store.marks["reached"] - store.marks["swept"]) // self._reach
+        worn = self._rows_since_sweep >= max(store.tiles.count, SWEEP_ROWS_MIN)
+        if windows >= (1 if worn else SWEEP_WINDOWS_MAX):
+            self._rows_since_sweep = 0
             store.mark("swept", store.marks["reached"])
             store.sweep()
         if len(store.keys) > self._config.keys_max:

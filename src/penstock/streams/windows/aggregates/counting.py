@@ -25,7 +25,7 @@ class Counted:
         return None
 
     def running(self, rows: Rows, carried: Columns) -> Columns:
-        return (rows.places + (carried[0] + 1)[rows.run_of],)
+        return ((carried[0] - rows.starts)[rows.run_of] + np.arange(1, rows.count + 1),)
 
     def fold(self, spans: Spans, tiles: Columns) -> Columns:
         return (spans.total(tiles[0]),)

@@ -72,7 +72,7 @@ class Max:
         assert kind is not None
         highest = read(Highest(self.column, kind.integer, mirrored=False))
         assert highest is not None
-        return highest[0], mask_of(with_values(self.column, read)), kind.dtype
+        return highest[0], mask_of(with_values(self.column, read)), None if kind.wide else kind.dtype
 
 
 @dataclass(frozen=True)
@@ -92,4 +92,4 @@ class Min:
         assert highest is not None
         # + 0.0: the mirror image of 0.0 is -0.0.
         least = part.mirror(highest[0]) if kind.integer else part.mirror(highest[0]) + 0.0
-        return least, mask_of(with_values(self.column, read)), kind.dtype
+        return least, mask_of(with_values(self.column, read)), None if kind.wide else kind.dtype

@@ -60,6 +60,11 @@ class Kind(Protocol):
         """Whether its values are computed with as integers."""
         ...
 
+    @property
+    def wide(self) -> bool:
+        """Whether values are computed with in the very type that the column has."""
+        ...
+
 
 Reading: TypeAlias = Callable[[Part], Columns | None]
 """What a part came to; None for one that never had anything to count."""
