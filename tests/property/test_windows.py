@@ -1,8 +1,10 @@
 """Windows against a loop over events and against Polars over the whole history, however frames are cut."""
 
 import math
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 import polars as pl
 import pytest
@@ -10,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.streams.operator import OFFSET, TIME, Moment
-from penstock.streams.windows import Window, WindowConfig
-from penstock.streams.windows.aggregates import Count, Max, Mean, Min, Sum
+from penstock.streams.windows import SessionConfig, Sessions, Window, WindowConfig
+from penstock.streams.windows.aggregates import Count, Distinct, Last, Max, Mean, Min, Quantile, Sum, Variance
 
 AGGREGATES = {
     "n": Count(), "present": Count("v"), "total": Sum("v"), "mean": Mean("v"), "greatest": Max("v"),
-    "least": Min("v"), "whole": Sum("i"), "most": Max("i"),
+    "least": Min("v"), "whole": Sum("i"), "most": Max("i"), "last": Last("i"),
 }  # fmt: skip
+ESTIMATES = {"variance": Variance("v"), "different": Distinct("i"), "median": Quantile("v", 0.5)}
 Event = tuple[str | None, int, float | None, int | None]
 BEFORE_ALL = -(1 << 60)
 
@@ -44,7 +47,11 @@ class Stream:
         yield frame_of([], start), Moment(watermark_ms=watermark_ms, next_watermark_ms=end_ms, now_ms=0)
 
     def config(self, **options: object) -> WindowConfig:
-        lengths = {"over_ms": self.over_ms, "every_ms": self.every_ms, "aggregates": AGGREGATES}
+        lengths = {
+            "over_ms": self.over_ms,
+            "every_ms": self.every_ms,
+            "aggregates": {**AGGREGATES, **ESTIMATES},
+        }
         return WindowConfig(keys=("k",), **{**lengths, **options})
 
 
@@ -99,14 +106,17 @@ class Tile:
         self.total = 0.0
         self.floats: list[float] = []
         self.integers: list[int] = []
+        self.last: tuple[int, int] | None = None
 
-    def add(self, number: float | None, integer: int | None) -> None:
+    def add(self, time: int, number: float | None, integer: int | None) -> None:
         self.rows += 1
         if number is not None and not math.isnan(number):
             self.total += number
             self.floats.append(number)
         if integer is not None:
             self.integers.append(integer)
+            if self.last is None or time >= self.last[0]:
+                self.last = (time, integer)
 
 
 def wrapped(total: int) -> int:
@@ -116,10 +126,11 @@ def wrapped(total: int) -> int:
 def read(
     tiles: dict[tuple[str | None, int], Tile], key: str | None, step: int, reach: int
 ) -> tuple[object, ...]:
-    """The aggregates in the order of `AGGREGATES`."""
+    """The aggregates in the order of `AGGREGATES`, and what estimates are of: floats and integers."""
     mine = [tiles[key, at] for at in range(step - reach + 1, step + 1) if (key, at) in tiles]
     floats = [number for tile in mine for number in tile.floats]
     integers = [number for tile in mine for number in tile.integers]
+    lasts = [tile.last[1] for tile in mine if tile.last is not None]
     total = 0.0
     for tile in mine:
         total += tile.total
@@ -132,7 +143,28 @@ def read(
         min(floats, default=None),
         wrapped(sum(integers)) if integers else None,
         max(integers, default=None),
+        lasts[-1] if lasts else None,
+        floats,
+        integers,
     )
+
+
+def check_estimates(row: tuple[object, ...], floats: list[float], integers: list[int]) -> None:
+    """Variance, different values and the median, each within what its algorithm promises."""
+    spread, different, median = row
+    if len(floats) < 2:
+        assert spread is None
+    else:
+        exact = statistics.variance([Fraction(number) for number in floats])
+        scale = max(map(abs, floats)) ** 2
+        assert spread == pytest.approx(float(exact), rel=1e-9, abs=1e-12 * scale)
+    assert abs(different - len(set(integers))) <= 1
+    if not floats:
+        assert median is None
+    else:
+        nearest = sorted(floats)[math.floor(0.5 * (len(floats) - 1))]
+        clipped = math.copysign(min(abs(nearest), 1e15), nearest) if abs(nearest) >= 1e-12 else 0.0
+        assert median == pytest.approx(clipped, rel=0.0101, abs=0)
 
 
 def as_of(stream: Stream, inclusive: bool) -> list[tuple[object, ...]]:
@@ -143,7 +175,7 @@ def as_of(stream: Stream, inclusive: bool) -> list[tuple[object, ...]]:
         step = time // stream.every_ms
         if not inclusive:
             rows.append(read(tiles, key, step, reach))
-        tiles.setdefault((key, step), Tile()).add(number, integer)
+        tiles.setdefault((key, step), Tile()).add(time, number, integer)
         if inclusive:
             rows.append(read(tiles, key, step, reach))
     return rows
@@ -152,10 +184,10 @@ def as_of(stream: Stream, inclusive: bool) -> list[tuple[object, ...]]:
 class Recovering:
     """An operator, and a shadow that follows it by changes alone; each may be rebuilt at any time."""
 
-    def __init__(self, config: WindowConfig) -> None:
+    def __init__(self, config: WindowConfig | SessionConfig) -> None:
         self.config = config
-        self.window: Window = config.build(None)
-        self.shadow: Window = config.build(None)
+        self.window: Window | Sessions = config.build(None)
+        self.shadow: Window | Sessions = config.build(None)
 
     def process(self, frame: pl.DataFrame, moment: Moment) -> tuple[pl.DataFrame, pl.DataFrame]:
         read, closed = self.window.process(frame, moment), self.window.take_closed()
@@ -178,11 +210,17 @@ def test_as_of_reads_equal_a_loop_over_events(
 ) -> None:
     operator = Recovering(stream.config(inclusive=inclusive))
     rows: list[tuple[object, ...]] = []
+    estimates: list[tuple[object, ...]] = []
     for number, (frame, moment) in enumerate(stream.frames()):
-        rows += operator.process(frame, moment)[0].select(*AGGREGATES).rows()
+        read = operator.process(frame, moment)[0]
+        rows += read.select(*AGGREGATES).rows()
+        estimates += read.select(*ESTIMATES).rows()
         if (swap := crashes[number % len(crashes)]) is not None:
             operator.recover(swap)
-    assert rows == as_of(stream, inclusive)
+    expected = as_of(stream, inclusive)
+    assert rows == [row[:-2] for row in expected]
+    for row, (*_, floats, integers) in zip(estimates, expected, strict=True):
+        check_estimates(row, floats, integers)
     assert operator.window.statistics().dropped == 0
 
 
@@ -204,6 +242,7 @@ def history(stream: Stream) -> pl.DataFrame:
     """All windows over the whole history by Polars, each event in all its windows; sums have another order."""
     present = pl.col("v").is_not_null() & pl.col("v").is_not_nan()
     values = pl.col("v").filter(present)
+    times = pl.col(TIME).filter(pl.col("i").is_not_null())
     step = pl.lit(stream.every_ms)
     ends = (pl.col(TIME).floordiv(step) + 1) * step
     return (
@@ -218,6 +257,9 @@ def history(stream: Stream) -> pl.DataFrame:
             greatest=values.max(),
             least=values.min(),
             most=pl.col("i").max(),
+            last=pl.col("i").drop_nulls().sort_by(times, maintain_order=True).last(),
+            floats=values,
+            integers=pl.col("i").drop_nulls(),
         )
         .with_columns(window_start=pl.col("window_end") - stream.over_ms)
         .with_columns(pl.col("window_start", "window_end").cast(pl.Datetime("ms", "UTC")))
@@ -238,11 +280,61 @@ def test_closed_windows_equal_the_history(stream: Stream, reading: bool, crashes
             operator.recover(swap)
     closed = pl.concat(parts)
     expected = history(stream)
-    exact = ["k", "window_start", "window_end", "n", "present", "greatest", "least", "most"]
+    exact = ["k", "window_start", "window_end", "n", "present", "greatest", "least", "most", "last"]
     assert closed.select(exact).rows() == expected.select(exact).rows()
     for mine, polars_sum, count in zip(closed["total"], expected["total"], closed["present"], strict=True):
         assert (mine is None) == (count == 0)
         assert mine is None or mine == pytest.approx(polars_sum, rel=1e-9, abs=64)
+    for row, floats, integers in zip(
+        closed.select(*ESTIMATES).rows(), expected["floats"], expected["integers"], strict=True
+    ):
+        check_estimates(row, floats.to_list(), integers.to_list())
+
+
+def sessions_of(stream: Stream, gap_ms: int) -> list[tuple[object, ...]]:
+    """By Polars: sessions over the whole history."""
+    return (
+        frame_of(stream.events, 0)
+        .sort("k", TIME, maintain_order=True)
+        .with_columns(new=(pl.col(TIME).diff() >= gap_ms).fill_null(True).over("k").cum_sum().over("k"))
+        .group_by("k", "new")
+        .agg(
+            start=pl.col(TIME).min(),
+            end=pl.col(TIME).max() + gap_ms,
+            n=pl.len().cast(pl.Int64),
+            most=pl.col("i").max(),
+            different=pl.col("i").drop_nulls().n_unique(),
+        )
+        .sort("end", "k")
+        .select("k", "start", "end", "n", "most", "different")
+        .rows()
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(streams(), st.integers(1, 150), st.lists(st.sampled_from([None, False, True]), min_size=1, max_size=5))
+def test_sessions_equal_the_history(stream: Stream, gap_ms: int, crashes: list[bool | None]) -> None:
+    aggregates = {"n": Count(), "most": Max("i"), "different": Distinct("i"), "total": Sum("v")}
+    operator = Recovering(SessionConfig(keys=("k",), gap_ms=gap_ms, aggregates=aggregates))
+    whole = operator.config.build(None)
+    closed, frames = [], list(stream.frames())
+    end_ms = frames[-1][1].next_watermark_ms + gap_ms
+    frames.append((frames[-1][0], Moment(watermark_ms=end_ms, next_watermark_ms=end_ms, now_ms=0)))
+    for number, (frame, moment) in enumerate(frames):
+        closed.append(operator.process(frame, moment)[1])
+        if (swap := crashes[number % len(crashes)]) is not None:
+            operator.recover(swap)
+    found = pl.concat(closed)
+    times = [found.get_column(name).dt.epoch("ms").alias(name) for name in ("window_start", "window_end")]
+    shown = found.with_columns(times).select("k", "window_start", "window_end", "n", "most", "different")
+    for mine, expected in zip(shown.rows(), sessions_of(stream, gap_ms), strict=True):
+        assert mine[:-1] == expected[:-1]
+        assert abs(mine[-1] - expected[-1]) <= 1
+    assert operator.window.statistics().keys == 0
+    whole.process(
+        frame_of(stream.events, 0), Moment(watermark_ms=BEFORE_ALL, next_watermark_ms=end_ms, now_ms=0)
+    )
+    assert whole.take_closed().equals(found)
 
 
 @settings(max_examples=100, deadline=None)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from penstock.streams.windows.rows import Spans
-from penstock.streams.windows.tiles import Ints
+from penstock.streams.windows.tiles import Ints, first_from
 
 __all__ = ["Due", "due_windows"]
 
@@ -41,16 +41,4 @@ def due_windows(slots: Ints, steps: Ints, reach: int, after: int, until: int) ->
     owners = np.repeat(np.arange(len(steps)), counts)
     ends = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts - first_ends, counts)
     # The first tile of a window, from the last one backwards: its step is at least e - reach.
-    return Due(slots[owners], ends, _first_tiles(slots, steps, slots[owners], ends - reach), owners + 1)
-
-
-def _first_tiles(slots: Ints, steps: Ints, of_slots: Ints, from_steps: Ints) -> Ints:
-    """For each slot its first tile with at least that step, by bisection of its tiles."""
-    lows = np.searchsorted(slots, of_slots)
-    highs = np.searchsorted(slots, of_slots, side="right")
-    while (open_ := lows < highs).any():
-        middles = (lows + highs) // 2
-        before = open_ & (steps[np.minimum(middles, len(steps) - 1)] < from_steps)
-        lows = np.where(before, middles + 1, lows)
-        highs = np.where(open_ & ~before, middles, highs)
-    return lows
+    return Due(slots[owners], ends, first_from(slots, steps, slots[owners], ends - reach), owners + 1)

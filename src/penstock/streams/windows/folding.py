@@ -1,17 +1,26 @@
 """Rows of a frame folded into the tiles of their keys, and what each row reads there as of its arrival."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from penstock.streams.windows.aggregates.counting import Missing
 from penstock.streams.windows.aggregates.part import Columns, Part
+from penstock.streams.windows.aggregates.sketch import (
+    WEIGHT_BITS,
+    Entries,
+    Marks,
+    Sketch,
+    entries_of,
+    merged_entries,
+)
 from penstock.streams.windows.rows import Rows, Spans
 from penstock.streams.windows.store import TileStore
-from penstock.streams.windows.tiles import Column, Ints
+from penstock.streams.windows.tiles import Column, Ints, first_from
 
-__all__ = ["Arrivals", "fold", "sorted_arrivals"]
+__all__ = ["Arrivals", "Read", "fold", "sorted_arrivals"]
 
 Mask = npt.NDArray[np.bool_]
 Inputs = dict[str, tuple[Column, Mask | None]]
@@ -78,6 +87,16 @@ class Arrivals:
         return Arrivals(self.order[at], self.slots[at], self.steps[at], self.times_ms[at], columns)
 
 
+@dataclass(frozen=True)
+class Read:
+    """What rows of a frame read: `order` says which, the rest is in that order."""
+
+    order: Ints
+    parts: Mapping[Part, Columns]
+    sketches: Mapping[Sketch, tuple[Entries, Marks | None]]
+    """Without rows, the entries are all there is."""
+
+
 def sorted_arrivals(slots: Ints) -> Ints:
     """The order of rows by slot, as they came within each."""
     shift = max(len(slots) - 1, 1).bit_length()
@@ -88,9 +107,7 @@ def sorted_arrivals(slots: Ints) -> Ints:
     return codes
 
 
-def fold(
-    store: TileStore, arrivals: Arrivals, *, reading: bool, inclusive: bool
-) -> Iterator[tuple[Ints, Mapping[Part, Columns]]]:
+def fold(store: TileStore, arrivals: Arrivals, *, reading: bool, inclusive: bool) -> Iterator[Read]:
     """Folds events into the store. They go forward by step within each key.
 
     If `reading`, gives rows of the frame with what each part has come to for them over the store's reach, with
@@ -119,8 +136,50 @@ def fold(
             youngest = running if inclusive else _before(running, carried, rows)
             read[part] = part.merge(older, youngest)
     store.put(merge, slots, steps, written)
+    sketches: dict[Sketch, tuple[Entries, Marks | None]] = {
+        sketch: _fold_sketch(store, number, arrivals, rows, reading=reading)
+        for number, sketch in enumerate(store.sketches)
+    }
     if reading:
-        yield arrivals.order, read
+        yield Read(arrivals.order, read, sketches)
+
+
+def _fold_sketch(
+    store: TileStore, number: int, arrivals: Arrivals, rows: Rows, *, reading: bool
+) -> tuple[Entries, Marks]:
+    """The entries of each run's window before its first row, and the rows; nothing if not reading."""
+    sketch, tiles = store.sketches[number], store.sketch_tiles[number]
+    packed, valid = rows.column(sketch.field.name)
+    marks = Marks(
+        groups=rows.run_of,
+        buckets=packed >> WEIGHT_BITS,
+        weights=packed & ((1 << WEIGHT_BITS) - 1),
+        valid=np.ones(rows.count, np.bool_) if valid is None else valid,
+    )
+    at = np.flatnonzero(marks.valid)
+    steps = arrivals.steps[at] * sketch.buckets + marks.buckets[at]
+    by_step = np.lexsort((steps, arrivals.slots[at]))
+    slots, steps, weights = arrivals.slots[at][by_step], steps[by_step], marks.weights[at][by_step]
+    changes = (slots[1:] != slots[:-1]) | (steps[1:] != steps[:-1])
+    starts = np.flatnonzero(np.concatenate((np.ones(min(len(slots), 1), np.bool_), changes)))
+    slots, steps = slots[starts], steps[starts]
+    before = steps
+    if len(starts):
+        before = store.put_sketch(number, slots, steps, sketch.combined.reduceat(weights, starts))
+    if not reading:
+        return Entries(at, at, at), marks
+    run_slots, run_steps = arrivals.slots[rows.starts], arrivals.steps[rows.starts]
+    held_slots, held_steps, held_at = tiles.of(np.unique(run_slots))
+    held = tiles.taken(sketch.field, held_at)
+    earlier = held.copy()
+    earlier[first_from(held_slots, held_steps, slots, steps)] = before
+    lows, own, ends = (
+        first_from(held_slots, held_steps, run_slots, (run_steps + offset) * sketch.buckets)
+        for offset in (1 - store.reach, 0, 1)
+    )
+    older = merged_entries(lows, own, held_steps, held, sketch)
+    youngest = merged_entries(own, ends, held_steps, earlier, sketch)
+    return entries_of([older, youngest], sketch), marks
 
 
 def _before(running: Columns, carried: Columns, rows: Rows) -> Columns:

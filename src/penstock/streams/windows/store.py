@@ -16,12 +16,13 @@ from penstock.streams.keys import KeyTable, check_names, read_table, written_tab
 from penstock.streams.packing import pack, unpack
 from penstock.streams.windows.aggregates.counting import Counted
 from penstock.streams.windows.aggregates.part import Aggregate, Part
+from penstock.streams.windows.aggregates.sketch import Sketched
 from penstock.streams.windows.inputs import Inputs
 from penstock.streams.windows.tiles import Column, Field, Ints, Merge, Tiles
 
 __all__ = ["TileStore"]
 
-LOWEST = -(1 << 53)
+LOWEST = -(1 << 46)
 EVICTED_SHARE = 16
 """Where keys pass their cap, one in so many goes at once, so that choosing them costs little for each."""
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -36,18 +37,25 @@ class TileStore:
     """
 
     def __init__(
-        self, keys: Sequence[str], aggregates: Sequence[Aggregate], reach: int, keys_max: int, fingerprint: str
+        self,
+        keys: Sequence[str],
+        aggregates: Sequence[Aggregate | Sketched],
+        reach: int,
+        keys_max: int,
+        fingerprint: str,
     ) -> None:
-        self._aggregates = aggregates
+        self._aggregates = [each for each in aggregates if not isinstance(each, Sketched)]
+        self.sketches = tuple(dict.fromkeys(each.sketch for each in aggregates if isinstance(each, Sketched)))
         self.reach = reach
         self._keys_max = keys_max
         self._fingerprint = fingerprint
         self.keys = KeyTable(keys)
-        self.inputs = Inputs(each.column for each in aggregates if each.column is not None)
+        self.inputs = Inputs(each.column for each in self._aggregates if each.column is not None)
         self.layout: tuple[tuple[Part, tuple[Field, ...]], ...] = ()
         """The parts with their fields."""
         self.tiles = Tiles((), reach)
-        self.marks = {"reached": LOWEST, "swept": LOWEST}
+        self.sketch_tiles = tuple(Tiles((each.field,), reach * each.buckets) for each in self.sketches)
+        self.marks = {"reached": LOWEST, "swept": LOWEST, "watermark_ms": LOWEST}
         self.counts = dict.fromkeys(("dropped", "evicted", "expired", "closed"), 0)
         self.lacking: set[str] = set()
         """Columns that ever lacked a value."""
@@ -68,7 +76,7 @@ class TileStore:
         if self._known:
             return
         self.keys.check(frame)
-        check_names(frame, self.inputs.names, "the column")
+        check_names(frame, [*self.inputs.names, *(each.column for each in self.sketches)], "the column")
         schema = frame.select(list(dict.fromkeys([*self.keys.columns, *self.inputs.names]))).clear()
         self._lay_out(schema)
         self._note(["schema"], {"table": written_table(schema)})
@@ -82,6 +90,18 @@ class TileStore:
             self._note(["keys"], {"slots": fresh, "table": written_table(self.keys.values(fresh))})
         return slots
 
+    def read(self, frame: pl.DataFrame, order: Ints) -> dict[str, tuple[Column, npt.NDArray[np.bool_] | None]]:
+        """What the parts and sketches fold of each row, in this order."""
+        columns = self.inputs.read(frame, order)
+        for name, (_, valid) in columns.items():
+            if valid is not None:
+                self.lack(name)
+        for sketch in self.sketches:
+            check_names(frame, (sketch.column,), "the column")
+            marks, present = sketch.marks(frame.get_column(sketch.column))
+            columns[sketch.field.name] = (marks[order], None if present is None else present[order])
+        return columns
+
     def put(self, merge: Merge, slots: Ints, steps: Ints, columns: Mapping[str, Column]) -> None:
         """Writes the merge back; its runs are of these slots and steps."""
         self._tick += 1
@@ -90,8 +110,25 @@ class TileStore:
         runs = {f":{name}": column[merge.runs_at] for name, column in columns.items()}
         self._note(["tiles"], {"slots": slots, "steps": steps, **runs})
 
+    def put_sketch(self, number: int, slots: Ints, steps: Ints, weights: Ints) -> Ints:
+        """Adds weights to a sketch's tiles, sorted by slot and step; what they were before."""
+        sketch, tiles = self.sketches[number], self.sketch_tiles[number]
+        merge = tiles.merge(slots, steps)
+        if merge is None:
+            cut = len(slots) // 2
+            parts = (slice(cut), slice(cut, None))
+            return np.concatenate([self.put_sketch(number, slots[at], steps[at], weights[at]) for at in parts])
+        column = tiles.column(sketch.field, merge)
+        before: Ints = column[merge.runs_at]
+        column[merge.runs_at] = sketch.combined(before, weights)
+        tiles.write(merge, {sketch.field.name: column})
+        self._note(["sketch", number], {"slots": slots, "steps": steps, "weights": weights})
+        return before
+
     def mark(self, name: str, value: int) -> None:
-        """A bound that has moved; "reached" is the step that the watermark is in."""
+        """A bound that has moved; "reached" is the step that the watermark is in, for what is
+        only asked for within reach of it.
+        """
         if self.marks[name] != value:
             self.marks[name] = value
             self._set_floor()
@@ -109,11 +146,19 @@ class TileStore:
 
     def sweep(self) -> None:
         """Drops tiles out of reach, and keys that are left with none."""
-        self.tiles.sweep()
+        for tiles in self._arenas:
+            tiles.sweep()
         idle = self.tiles.empty(self.keys.slots())
         self.keys.release(idle)
         self.counts["expired"] += len(idle)
         self._note(["sweep"], {})
+
+    def release(self, slots: Ints) -> None:
+        """Forgets those of the slots' keys that are left with no tile."""
+        idle = self.tiles.empty(slots)
+        self.keys.release(idle)
+        self.counts["expired"] += len(idle)
+        self._note(["release"], {"slots": slots})
 
     def evict(self) -> None:
         """Lets the longest untouched keys go where there are too many; some more than must, so that this is not
@@ -125,15 +170,18 @@ class TileStore:
         slots = self.keys.slots()
         count = min(excess + self._keys_max // EVICTED_SHARE, len(slots) - 1)
         chosen = slots[np.argsort(self._touched[slots], kind="stable")[:count]]
-        self.tiles.drop(chosen)
+        for tiles in self._arenas:
+            tiles.drop(chosen)
         self.keys.release(chosen)
         self.counts["evicted"] += count
         self._note(["evict"], {})
 
-    def remove_first(self, slots: Ints, counts: Ints) -> None:
-        """Drops the first so many tiles of each of these slots."""
-        self.tiles.remove_first(slots, counts)
-        self._note(["remove"], {"slots": slots, "counts": counts})
+    def remove_before(self, slots: Ints, steps: Ints) -> None:
+        """Drops of each slot the tiles before a step. Slots ascend."""
+        self.tiles.remove_before(slots, steps)
+        for sketch, tiles in zip(self.sketches, self.sketch_tiles, strict=True):
+            tiles.remove_before(slots, steps * sketch.buckets)
+        self._note(["remove"], {"slots": slots, "steps": steps})
 
     # --- as bytes
 
@@ -168,6 +216,9 @@ class TileStore:
         arrays: dict[str, npt.NDArray[Any]] = {"key_table": table, "key_slots": key_slots, "free": free}
         arrays |= {"slots": slots, "steps": steps, "touched": self._touched[key_slots]}
         arrays |= {f":{each.name}": self.tiles.taken(each, at) for each in self.tiles.fields}
+        for number, (sketch, tiles) in enumerate(zip(self.sketches, self.sketch_tiles, strict=True)):
+            arrays[f"{number}.slots"], arrays[f"{number}.steps"], at = tiles.all_tiles()
+            arrays[f"{number}.weights"] = tiles.taken(sketch.field, at)
         if self._known:
             arrays["schema"] = written_table(self._schema)
         state = {"marks": self.marks, "counts": self.counts, "tick": self._tick}
@@ -192,8 +243,19 @@ class TileStore:
                     arrays["steps"],
                     {each.name: arrays[f":{each.name}"] for each in self.tiles.fields},
                 )
+            for number, (sketch, tiles) in enumerate(zip(self.sketches, self.sketch_tiles, strict=True)):
+                slots, steps = arrays[f"{number}.slots"], arrays[f"{number}.steps"]
+                tiles.load(slots, steps, {sketch.field.name: arrays[f"{number}.weights"]})
         except (KeyError, TypeError, ValueError, IndexError, InvalidInput) as error:
             raise CorruptState(f"the snapshot of a window cannot be used: {error!r}") from error
+
+    @property
+    def _arenas(self) -> tuple[Tiles, ...]:
+        return (self.tiles, *self.sketch_tiles)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(tiles.size_bytes for tiles in self._arenas)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -210,11 +272,15 @@ class TileStore:
 
     def _replay(self, verb: Sequence[Any], arrays: Arrays) -> None:
         name, *facts = verb
-        replays: dict[str, Callable[..., None]] = {
+        replays: dict[str, Callable[..., object]] = {
             "schema": lambda: self._lay_out(read_table(arrays["table"])),
             "keys": lambda: self._adopt(arrays["slots"], read_table(arrays["table"])),
             "tiles": lambda: self._put_again(arrays),
-            "remove": lambda: self.remove_first(arrays["slots"], arrays["counts"]),
+            "sketch": lambda number: self.put_sketch(
+                number, arrays["slots"], arrays["steps"], arrays["weights"]
+            ),
+            "remove": lambda: self.remove_before(arrays["slots"], arrays["steps"]),
+            "release": lambda: self.release(arrays["slots"]),
             "mark": self.mark,
             "add": self.add,
             "lack": self.lack,
@@ -259,11 +325,15 @@ class TileStore:
             yield from aggregate.parts(self.inputs.kind_of(aggregate.column))
 
     def _set_floor(self) -> None:
-        self.tiles.floor = self.marks["reached"] - self.reach + 1
+        floor = self.marks["reached"] - self.reach + 1
+        self.tiles.floor = floor
+        for sketch, tiles in zip(self.sketches, self.sketch_tiles, strict=True):
+            tiles.floor = floor * sketch.buckets
 
     def _reserve(self) -> None:
         end = self.keys.slots_end
-        self.tiles.reserve(end)
+        for tiles in self._arenas:
+            tiles.reserve(end)
         if end > len(self._touched):
             touched = np.zeros(max(end, 2 * len(self._touched)), np.int64)
             touched[: len(self._touched)] = self._touched

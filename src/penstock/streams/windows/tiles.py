@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Carried", "Column", "Field", "Ints", "Merge", "Tiles", "ranges"]
+__all__ = ["Carried", "Column", "Field", "Ints", "Merge", "Tiles", "first_from", "ranges"]
 
 Ints = npt.NDArray[np.int64]
 Column: TypeAlias = npt.NDArray[Any]
@@ -200,6 +200,12 @@ class Tiles:
             at, steps, of_slots = at[kept], steps[kept], of_slots[kept]
         return of_slots, steps, at
 
+    def of(self, slots: Ints) -> tuple[Ints, Ints, Ints]:
+        """The same of some slots, in ascending order, whether in reach or not."""
+        lengths = self._length[slots]
+        at = ranges(self._offset[slots], lengths)
+        return np.repeat(slots, lengths), self._step[at], at
+
     def taken(self, field: Field, at: Ints) -> Column:
         return self._columns[field.name][at]
 
@@ -214,8 +220,12 @@ class Tiles:
         idle: Ints = slots[self._length[slots] == 0]
         return idle
 
-    def remove_first(self, slots: Ints, counts: Ints) -> None:
-        """Drops the first so many tiles of each of these slots, which have as many."""
+    def remove_before(self, slots: Ints, steps: Ints) -> None:
+        """Drops of each slot the tiles before a step. Slots ascend."""
+        lengths = self._length[slots]
+        held = self.of(slots)[1]
+        index = np.repeat(np.arange(len(slots)), lengths)
+        counts = np.bincount(index, held < steps[index], minlength=len(slots)).astype(np.int64)
         self._offset[slots] += counts
         self._length[slots] -= counts
         self._capacity[slots] -= counts
@@ -275,6 +285,20 @@ def ranges(starts: Ints, lengths: Ints) -> Ints:
     ends = lengths.cumsum()
     total = int(ends[-1]) if len(ends) else 0
     return np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+
+
+def first_from(slots: Ints, steps: Ints, of_slots: Ints, from_steps: Ints) -> Ints:
+    """Of tiles sorted by slot and step, for each slot asked for its first one with at least that step: a
+    bisection of all at once.
+    """
+    lows = np.searchsorted(slots, of_slots)
+    highs = np.searchsorted(slots, of_slots, side="right")
+    while (unsure := lows < highs).any():
+        middles = (lows + highs) // 2
+        before = unsure & (steps[np.minimum(middles, len(steps) - 1)] < from_steps)
+        lows = np.where(before, middles + 1, lows)
+        highs = np.where(unsure & ~before, middles, highs)
+    return lows
 
 
 def _capacities(lengths: Column) -> Ints:

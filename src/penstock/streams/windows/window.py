@@ -1,26 +1,25 @@
 """Windows by key over event time: read as of each event, or given out once they have closed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from penstock.core.errors import ConfigurationError, InvalidInput
 from penstock.streams.operator import TIME, Moment
-from penstock.streams.windows.aggregates.part import Aggregate, Columns, Part
+from penstock.streams.windows.aggregates.part import Aggregate
+from penstock.streams.windows.aggregates.sketch import Sketched
+from penstock.streams.windows.answers import nothing_read, shown_answers, tiles_read
 from penstock.streams.windows.closing import Due, due_windows
-from penstock.streams.windows.folding import Arrivals, fold, sorted_arrivals
-from penstock.streams.windows.inputs import shown_column
-from penstock.streams.windows.rows import Spans
+from penstock.streams.windows.folding import Arrivals, Read, fold, sorted_arrivals
 from penstock.streams.windows.store import TileStore
-from penstock.streams.windows.tiles import Column, Ints
+from penstock.streams.windows.tiles import Ints
 
-__all__ = ["Window", "WindowConfig", "WindowStatistics"]
+__all__ = ["Window", "WindowConfig", "WindowStatistics", "checked_times"]
 
-TIME_MAX_MS = 1 << 53
-"""285,000 years to both sides of 1970: what is beyond is no time of an event."""
+TIME_MAX_MS = 1 << 46
+"""2,200 years to both sides of 1970: what is beyond is no time of an event."""
 KEYS_MAX = 4_000_000
 SWEEP_ROWS_MIN = 1 << 14
 SWEEP_WINDOWS_MAX = 16
@@ -58,7 +57,7 @@ class WindowConfig:
     keys: tuple[str, ...]
     over_ms: int
     every_ms: int | None
-    aggregates: Mapping[str, Aggregate]
+    aggregates: Mapping[str, Aggregate | Sketched]
     reading: bool = True
     closing: bool = False
     inclusive: bool = True
@@ -122,11 +121,12 @@ class Window:
         self._store.learn(frame)
         self._reach_to(moment.watermark_ms)
         if frame.height:
-            frame, times_ms = self._without_old(frame)
+            bound_ms = self._store.marks["reached"] * self._config.step_ms
+            frame, times_ms = checked_times(frame, self._store, bound_ms)
         if frame.height:
             frame = self._take_in(frame, times_ms)
         elif self._config.reading:
-            frame = frame.hstack(self._read_columns([(np.zeros(0, np.int64), self._blank())], 0))
+            frame = frame.hstack(self._shown([nothing_read(self._store)], 0))
         if self._config.closing:
             self._close(moment.next_watermark_ms)
         self._reach_to(moment.next_watermark_ms)
@@ -156,7 +156,7 @@ class Window:
     def statistics(self) -> WindowStatistics:
         store = self._store
         return WindowStatistics(
-            keys=len(store.keys), tiles=store.tiles.count, size_bytes=store.tiles.size_bytes, **store.counts
+            keys=len(store.keys), tiles=store.tiles.count, size_bytes=store.size_bytes, **store.counts
         )
 
     # --- a frame comes in
@@ -165,23 +165,6 @@ class Window:
         step = max(watermark_ms, -TIME_MAX_MS) // self._config.step_ms
         self._store.mark("reached", max(self._store.marks["reached"], step))
 
-    def _without_old(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, Ints]:
-        """Without events of steps before the one that the watermark is in: their windows may be closed."""
-        times = frame.get_column(TIME).to_numpy()
-        oldest, newest = int(times.min()), int(times.max())
-        if max(-oldest, newest) > TIME_MAX_MS:
-            raise InvalidInput(
-                f"an event's time is {oldest if -oldest > newest else newest} ms since 1970",
-                where=TIME,
-                hint="times are milliseconds: seconds or nanoseconds must be converted first",
-            )
-        bound_ms = self._store.marks["reached"] * self._config.step_ms
-        if oldest >= bound_ms:
-            return frame, times
-        taken = times >= bound_ms
-        self._store.add("dropped", frame.height - int(taken.sum()))
-        return frame.filter(pl.Series(taken)), times[taken]
-
     def _take_in(self, frame: pl.DataFrame, times_ms: Ints) -> pl.DataFrame:
         """Tiles of the frame's events, and the frame with what is read of them."""
         store, config = self._store, self._config
@@ -189,48 +172,23 @@ class Window:
         order = sorted_arrivals(slots)
         self._rows_since_sweep += frame.height
         times_ms = times_ms[order]
-        columns = store.inputs.read(frame, order)
-        for name, (_, valid) in columns.items():
-            if valid is not None:
-                store.lack(name)
+        columns = store.read(frame, order)
         arrivals = Arrivals(order, slots[order], times_ms // config.step_ms, times_ms, columns)
         if not config.reading:
             for _ in fold(store, arrivals.by_step(), reading=False, inclusive=True):
                 pass
             return frame
-        parts = [
-            part
+        reads = [
+            read
             for turn in arrivals.rounds()
-            for part in fold(store, turn, reading=True, inclusive=config.inclusive)
+            for read in fold(store, turn, reading=True, inclusive=config.inclusive)
         ]
-        return frame.hstack(self._read_columns(parts, frame.height))
+        return frame.hstack(self._shown(reads, frame.height))
 
-    def _read_columns(self, parts: list[tuple[Ints, Mapping[Part, Columns]]], count: int) -> list[pl.Series]:
-        """The aggregates' columns, from what was read for some rows after others."""
-        shown = []
-        for name, aggregate in self._config.aggregates.items():
-            kind = self._store.inputs.kind_of(aggregate.column)
-            values: Column | None = None
-            mask: npt.NDArray[np.bool_] | None = None
-            dtype: pl.DataType | None = None
-            for order, read in parts:
-                some, present, dtype = aggregate.finish(kind, read.get)
-                values = np.empty(count, some.dtype) if values is None else values
-                values[order] = some
-                if present is not None:
-                    mask = np.ones(count, np.bool_) if mask is None else mask
-                    mask[order] = present
-            assert values is not None
-            shown.append(shown_column(name, values, mask, dtype))
-        return shown
-
-    def _blank(self) -> Mapping[Part, Columns]:
-        """What the parts read of no tiles, for no rows."""
-        nothing = np.zeros(0, np.int64)
-        spans = Spans(nothing, nothing)
-        return {
-            part: part.fold(spans, tuple(each.blank(0) for each in part.fields)) for part in self._store.parts
-        }
+    def _shown(self, reads: Sequence[Read], count: int) -> list[pl.Series]:
+        return shown_answers(
+            self._store, self._config.aggregates, reads, count=count, inclusive=self._config.inclusive
+        )
 
     # --- windows close
 
@@ -253,12 +211,8 @@ class Window:
         frame = store.keys.values(due.slots).hstack(
             [pl.Series(name, times, dtype=pl.Int64).cast(CLOSED_TIME) for name, times in bounds.items()]
         )
-        read = {
-            part: part.fold(due.spans, tuple(store.tiles.taken(each, at) for each in part.fields))
-            for part in store.parts
-        }
-        everything = np.arange(len(due.ends))
-        shown = self._read_columns([(everything, read)], len(everything)) if store.known else []
+        read = tiles_read(store, due.slots, (due.lows, due.highs, at), (due.ends - self._reach, due.ends))
+        shown = self._shown([read], len(due.ends)) if store.known else []
         return frame.hstack(shown).sort(WINDOW_END, *self._config.keys)
 
     def _clean(self) -> None:
@@ -274,3 +228,20 @@ class Window:
             store.sweep()
         if len(store.keys) > self._config.keys_max:
             store.evict()
+
+
+def checked_times(frame: pl.DataFrame, store: TileStore, bound_ms: int) -> tuple[pl.DataFrame, Ints]:
+    """The frame without events before the bound, which are counted as dropped, and the others' times."""
+    times = frame.get_column(TIME).to_numpy()
+    oldest, newest = int(times.min()), int(times.max())
+    if max(-oldest, newest) > TIME_MAX_MS:
+        raise InvalidInput(
+            f"an event's time is {oldest if -oldest > newest else newest} ms since 1970",
+            where=TIME,
+            hint="times are milliseconds: convert microseconds or nanoseconds before the window",
+        )
+    if oldest >= bound_ms:
+        return frame, times
+    taken = times >= bound_ms
+    store.add("dropped", frame.height - int(taken.sum()))
+    return frame.filter(pl.Series(taken)), times[taken]
