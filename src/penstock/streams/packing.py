@@ -1,12 +1,13 @@
 """State as bytes: a small header and the arrays as they lie in memory. Nothing in it can run code.
 
-    magic (4) · length of the head (8) · head, MessagePack · arrays, each at a multiple of 8 bytes
+    magic (4) · CRC-32 of all that follows (4) · length of the head (8) · head, MessagePack · arrays, each at a
+    multiple of 8 bytes
 
-The head holds the caller's header and each array's name, type and shape. Numbers are little-endian. A checksum
-is the business of who stores the bytes.
+The head holds the caller's header and each array's name, type and shape. Numbers are little-endian.
 """
 
 import struct
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +22,8 @@ __all__ = ["pack", "unpack"]
 MAGIC = b"PST1"
 DTYPES = frozenset({"<i8", "<i4", "<i2", "|i1", "<u8", "<u4", "<u2", "|u1", "<f8", "<f4", "|b1"})
 ALIGNMENT_BYTES = 8
-_PREFIX = struct.Struct("<4sQ")
+_PREFIX = struct.Struct("<4sIQ")
+_CHECKED_FROM = 8
 
 
 class _Head(msgspec.Struct, array_like=True):
@@ -42,13 +44,15 @@ def pack(header: Mapping[str, object], arrays: Mapping[str, npt.NDArray[Any]]) -
         described.append((name, little.dtype.str, list(array.shape)))
         buffers.append(little.tobytes())
     head = msgspec.msgpack.encode(_Head(dict(header), described))
-    parts = [_PREFIX.pack(MAGIC, len(head)), head]
+    parts = [_PREFIX.pack(MAGIC, 0, len(head)), head]
     position = _PREFIX.size + len(head)
     for buffer in buffers:
         gap = -position % ALIGNMENT_BYTES
         parts += [bytes(gap), buffer]
         position += gap + len(buffer)
-    return b"".join(parts)
+    packed = bytearray().join(parts)
+    struct.pack_into("<I", packed, len(MAGIC), zlib.crc32(memoryview(packed)[_CHECKED_FROM:]))
+    return bytes(packed)
 
 
 def unpack(data: bytes) -> tuple[dict[str, object], dict[str, npt.NDArray[Any]]]:
@@ -74,13 +78,15 @@ def _read_head(data: bytes) -> tuple[_Head, int]:
     """The head, and where it ends."""
     if len(data) < _PREFIX.size:
         raise CorruptState(f"the state has only {len(data)} bytes")
-    magic, length = _PREFIX.unpack_from(data)
+    magic, checksum, length = _PREFIX.unpack_from(data)
     if magic != MAGIC:
         raise CorruptState(f"the state starts with {magic!r}, not with {MAGIC!r}")
+    if zlib.crc32(memoryview(data)[_CHECKED_FROM:]) != checksum:
+        raise CorruptState("the state does not have the checksum it was packed with")
     end = _PREFIX.size + length
     if end > len(data):
         raise CorruptState(f"the state is cut off in its head: {len(data)} bytes")
     try:
         return _decoder.decode(memoryview(data)[_PREFIX.size : end]), end
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise CorruptState(f"the state's head cannot be read: {error}") from error

@@ -1,3 +1,5 @@
+import zlib
+
 import numpy as np
 import pytest
 
@@ -34,8 +36,23 @@ def test_every_cut_is_seen() -> None:
     for length in range(len(packed)):
         with pytest.raises(CorruptState):
             unpack(packed[:length])
-    with pytest.raises(CorruptState, match="too many"):
+    with pytest.raises(CorruptState):
         unpack(packed + b"\0")
+
+
+def test_every_changed_byte_is_seen() -> None:
+    packed = pack({"of": "x"}, ARRAYS)
+    for at in range(len(packed)):
+        changed = bytearray(packed)
+        changed[at] ^= 0x10
+        with pytest.raises(CorruptState):
+            unpack(bytes(changed))
+
+
+def checked(packed: bytearray) -> bytes:
+    """With a checksum that is right."""
+    packed[4:8] = zlib.crc32(packed[8:]).to_bytes(4, "little")
+    return bytes(packed)
 
 
 def test_other_bytes_are_refused() -> None:
@@ -45,4 +62,8 @@ def test_other_bytes_are_refused() -> None:
     at = packed.index(b"<i8")
     packed[at : at + 3] = b"|O8"
     with pytest.raises(CorruptState, match="described"):
-        unpack(bytes(packed))
+        unpack(checked(packed))
+    with pytest.raises(CorruptState, match="too many"):
+        unpack(checked(bytearray(pack({}, {"a": np.arange(3)}) + b"\0")))
+    with pytest.raises(CorruptState, match="cut off in its array"):
+        unpack(checked(bytearray(pack({}, {"a": np.arange(3)})[:-1])))

@@ -91,6 +91,7 @@ class Sessions:
             self._store.load(state)
         self._expect_all()
 
+    @np.errstate(invalid="ignore", over="ignore")
     def process(self, frame: pl.DataFrame, moment: Moment) -> pl.DataFrame:
         """The frame, without events before the watermark, whose sessions may have been given out.
 

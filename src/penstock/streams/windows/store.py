@@ -238,6 +238,7 @@ class TileStore:
             self._touched[arrays["key_slots"]] = arrays["touched"]
             if "schema" in arrays:
                 self._lay_out(read_table(arrays["schema"]))
+                self._check_tiles(arrays["slots"], arrays["steps"])
                 self.tiles.load(
                     arrays["slots"],
                     arrays["steps"],
@@ -245,6 +246,7 @@ class TileStore:
                 )
             for number, (sketch, tiles) in enumerate(zip(self.sketches, self.sketch_tiles, strict=True)):
                 slots, steps = arrays[f"{number}.slots"], arrays[f"{number}.steps"]
+                self._check_tiles(slots, steps)
                 tiles.load(slots, steps, {sketch.field.name: arrays[f"{number}.weights"]})
         except (KeyError, TypeError, ValueError, IndexError, InvalidInput) as error:
             raise CorruptState(f"the snapshot of a window cannot be used: {error!r}") from error
@@ -261,6 +263,15 @@ class TileStore:
     def parts(self) -> tuple[Part, ...]:
         return tuple(part for part, _ in self.layout)
 
+    def _check_tiles(self, slots: Ints, steps: Ints) -> None:
+        """Raises `CorruptState` where tiles are of no key, or not in the order of key and step."""
+        if len(slots) != len(steps):
+            raise CorruptState(f"the state has {len(slots)} slots of tiles and {len(steps)} steps")
+        if len(slots) and not 0 <= slots.min() <= slots.max() < self.keys.slots_end:
+            raise CorruptState("the state has tiles of keys that it does not have")
+        if not ((slots[1:] > slots[:-1]) | ((slots[1:] == slots[:-1]) & (steps[1:] > steps[:-1]))).all():
+            raise CorruptState("the tiles of the state are not in their order")
+
     def _expected(self, header: Mapping[str, object], name: str, kind: type) -> Any:
         if header.get("of") != self._fingerprint:
             raise CorruptState(
@@ -270,15 +281,17 @@ class TileStore:
             raise CorruptState(f"the state of a window has no {name}")
         return header[name]
 
+    def _put_sketch_again(self, number: int, arrays: Arrays) -> None:
+        self._check_tiles(arrays["slots"], arrays["steps"])
+        self.put_sketch(number, arrays["slots"], arrays["steps"], arrays["weights"])
+
     def _replay(self, verb: Sequence[Any], arrays: Arrays) -> None:
         name, *facts = verb
         replays: dict[str, Callable[..., object]] = {
             "schema": lambda: self._lay_out(read_table(arrays["table"])),
             "keys": lambda: self._adopt(arrays["slots"], read_table(arrays["table"])),
             "tiles": lambda: self._put_again(arrays),
-            "sketch": lambda number: self.put_sketch(
-                number, arrays["slots"], arrays["steps"], arrays["weights"]
-            ),
+            "sketch": lambda number: self._put_sketch_again(number, arrays),
             "remove": lambda: self.remove_before(arrays["slots"], arrays["steps"]),
             "release": lambda: self.release(arrays["slots"]),
             "mark": self.mark,
@@ -290,6 +303,7 @@ class TileStore:
         replays[name](*facts)
 
     def _put_again(self, arrays: Arrays) -> None:
+        self._check_tiles(arrays["slots"], arrays["steps"])
         merge = self.tiles.merge(arrays["slots"], arrays["steps"])
         if merge is None:
             raise CorruptState("a change of a window spans more time than a frame can")

@@ -113,6 +113,7 @@ class Window:
         if state is not None:
             self._store.load(state)
 
+    @np.errstate(invalid="ignore", over="ignore")
     def process(self, frame: pl.DataFrame, moment: Moment) -> pl.DataFrame:
         """The frame with the aggregates as columns, if the window is read; without events that are too old.
 

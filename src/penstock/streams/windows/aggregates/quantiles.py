@@ -17,7 +17,7 @@ from penstock.streams.windows.aggregates.part import Finished
 from penstock.streams.windows.aggregates.sketch import WEIGHT_BITS, Entries, Marks
 from penstock.streams.windows.tiles import Field, Ints
 
-__all__ = ["Quantile", "Quantiles"]
+__all__ = ["Quantile", "Quantiles", "bucket_of", "middle_of"]
 
 ACCURACY = 0.01
 LEAST, GREATEST = 1e-12, 1e15
