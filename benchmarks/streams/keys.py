@@ -18,13 +18,15 @@ def measure(bench: Bench) -> Result:
     seen: dict[int, dict[str, Any]] = {}
     for keys in bench.plan.keys:
         options = ("--keys", str(keys), "--folder", str(bench.folder))
-        measured = run_module(bench, MODULE, *options, "--frames", "20" if bench.plan.quick else "100")
+        frames = ("--frames", "20" if bench.plan.quick else "100")
+        measured = run_module(bench, MODULE, *options, *frames)
+        measured |= run_module(bench, MODULE, *options, *frames, "--model", str(bench.model))
         restarts = [run_module(bench, MODULE, *options, "--restart") for _ in range(bench.plan.rounds)]
         snapshot = bench.folder / f"window-{keys}.snapshot"
         snapshot.unlink()
         seen[keys] = measured | {"restart_s": max(restart["restart_s"] for restart in restarts)}
-        bench.say(f"{keys:,} keys: {measured['events_per_s']:,.0f} events/s")
-    rates = [each["events_per_s"] for each in seen.values()]
+        bench.say(f"{keys:,} keys: {measured['pipeline_events_per_s']:,.0f} events/s")
+    rates = [each["pipeline_events_per_s"] for each in seen.values()]
     million = seen.get(MILLION, {})
     return Result(
         name="keys",
@@ -35,13 +37,15 @@ def measure(bench: Bench) -> Result:
         facts={"keys": {str(keys): each for keys, each in seen.items()}},
         lines=[line for keys, each in seen.items() for line in lines_of(keys, each)],
         remarks=[
-            "The window alone, in frames of 10,000 events; a restart reads a snapshot, the slowest counts."
+            "Frames of 10,000 events; the claim is of the whole pipeline.",
+            "A restart is a new process, imports and all, that reads a snapshot; the slowest counts.",
         ],
     )
 
 
 def lines_of(keys: int, seen: dict[str, Any]) -> list[tuple[str, str]]:
     return [
+        (f"{keys:,} keys: the whole pipeline", f"{seen['pipeline_events_per_s']:,.0f} events/s"),
         (f"{keys:,} keys: the window alone", f"{seen['events_per_s']:,.0f} events/s"),
         (f"{keys:,} keys: slowest frame of 10,000", f"{seen['slowest_frame_ms']:,.0f} ms"),
         (f"{keys:,} keys: memory a tile", f"{seen['arena_bytes_per_tile']:,.0f} bytes"),

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
-from penstock.streams.intake import Instant
-from penstock.streams.outputs import Put
-from penstock.streams.stage import Stage
-from penstock.streams.topology import topology
 
 from benchmarks.streams.peers.contest import Contest, Outcome, Results, compete
 from penstock.log.records import Fetched, Records, TopicPartition
+from penstock.streams.intake import Instant
 from penstock.streams.operator import Moment
+from penstock.streams.outputs import Put
+from penstock.streams.stage import Stage
+from penstock.streams.topology import topology
 
 SOURCE = TopicPartition("departures", 0)
 COLUMNS = ("flight_id", "departures", "mean_delay", "worst_delay", "probability")

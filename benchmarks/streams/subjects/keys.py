@@ -1,11 +1,13 @@
 """A window with ever more keys: events a second, memory, and how long a restart with all of them takes.
 
 `python -m benchmarks.streams.subjects.keys --keys N --frames N --folder FOLDER` fills a window with N keys,
-takes some frames more and leaves a snapshot; with `--restart` it takes that up again, in a process of its own.
+takes some frames more and leaves a snapshot. With `--restart` it takes that up again, in a process of its own;
+with `--model FILE` it measures the whole pipeline instead, from JSON to the model's result.
 """
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 
@@ -14,7 +16,11 @@ import polars as pl
 import psutil
 
 from benchmarks.streams.peers.contest import OVER_TILES, TILE_MS
+from benchmarks.streams.subjects.frames import SOURCE, Collected, stage_of
+from penstock.log.records import Fetched, Records
+from penstock.streams.intake import Instant
 from penstock.streams.operator import OFFSET, TIME, Moment
+from penstock.streams.stage import Stage
 from penstock.streams.windows.aggregates import Count, Max, Mean
 from penstock.streams.windows.window import Window, WindowConfig
 
@@ -23,6 +29,7 @@ BEGIN_MS = 1_357_000_000_000
 SPAN_MS = OVER_TILES * TILE_MS
 """All keys come once, in event time, within so long: they are all in the window then."""
 SEED = 0
+NOW_MS = 1_700_000_000_000
 
 CONFIG = WindowConfig(
     keys=("origin", "carrier"),
@@ -104,10 +111,44 @@ def measure(keys: int, count: int, path: Path) -> dict[str, float]:
 
 
 def restart(path: Path) -> dict[str, float]:
-    """From the snapshot's file until the window can take frames."""
-    begun_s = time.perf_counter()
+    """From the start of this process until the window that was in the file can take frames."""
     window = CONFIG.build(path.read_bytes())
-    return {"restart_s": time.perf_counter() - begun_s, "keys": window.statistics().keys}
+    return {"restart_s": time.time() - psutil.Process().create_time(), "keys": window.statistics().keys}
+
+
+def fetched(frame: pl.DataFrame) -> Fetched:
+    """The frame's events as records of JSON."""
+    wire = frame.select(
+        pl.col(OFFSET).alias("flight_id"),
+        pl.col(TIME).alias("departed_at"),
+        *("dep_delay", "carrier", "origin"),
+        pl.lit("IAH").alias("dest"),
+        (pl.col(OFFSET) % 2500).alias("distance"),
+        (pl.col(OFFSET) % 24).alias("hour"),
+    )
+    values = wire.write_ndjson().encode().splitlines()
+    offsets = frame.get_column(OFFSET).to_numpy()
+    records = Records(values=values, times_ms=frame.get_column(TIME).to_numpy())
+    return Fetched(source=SOURCE, offsets=offsets, records=records, next_offset=int(offsets[-1]) + 1)
+
+
+def take_records(stage: Stage, records: Fetched) -> float:
+    """How long it took, in seconds."""
+    begun_s = time.perf_counter()
+    stage.process(records, Instant(now_ms=NOW_MS, monotonic_ms=0.0))
+    stage.take_changes()
+    return time.perf_counter() - begun_s
+
+
+def measure_pipeline(keys: int, count: int) -> dict[str, float]:
+    out, frames = Collected([]), Frames(keys)
+    stage = stage_of(out)
+    order = np.random.default_rng(SEED).permutation(keys)
+    for begin in range(0, keys, FRAME):
+        take_records(stage, fetched(frames.next(order[begin : begin + FRAME])))
+        out.frames.clear()
+    seconds = [take_records(stage, fetched(frames.next())) for _ in range(count)]
+    return {"pipeline_events_per_s": FRAME / float(np.median(seconds)), "slowest_ms": max(seconds) * 1e3}
 
 
 def main() -> None:
@@ -116,9 +157,16 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=50)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--restart", action="store_true")
+    parser.add_argument("--model")
     options = parser.parse_args()
     path = options.folder / f"window-{options.keys}.snapshot"
-    seen = restart(path) if options.restart else measure(options.keys, options.frames, path)
+    if options.restart:
+        seen = restart(path)
+    elif options.model:
+        os.environ["BENCH_MODEL_ONNX"] = options.model
+        seen = measure_pipeline(options.keys, options.frames)
+    else:
+        seen = measure(options.keys, options.frames, path)
     print(json.dumps(seen))
 
 

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from penstock.streams.topology import topology
-from penstock.streams.worker import StreamWorker
-from penstock.streams.worker_config import WorkerConfig
 
 from benchmarks.streams.peers.contest import Results, checksum
 from penstock.core.clock import SystemClock
 from penstock.log.opening import open_log
 from penstock.log.port import Log
 from penstock.log.records import Records, TopicPartition
+from penstock.streams.topology import topology
+from penstock.streams.worker import StreamWorker
+from penstock.streams.worker_config import WorkerConfig
 
 FRAME = 500
 SOURCE, TARGET = TopicPartition("departures", 0), TopicPartition("predictions", 0)
