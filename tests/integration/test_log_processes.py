@@ -128,7 +128,7 @@ def test_consumers_killed_again_and_again_copy_all_once(
     log: EmbeddedLog, start: Callable[..., Process]
 ) -> None:
     """Their leases would be long: that they are dead is seen at once."""
-    feed(log, 1500)
+    feed(log, 6000)
     for number in range(5):
         copier = start("copy", "copier", 300)
         line(copier, "copied")

@@ -100,7 +100,9 @@ class LogMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, CONSUMERS_MAX))
     def commit(self, which: int) -> None:
         waiting = [worker for worker in self.workers if worker.pending]
-        worker = waiting[which % len(waiting)]
+        self.commit_of(waiting[which % len(waiting)])
+
+    def commit_of(self, worker: Worker) -> None:
         assert worker.pending is not None
         (membership, batch), worker.pending = worker.pending, None
         transaction = worker.producer.begin()
@@ -131,14 +133,18 @@ class LogMachine(RuleBasedStateMachine):
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
-    @precondition(lambda self: len(self.workers) > 1)
+    @precondition(lambda self: len(self.workers) > 1 and any(worker.pending for worker in self.workers))
     @rule(which=st.integers(0, CONSUMERS_MAX))
     def sleep_past_the_lease(self, which: int) -> None:
-        """One stands still while the others go on."""
+        """One stands still in mid-work while the others go on, and then goes on as if nothing had been."""
+        waiting = [worker for worker in self.workers if worker.pending]
+        sleeper = waiting[which % len(waiting)]
         self.clock.advance(LEASE_S + 1)
-        for other in range(len(self.workers)):
-            if other != which % len(self.workers):
-                self.poll(other, 6)
+        for _ in range(2):
+            for other, worker in enumerate(self.workers):
+                if worker is not sleeper:
+                    self.poll(other, 6)
+        self.commit_of(sleeper)
 
     @rule(number=st.integers(0, PARTITIONS - 1), back=st.integers(0, 10))
     def truncate(self, number: int, back: int) -> None:
