@@ -19,7 +19,7 @@ import polars as pl
 
 from penstock.core.errors import ConfigurationError, InvalidInput
 from penstock.streams.windows.aggregates.part import Finished
-from penstock.streams.windows.aggregates.sketch import WEIGHT_BITS, Entries, Marks, rows_by_code
+from penstock.streams.windows.aggregates.sketch import WEIGHT_BITS, Entries, Marks, Sketched, rows_by_code
 from penstock.streams.windows.tiles import Column, Field, Ints
 
 __all__ = ["Distinct", "hashes_of"]
@@ -31,7 +31,7 @@ Unsigned = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
-class Distinct:
+class Distinct(Sketched):
     """The number of different values of a column, without nulls; 0 of none. It is a sketch of `2^precision`."""
 
     column: str

@@ -14,7 +14,7 @@ import polars as pl
 
 from penstock.core.errors import ConfigurationError, InvalidInput
 from penstock.streams.windows.aggregates.part import Finished
-from penstock.streams.windows.aggregates.sketch import WEIGHT_BITS, Entries, Marks
+from penstock.streams.windows.aggregates.sketch import WEIGHT_BITS, Entries, Marks, Sketched
 from penstock.streams.windows.tiles import Field, Ints
 
 __all__ = ["Quantile", "Quantiles", "bucket_of", "middle_of"]
@@ -62,7 +62,7 @@ class Quantiles:
 
 
 @dataclass(frozen=True)
-class Quantile:
+class Quantile(Sketched):
     """The value below which the share `q` of a column's values lies; null of none."""
 
     column: str

@@ -6,9 +6,10 @@ a second arena, with the step `step * buckets + bucket`; so memory and changes g
 arena's merging serves for both.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -67,23 +68,25 @@ class Sketch(Protocol):
         ...
 
 
-@runtime_checkable
-class Sketched(Protocol):
-    """An aggregate that is read off a sketch. A frozen value object."""
+class Sketched(ABC):
+    """An aggregate that is read off a sketch. A frozen value object.
+
+    It is a base class, not a protocol: which aggregates are such is asked with each frame.
+    """
+
+    column: str
 
     @property
-    def column(self) -> str: ...
-
-    @property
+    @abstractmethod
     def sketch(self) -> Sketch: ...
 
+    @abstractmethod
     def estimate(self, entries: Entries, groups: int) -> Finished:
         """The answer for each group, of 0 to `groups`."""
-        ...
 
+    @abstractmethod
     def estimate_rows(self, entries: Entries, marks: Marks, *, inclusive: bool) -> Finished:
         """The answer for each row: of its group's entries and the rows of the group up to it, or before it."""
-        ...
 
 
 def entries_of(parts: Sequence[Entries], sketch: Sketch) -> Entries:
