@@ -1,0 +1,68 @@
+"""docs/streams.md, done as it says."""
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from command_line import PATIENCE_S, PENSTOCK, CommandLine
+from running_server import running
+
+PAGE = Path(__file__).parents[2] / "docs" / "streams.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
+
+
+def test_from_a_topic_to_a_windowed_result(tmp_path: Path) -> None:
+    app, commands, expected = blocks("python")[0], blocks("sh")[1], blocks("text")[0]
+    line = CommandLine(tmp_path)
+    with running(line, app) as server:
+        wait_for(lambda: line.run("log", "tail", "departures").status == 0, "the topics")
+        (produced, *others) = re.split(r"(?<=^END\n)", commands, flags=re.MULTILINE)
+        shell(produced, tmp_path)
+        wait_for(lambda: "10:00:00Z" in line.run("log", "tail", "congestion", "-n", "10").stdout, "the windows")
+        said = {command: shell(command, tmp_path) for command in "".join(others).splitlines()}
+        assert said["penstock log tail congestion -n 10"].strip().splitlines() == expected.strip().splitlines()
+        lines = said["penstock log tail departures-enriched -n 10"].splitlines()
+        enriched = [json.loads(line.split("  ", maxsplit=3)[3]) for line in lines]
+        assert [(row["flight"], row["departures"], row["worst_delay"]) for row in enriched] == [
+            ("UA1", 1, 2.0),
+            ("AA7", 1, -3.5),
+            ("UA3", 2, 30.0),
+            ("B65", 1, 12.0),
+        ]
+        assert "schema" in said["penstock dlq list"]
+        wait_for(lambda: "dead letters 1" in line.run("status").stdout, "the count")
+        assert re.search(r"stream worker 1 +serving.*\n.*departures/0 +lag 0", line.run("status").stdout)
+        with server.client() as client:
+            metrics = client.get("/metrics").text
+        assert 'penstock_stream_events_total{stage="departures"} 4' in metrics
+        assert server.end() == 0
+    assert "  stream departures  from topic departures, 1 partition" in server.log
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s, f"{what} did not come"
+        time.sleep(0.1)
+
+
+def shell(commands: str, folder: Path) -> str:
+    """What a user's shell prints."""
+    done = subprocess.run(
+        ["bash", "-euc", commands.replace("penstock ", f"{PENSTOCK} ")],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 0, done
+    return done.stdout
