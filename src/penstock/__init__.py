@@ -13,7 +13,7 @@ from penstock.serving.cache.cached_step import cached_step
 from penstock.serving.fallback.breaker import BreakerConfig as Breaker
 
 if TYPE_CHECKING:
-    from penstock.app.aggregates import count, max, mean, min, sum  # noqa: A004 - read as ps.sum
+    from penstock.app.aggregates import count, distinct, last, max, mean, min, quantile, sum, variance  # noqa: A004 - read as ps.sum
     from penstock.app.sinks import call, parquet
     from penstock.client import AsyncClient, Client
 
@@ -38,16 +38,20 @@ __all__ = [
     "call",
     "constant",
     "count",
+    "distinct",
     "heuristic",
+    "last",
     "max",
     "mean",
     "min",
     "parquet",
+    "quantile",
     "sum",
+    "variance",
 ]
 
 _SINKS = ("call", "parquet")
-_AGGREGATES = ("count", "max", "mean", "min", "sum")
+_AGGREGATES = ("count", "distinct", "last", "max", "mean", "min", "quantile", "sum", "variance")
 
 
 def __getattr__(name: str) -> object:

@@ -218,18 +218,20 @@ class Stream:
         self,
         *,
         key: Columns,
-        over: Duration,
+        over: Duration | None = None,
         every: Duration | None = None,
+        gap: Duration | None = None,
         name: str | None = None,
         keys_max: int | None = None,
     ) -> "Window":
         """Events of a key over a time, for aggregates: `stream.window(...).agg(n=ps.count())`.
 
         Windows are `over` long, and one begins each `every`; without it, as soon as the one before has ended.
-        At most `keys_max` keys are kept; the one not seen for longest goes first, and is counted. `name` is
-        what the state is kept under.
+        With `gap` instead they are sessions, which end when a key has had no event for so long. At most
+        `keys_max` keys are kept; the one not seen for longest goes first, and is counted. `name` is what the
+        state is kept under.
         """
-        return Window(self, key=key, over=over, every=every, name=name, keys_max=keys_max)
+        return Window(self, key=key, over=over, every=every, gap=gap, name=name, keys_max=keys_max)
 
     def enrich(self, view: "WindowedView") -> "Stream":
         """Each event with the view's aggregates as columns, as of the event: over the windows' time up to its

@@ -13,8 +13,9 @@ from penstock.streams.graph import From, Keyed, Operated
 from penstock.streams.operator import OFFSET, TIME, Moment
 from penstock.streams.plan import CLOSED, MAIN
 from penstock.streams.sinks import Sink
-from penstock.streams.windows import WindowConfig
+from penstock.streams.windows import SessionConfig, WindowConfig
 from penstock.streams.windows.aggregates.part import Aggregate
+from penstock.streams.windows.aggregates.sketch import Sketched
 
 if TYPE_CHECKING:
     from penstock.app.streams import Stream
@@ -25,33 +26,45 @@ __all__ = ["Window", "WindowedView"]
 class Window:
     """A window without its aggregates yet."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a user writes, each by its name
         self,
         stream: "Stream",
         *,
         key: Columns,
-        over: Duration,
+        over: Duration | None,
         every: Duration | None,
+        gap: Duration | None,
         name: str | None,
         keys_max: int | None,
     ) -> None:
+        if (over is None) is (gap is None) or (gap is not None and every is not None):
+            raise ConfigurationError(
+                "a window has either over=, with every= or without, or gap=",
+                hint='for example over="1h", every="5m"; or gap="30m" for sessions',
+            )
         self._stream = stream
         self._by = columns_of(key, stream.schema, "window: key")
-        self._over_ms = milliseconds(over, "over of a window")
+        self._over_ms = None if over is None else milliseconds(over, "over of a window")
         self._every_ms = self._over_ms if every is None else milliseconds(every, "every of a window")
-        self._name = name or f"window {'.'.join(self._by)} {over}"
+        self._gap_ms = None if gap is None else milliseconds(gap, "gap of a window")
+        self._name = name or f"window {'.'.join(self._by)} {over if gap is None else gap}"
         self._keys_max = keys_max
 
-    def agg(self, **aggregates: Aggregate) -> "WindowedView":
+    def agg(self, **aggregates: Aggregate | Sketched) -> "WindowedView":
         """What is known of each window, by the names of the columns."""
-        config = WindowConfig(
-            keys=self._by,
-            over_ms=self._over_ms,
-            every_ms=self._every_ms,
-            aggregates=aggregates,
-            reading=False,
-            closing=False,
-        )
+        config: WindowConfig | SessionConfig
+        if self._over_ms is None:
+            assert self._gap_ms is not None, "one of the two was given"
+            config = SessionConfig(keys=self._by, gap_ms=self._gap_ms, aggregates=aggregates)
+        else:
+            config = WindowConfig(
+                keys=self._by,
+                over_ms=self._over_ms,
+                every_ms=self._every_ms,
+                aggregates=aggregates,
+                reading=False,
+                closing=False,
+            )
         if self._keys_max is not None:
             config = replace(config, keys_max=self._keys_max)
         return WindowedView(self._stream, self._name, self._by, config)
@@ -60,7 +73,13 @@ class Window:
 class WindowedView:
     """The aggregates of windows: read by a stream (`stream.enrich(view)`), or sent on as windows close."""
 
-    def __init__(self, stream: "Stream", name: str, by: tuple[str, ...], config: "WindowConfig") -> None:
+    def __init__(
+        self,
+        stream: "Stream",
+        name: str,
+        by: tuple[str, ...],
+        config: WindowConfig | SessionConfig,
+    ) -> None:
         self._declared = stream.declared
         self._stream = stream
         self._reader: Stream | None = None
@@ -104,6 +123,10 @@ class WindowedView:
                 f"{self._node.name!r} is read already",
                 hint="use the stream that enrich() gave, or declare the window once more under another name",
             )
+        if not isinstance(self._config, WindowConfig):
+            raise ConfigurationError(
+                f"{self._node.name!r}: sessions are known once they are over", hint="send them on with into()"
+            )
         if not _same_rows(stream.origin, self._stream.origin):
             raise ConfigurationError(
                 f"{self._node.name!r} is a window over another stream than the one to be enriched",
@@ -134,13 +157,15 @@ def _same_rows(stream: From, origin: From) -> bool:
     return True
 
 
-def _closing(config: WindowConfig) -> WindowConfig:
-    return replace(config, closing=True)
+def _closing(config: WindowConfig | SessionConfig) -> WindowConfig | SessionConfig:
+    return replace(config, closing=True) if isinstance(config, WindowConfig) else config
 
 
-def _schemas_of(config: "WindowConfig", schema: pl.Schema) -> tuple[pl.Schema, pl.Schema]:
+def _schemas_of(config: WindowConfig | SessionConfig, schema: pl.Schema) -> tuple[pl.Schema, pl.Schema]:
     """What comes out of windows over such events: enriched, and closed."""
-    window = replace(_closing(config), reading=True).build(None)
+    if isinstance(config, WindowConfig):
+        config = replace(config, closing=True, reading=True)
+    window = config.build(None)
     empty = pl.DataFrame(schema={**schema, TIME: pl.Int64(), OFFSET: pl.Int64()})
     moment = Moment(watermark_ms=0, next_watermark_ms=0, now_ms=0)
     try:

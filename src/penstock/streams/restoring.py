@@ -9,7 +9,8 @@ from penstock.core.errors import CorruptState
 from penstock.log.port import Admin
 from penstock.log.records import TopicPartition
 from penstock.streams.plan import StagePlan
-from penstock.streams.stage import Stage, begins_anew, next_offset_of
+from penstock.streams.stage import Stage
+from penstock.streams.stage_state import begins_anew, next_offset_of
 from penstock.streams.state import Snapshot, SnapshotFolder
 
 __all__ = ["Restored", "Restorer"]

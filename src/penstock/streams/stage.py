@@ -5,7 +5,6 @@ state can be taken out whole (`snapshot`), followed by what each batch changed (
 back.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 import polars as pl
 
-from penstock.core.errors import ConfigurationError, CorruptState
+from penstock.core.errors import ConfigurationError
 from penstock.log.records import Fetched, TopicPartition
 from penstock.streams.closed import Closing, as_events
 from penstock.streams.dead_letters import DeadLetter
@@ -34,10 +33,9 @@ from penstock.streams.plan import (
 )
 from penstock.streams.reasons import Reason
 from penstock.streams.refusing import letters_of_records, letters_of_rows, letters_of_values
+from penstock.streams.stage_state import StageState, encode_state, fingerprint_of, read_state
 
-__all__ = ["Stage", "StageResult", "StageStatistics", "begins_anew", "next_offset_of"]
-
-FORM = 1
+__all__ = ["Stage", "StageResult", "StageStatistics"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,23 +66,6 @@ class StageStatistics(msgspec.Struct, frozen=True, kw_only=True):
     operators: dict[str, object]
 
 
-class _State(msgspec.Struct, array_like=True, kw_only=True):
-    """A snapshot, or the changes of a batch: of the latter only what has any. Operators with what made them."""
-
-    form: int = FORM
-    anew: bool = False
-    """What was before is not part of it."""
-    next_offset: int | None
-    intake: bytes
-    steps: dict[str, tuple[str, bytes]]
-    outlets: dict[str, bytes]
-    effects: dict[str, list[str]]
-    """The names of the last batch's, by output."""
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_State).decode
-
 _Accept = Callable[[pl.DataFrame, Moment], None]
 
 
@@ -100,11 +81,11 @@ class Stage:
         self, plan: StagePlan, source: TopicPartition, state: bytes | None = None, *, anew: bool = False
     ) -> None:
         self._anew = anew
-        kept = _read(state, source) if state is not None else None
+        kept = read_state(state, source) if state is not None else None
         self.plan = plan
         self.source = source
         self._fingerprints = {
-            step.name: _fingerprint(step) for step in plan.steps if isinstance(step, Step | JoinStep)
+            step.name: fingerprint_of(step.config) for step in plan.steps if isinstance(step, Step | JoinStep)
         }
         self._check(kept)
         self._intake = plan.intake.build(source, kept.intake if kept is not None else None)
@@ -292,8 +273,8 @@ class Stage:
         }
         anew, self._anew = self._anew, False
         self._committed, self._names = self._names, {}
-        return _encode(
-            _State(
+        return encode_state(
+            StageState(
                 anew=anew,
                 next_offset=self.next_offset,
                 intake=intake,
@@ -307,7 +288,7 @@ class Stage:
         """Takes on what an equal stage changed. Raises `CorruptState`, `ConfigurationError` as the making
         does.
         """
-        state = _read(changes, self.source)
+        state = read_state(changes, self.source)
         self._check(state)
         if state.intake:
             self._intake.apply_changes(state.intake)
@@ -322,8 +303,8 @@ class Stage:
 
     def snapshot(self) -> bytes:
         """All of its state, after `take_changes`."""
-        return _encode(
-            _State(
+        return encode_state(
+            StageState(
                 next_offset=self.next_offset,
                 intake=self._intake.snapshot(),
                 steps={
@@ -358,7 +339,7 @@ class Stage:
             },
         )
 
-    def _check(self, state: _State | None) -> None:
+    def _check(self, state: StageState | None) -> None:
         """That the operators which the state is of are those of the plan. Those of steps that are gone go."""
         for name, (fingerprint, _) in (state.steps if state is not None else {}).items():
             if self._fingerprints.get(name, fingerprint) != fingerprint:
@@ -366,35 +347,3 @@ class Stage:
                     f"stage {self.plan.name!r}: {name!r} was changed, and its state is of what it was before",
                     hint="undo the change, or give it a new name (name=...) to let it begin anew",
                 )
-
-
-def begins_anew(changes: bytes) -> bool:
-    """Whether the changes are the first after a stage was begun anew. Raises `CorruptState`."""
-    return _read(changes, "a stage").anew
-
-
-def next_offset_of(changes: bytes) -> int | None:
-    """Where the partition went on after these changes. Raises `CorruptState`."""
-    return _read(changes, "a stage").next_offset
-
-
-def _read(content: bytes, whose: object) -> _State:
-    try:
-        state = _decode(content)
-    except msgspec.DecodeError as error:
-        raise CorruptState(
-            f"the state of {whose} cannot be read: {error}", hint="an older snapshot may be whole"
-        ) from error
-    if state.form != FORM:
-        raise CorruptState(
-            f"the state of {whose} has form {state.form}, this release reads {FORM}",
-            hint="run the release that wrote it",
-        )
-    return state
-
-
-def _fingerprint(step: Step | JoinStep) -> str:
-    """What an operator's state depends on, in short. Configs are frozen values, so that this says all of
-    them.
-    """
-    return hashlib.blake2b(repr(step.config).encode(), digest_size=6).hexdigest()

@@ -14,7 +14,8 @@ from penstock.log.records import Fetched, Records, TopicPartition
 from penstock.streams.intake import Instant
 from penstock.streams.plan import StagePlan
 from penstock.streams.reasons import Reason
-from penstock.streams.stage import Stage, StageResult, begins_anew, next_offset_of
+from penstock.streams.stage import Stage, StageResult
+from penstock.streams.stage_state import begins_anew, next_offset_of
 from penstock.streams.topology import topology
 
 SOURCE = TopicPartition("events", 0)

@@ -177,3 +177,39 @@ def test_a_changed_key_column_is_no_key_any_more() -> None:
     changed = stream.with_columns(key=pl.col("group"))
     changed.window(key="key", over="5s").agg(n=ps.count()).into("out")
     assert len(topology(app.streams.graph, {}).stages) == 2
+
+
+def test_sessions_and_every_aggregate() -> None:
+    app = ps.App("test")
+    stream = app.stream("events", schema=SCHEMA, time="at", lateness="1s", idle=None)
+    stream.window(key="key", gap="2s").agg(
+        n=ps.count(),
+        low=ps.min("value"),
+        high=ps.max("value"),
+        mean=ps.mean("value"),
+        spread=ps.variance("value"),
+        groups=ps.distinct("group"),
+        half=ps.quantile("value", 0.5),
+        final=ps.last("value"),
+    ).into("out")
+    times = [0, 500, 1900, 10_000]
+    sent = [
+        {"number": n, "key": "a", "group": f"g{n}", "at": START_MS + at, "value": n}
+        for n, at in enumerate(times)
+    ]
+    for restarts in (False, True):
+        runner = StageRunner(app, 1, restarts=restarts)
+        runner.produce("events", sent)
+        last(runner, "events")
+        runner.run()
+        first = next(row for row in runner.rows("out") if row["key"] == "a")
+        assert {name: first[name] for name in ("n", "low", "high", "mean", "spread", "groups", "final")} == {
+            "n": 3,
+            "low": 0,
+            "high": 2,
+            "mean": 1.0,
+            "spread": 1.0,
+            "groups": 3,
+            "final": 2,
+        }
+        assert first["half"] == pytest.approx(1, rel=0.01)

@@ -1,0 +1,76 @@
+"""A stage's state as bytes: a snapshot of all of it, or what a batch has changed."""
+
+import hashlib
+
+import msgspec
+
+from penstock.core.errors import CorruptState
+from penstock.streams.operator import OperatorConfig, TwoInputConfig
+
+__all__ = [
+    "StageState",
+    "begins_anew",
+    "encode_state",
+    "fingerprint_of",
+    "next_offset_of",
+    "read_state",
+]
+
+FORM = 1
+
+
+class StageState(msgspec.Struct, array_like=True, kw_only=True):
+    """A snapshot, or the changes of a batch: of the latter only what has any. Operators with what made them."""
+
+    form: int = FORM
+    anew: bool = False
+    """What was before is not part of it."""
+    next_offset: int | None
+    intake: bytes
+    steps: dict[str, tuple[str, bytes]]
+    outlets: dict[str, bytes]
+    effects: dict[str, list[str]]
+    """The names of the last batch's, by output."""
+
+
+_decode = msgspec.msgpack.Decoder(StageState).decode
+
+
+def encode_state(state: StageState) -> bytes:
+    return msgspec.msgpack.encode(state)
+
+
+def begins_anew(changes: bytes) -> bool:
+    """Whether the changes are the first after a stage was begun anew. Raises `CorruptState`."""
+    return read_state(changes, "a stage").anew
+
+
+def next_offset_of(changes: bytes) -> int | None:
+    """Where the partition went on after these changes. Raises `CorruptState`."""
+    return read_state(changes, "a stage").next_offset
+
+
+def read_state(content: bytes, whose: object) -> StageState:
+    try:
+        state = _decode(content)
+    except msgspec.DecodeError as error:
+        raise CorruptState(
+            f"the state of {whose} cannot be read: {error}", hint="an older snapshot may be whole"
+        ) from error
+    if state.form != FORM:
+        raise CorruptState(
+            f"the state of {whose} has form {state.form}, this release reads {FORM}",
+            hint="run the release that wrote it",
+        )
+    return state
+
+
+def fingerprint_of(config: OperatorConfig | TwoInputConfig) -> str:
+    """What an operator's state depends on, in short: what its config says of that, or all of it but its
+    bounds.
+    """
+    said = getattr(config, "fingerprint", None)
+    if said is None:
+        values = {name: value for name, value in vars(config).items() if not name.endswith("_max")}
+        said = f"{type(config).__name__} {values}"
+    return hashlib.blake2b(said.encode(), digest_size=6).hexdigest()
