@@ -16,9 +16,10 @@ from penstock.streams.windows.aggregates.sketch import (
     entries_of,
     merged_entries,
 )
+from penstock.streams.windows.disorder import Folded, Past
 from penstock.streams.windows.rows import Rows, Spans
 from penstock.streams.windows.store import TileStore
-from penstock.streams.windows.tiles import Column, Ints, first_from
+from penstock.streams.windows.tiles import Column, Ints, Merge, first_from
 
 __all__ = ["Arrivals", "Read", "fold", "sorted_arrivals"]
 
@@ -29,7 +30,7 @@ Inputs = dict[str, tuple[Column, Mask | None]]
 class Arrivals:
     """Events by key and arrival: `order` are their rows in the frame."""
 
-    __slots__ = ("_back", "_changes", "columns", "order", "slots", "steps", "times_ms")
+    __slots__ = ("_back", "_changes", "columns", "disordered", "order", "slots", "steps", "times_ms")
 
     def __init__(self, order: Ints, slots: Ints, steps: Ints, times_ms: Ints, columns: Inputs) -> None:
         self.order = order
@@ -41,6 +42,8 @@ class Arrivals:
         ahead = steps[1:] - steps[:-1]
         self._back: Mask = (ahead < 0) > other
         self._changes: Mask = other | (ahead != 0)
+        self.disordered = bool(self._back.any())
+        """Whether an event is older than one of its key before it, by step."""
 
     def __len__(self) -> int:
         return len(self.order)
@@ -51,21 +54,24 @@ class Arrivals:
         An event that is older than the one before it starts another round, as what came before it must not see
         it, and it must see that.
         """
-        back = self._back
-        if not back.any():
+        if not self.disordered:
             yield self
             return
         turns = np.zeros(len(self), np.int64)
-        np.cumsum(back, out=turns[1:])
+        np.cumsum(self._back, out=turns[1:])
         firsts = np.searchsorted(self.slots, self.slots)
         turns -= turns[firsts]
         by_turn = np.argsort(turns, kind="stable")
         for at in np.split(by_turn, np.cumsum(np.bincount(turns))[:-1]):
             yield self._at(at)
 
-    def by_step(self) -> "Arrivals":
-        """By key, step and arrival."""
-        return self._at(np.lexsort((self.steps, self.slots))) if self._back.any() else self
+    def by_step(self) -> tuple["Arrivals", Ints]:
+        """By key, step and arrival, and each one's place among the events of its key as they came."""
+        at = np.lexsort((self.steps, self.slots))
+        slots = self.slots
+        firsts = np.zeros(len(self), np.int64)
+        firsts[1:] = np.where(slots[1:] != slots[:-1], np.arange(1, len(self)), 0)
+        return self._at(at), at - np.maximum.accumulate(firsts)
 
     def halves(self) -> tuple["Arrivals", "Arrivals"]:
         middle = len(self) // 2
@@ -108,40 +114,67 @@ def sorted_arrivals(slots: Ints) -> Ints:
 
 
 def fold(store: TileStore, arrivals: Arrivals, *, reading: bool, inclusive: bool) -> Iterator[Read]:
-    """Folds events into the store. They go forward by step within each key.
+    """Folds events into the store.
 
     If `reading`, gives rows of the frame with what each part has come to for them over the store's reach, with
     the event itself if `inclusive`.
     """
-    rows, slots, steps = arrivals.runs()
-    merge = store.tiles.merge(slots, steps)
+    if reading and store.sketches and arrivals.disordered:
+        for turn in arrivals.rounds():
+            yield from fold(store, turn, reading=True, inclusive=inclusive)
+        return
+    events, past = arrivals, None
+    if arrivals.disordered:
+        events, ranks = arrivals.by_step()
+    rows, slots, steps = events.runs()
+    if reading and arrivals.disordered:
+        past = Past(rows, ranks, slots)
+    merge = store.tiles.merge(slots, steps) if past is None or past.fits else None
     if merge is None:
         for half in arrivals.halves():
             yield from fold(store, half, reading=reading, inclusive=inclusive)
         return
-    spans = Spans(merge.lows(store.reach), merge.runs_at) if reading else None
+    folded, written = _folded(store, merge, rows)
+    store.put(merge, slots, steps, written)
+    sketches: dict[Sketch, tuple[Entries, Marks | None]] = {
+        sketch: _fold_sketch(store, number, events, rows, reading=reading)
+        for number, sketch in enumerate(store.sketches)
+    }
+    if not reading:
+        return
+    lows = merge.lows(store.reach)
+    older = _older(merge, lows, rows, folded) if past is None else past.fold(merge, lows, folded)
+    read = {
+        part: part.merge(older[part], each.running if inclusive else _before(each, rows))
+        for part, each in folded.items()
+    }
+    yield Read(events.order, read, sketches)
+
+
+def _folded(store: TileStore, merge: Merge, rows: Rows) -> tuple[dict[Part, Folded], dict[str, Column]]:
+    """What has come to tiles with the rows, by part, and by the fields' names."""
+    folded: dict[Part, Folded] = {}
     written: dict[str, Column] = {}
-    read: dict[Part, Columns] = {}
     for part, fields in store.layout:
         if isinstance(part, Missing) and part.column not in store.lacking:
             continue
-        tiles = tuple(store.tiles.column(each, merge) for each in fields)
-        carried = tuple(column[merge.runs_at] for column in tiles)
+        tiles = tuple([store.tiles.column(each, merge) for each in fields])
+        carried = tuple([column[merge.runs_at] for column in tiles])
         running = part.running(rows, carried)
         for each, column, values in zip(fields, tiles, running, strict=True):
             column[merge.runs_at] = values[rows.lasts]
             written[each.name] = column
-        if spans is not None:
-            older = tuple(column[rows.run_of] for column in part.fold(spans, tiles))
-            youngest = running if inclusive else _before(running, carried, rows)
-            read[part] = part.merge(older, youngest)
-    store.put(merge, slots, steps, written)
-    sketches: dict[Sketch, tuple[Entries, Marks | None]] = {
-        sketch: _fold_sketch(store, number, arrivals, rows, reading=reading)
-        for number, sketch in enumerate(store.sketches)
+        folded[part] = Folded(tiles, carried, running)
+    return folded, written
+
+
+def _older(merge: Merge, lows: Ints, rows: Rows, folded: Mapping[Part, Folded]) -> dict[Part, Columns]:
+    """For each row what comes of the tiles before its own: the same for all rows of a run."""
+    spans = Spans(lows, merge.runs_at)
+    return {
+        part: tuple([column[rows.run_of] for column in part.fold(spans, each.tiles)])
+        for part, each in folded.items()
     }
-    if reading:
-        yield Read(arrivals.order, read, sketches)
 
 
 def _fold_sketch(
@@ -182,10 +215,10 @@ def _fold_sketch(
     return entries_of([older, youngest], sketch), marks
 
 
-def _before(running: Columns, carried: Columns, rows: Rows) -> Columns:
+def _before(folded: Folded, rows: Rows) -> Columns:
     """What tiles had come to before each row."""
     before = []
-    for values, first in zip(running, carried, strict=True):
+    for values, first in zip(folded.running, folded.carried, strict=True):
         shifted = np.empty_like(values)
         shifted[1:] = values[:-1]
         shifted[rows.starts] = first

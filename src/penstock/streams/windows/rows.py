@@ -8,17 +8,19 @@ the same events come in other frames.
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from penstock.streams.windows.tiles import Column, Ints, ranges
 
-__all__ = ["Rows", "Spans"]
+__all__ = ["Places", "Rows", "Spans"]
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Places: TypeAlias = Ints | slice
+"""Indexes of tiles."""
 
 EXACT_MAX = 1 << 53
 """Integers up to this are floats as well."""
@@ -139,11 +141,14 @@ class Rows:
 
 
 class Spans:
-    """Spans of tiles, from `lows` up to before `highs`: tiles of one key in the order of time."""
+    """Spans of tiles, from `lows` up to before `highs`: tiles of one key in the order of time. If `laid_out`,
+    each span starts where the one before it ends, and they are all the tiles there are.
+    """
 
-    def __init__(self, lows: Ints, highs: Ints) -> None:
+    def __init__(self, lows: Ints, highs: Ints, *, laid_out: bool = False) -> None:
         self.lows = lows
         self.highs = highs
+        self._in_a_row = laid_out
 
     @cached_property
     def empty(self) -> Mask:
@@ -164,7 +169,7 @@ class Spans:
         """Of floats, from the oldest tile to the youngest."""
         return self.sum_of(lambda at, _: tiles[at])
 
-    def sum_of(self, term: Callable[[Ints, Ints], Floats]) -> Floats:
+    def sum_of(self, term: Callable[[Places, Ints], Floats]) -> Floats:
         """Of what `term` gives for tiles and the spans that they are summed for, in the same order."""
         parts: list[Floats] = [
             _binned(bins, term(at, bins + first), count) for bins, at, first, count in self._laid_out
@@ -185,16 +190,18 @@ class Spans:
         return highest
 
     @cached_property
-    def _laid_out(self) -> list[tuple[Ints, Ints, int, int]]:
+    def _laid_out(self) -> list[tuple[Ints, Places, int, int]]:
         """The spans' tiles one after the other, in parts of bounded size: which span of the part, which tile,
         the part's first span and how many it has.
         """
         lengths = self.highs - self.lows
+        if self._in_a_row:
+            return [(np.arange(len(lengths)).repeat(lengths), slice(None), 0, len(lengths))]
         ends = np.cumsum(lengths)
         total = int(ends[-1]) if len(ends) else 0
         cuts = np.unique(np.searchsorted(ends, np.arange(PAIRS_MAX, total, PAIRS_MAX)) + 1)
         firsts = [0, *cuts.tolist()]
-        parts = []
+        parts: list[tuple[Ints, Places, int, int]] = []
         for first, last in zip(firsts, [*firsts[1:], len(ends)], strict=True):
             mine = lengths[first:last]
             bins = np.repeat(np.arange(len(mine)), mine)

@@ -87,6 +87,8 @@ class Sessions:
         self._due_ms = np.zeros(0, np.int64)
         """Of each slot a time before which no session of it can close; `UNDUE` of those without any."""
         self._closed: list[pl.DataFrame] = []
+        self._none_closed: pl.DataFrame | None = None
+        """The answer of most calls, kept once the columns' types are known."""
         if state is not None:
             self._store.load(state)
         self._expect_all()
@@ -115,10 +117,15 @@ class Sessions:
         (the last one and the gap) and the aggregates, in the order of their ends and keys.
         """
         closed, self._closed = self._closed, []
-        if not closed:
-            nothing = np.zeros(0, np.int64)
-            return self._closed_frame(nothing, nothing, (nothing, nothing, nothing, nothing))
-        return pl.concat(closed) if len(closed) > 1 else closed[0]
+        if closed:
+            return pl.concat(closed) if len(closed) > 1 else closed[0]
+        if self._none_closed is not None:
+            return self._none_closed.clone()
+        nothing = np.zeros(0, np.int64)
+        frame = self._closed_frame(nothing, nothing, (nothing, nothing, nothing, nothing))
+        if self._store.known:
+            self._none_closed = frame
+        return frame.clone()
 
     def take_changes(self) -> bytes:
         return self._store.take_changes()
@@ -149,7 +156,7 @@ class Sessions:
         order = sorted_arrivals(slots)
         times_ms = times_ms[order]
         arrivals = Arrivals(order, slots[order], times_ms // gap_ms, times_ms, store.read(frame, order))
-        for _ in fold(store, arrivals.by_step(), reading=False, inclusive=True):
+        for _ in fold(store, arrivals, reading=False, inclusive=True):
             pass
 
     def _close(self, watermark_ms: int) -> None:

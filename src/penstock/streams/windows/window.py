@@ -109,6 +109,8 @@ class Window:
             config.keys, tuple(config.aggregates.values()), self._reach, config.keys_max, config.fingerprint
         )
         self._closed: list[pl.DataFrame] = []
+        self._none_closed: pl.DataFrame | None = None
+        """The answer of most calls, kept once the columns' types are known."""
         self._rows_since_sweep = 0
         if state is not None:
             self._store.load(state)
@@ -139,10 +141,15 @@ class Window:
         in the order of their ends and keys.
         """
         closed, self._closed = self._closed, []
-        if not closed:
-            nothing = np.zeros(0, np.int64)
-            return self._closed_frame(Due(nothing, nothing, nothing, nothing), nothing)
-        return pl.concat(closed) if len(closed) > 1 else closed[0]
+        if closed:
+            return pl.concat(closed) if len(closed) > 1 else closed[0]
+        if self._none_closed is not None:
+            return self._none_closed.clone()
+        nothing = np.zeros(0, np.int64)
+        frame = self._closed_frame(Due(nothing, nothing, nothing, nothing), nothing)
+        if self._store.known:
+            self._none_closed = frame
+        return frame.clone()
 
     def take_changes(self) -> bytes:
         return self._store.take_changes()
@@ -176,14 +183,10 @@ class Window:
         columns = store.read(frame, order)
         arrivals = Arrivals(order, slots[order], times_ms // config.step_ms, times_ms, columns)
         if not config.reading:
-            for _ in fold(store, arrivals.by_step(), reading=False, inclusive=True):
+            for _ in fold(store, arrivals, reading=False, inclusive=True):
                 pass
             return frame
-        reads = [
-            read
-            for turn in arrivals.rounds()
-            for read in fold(store, turn, reading=True, inclusive=config.inclusive)
-        ]
+        reads = list(fold(store, arrivals, reading=True, inclusive=config.inclusive))
         return frame.hstack(self._shown(reads, frame.height))
 
     def _shown(self, reads: Sequence[Read], count: int) -> list[pl.Series]:
