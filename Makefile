@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo proto test surges explore clients client-environments check format lint types layers bench-% clean
+.PHONY: help demo proto test surges crash explore clients client-environments check format lint types layers bench-% clean
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -18,6 +18,9 @@ test: .venv/.dev  ## All tests, in JOBS processes (2).
 
 surges: .venv/.dev  ## Thousands of surges in virtual time (long).
 	SURGES=$(or $(SURGES),200) $(BIN)/python -m pytest tests/simulation
+
+crash: .venv/.dev  ## Stream workers are killed at random (long; CRASHES=200), and a ledger proves the output.
+	CRASHES=$(or $(CRASHES),200) $(BIN)/python -m pytest tests/integration/test_stream_crashes.py
 
 explore: .venv/.dev  ## Hypothesis looks for new counterexamples (long).
 	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest $(or $(TESTS),tests/unit tests/property)

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
+import msgspec
 import numpy as np
 import polars as pl
 
 from penstock.log.partitioning import partitions_of
+
+_encode = msgspec.json.Encoder().encode
 
 __all__ = ["key_bytes", "split_by_key"]
 
@@ -19,10 +22,14 @@ def key_bytes(frame: pl.DataFrame, columns: Sequence[str]) -> list[bytes | None]
         column = frame.get_column(columns[0])
         if column.dtype == pl.Binary:
             return column.to_list()
-        if column.dtype.is_nested():
-            return frame.select(pl.struct(columns).struct.json_encode()).to_series().cast(pl.Binary).to_list()
-        return column.cast(pl.String).cast(pl.Binary).to_list()
-    return frame.select(pl.struct(columns).struct.json_encode()).to_series().cast(pl.Binary).to_list()
+        if not column.dtype.is_nested():
+            return column.cast(pl.String).cast(pl.Binary).to_list()
+    rows = list(zip(*(frame.get_column(name).to_list() for name in columns), strict=True))
+    if any(frame.schema[name].is_nested() for name in columns):
+        return [_encode(dict(zip(columns, row, strict=True))) for row in rows]
+    # Rows share few keys.
+    known = {row: _encode(dict(zip(columns, row, strict=True))) for row in set(rows)}
+    return [known[row] for row in rows]
 
 
 def split_by_key(

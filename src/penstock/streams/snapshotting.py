@@ -18,6 +18,7 @@ __all__ = ["Snapshotting"]
 
 log = logging.getLogger(__name__)
 
+SHORTEN_EVERY_S = 10.0
 LEAVING_BYTES_MIN = 256 * 1024
 """A partition that is given up with fewer changes than that is as fast brought back without a snapshot."""
 
@@ -29,7 +30,9 @@ class _Writing:
 
 
 class Snapshotting:
-    """Of all partitions of a worker. One snapshot is written at a time."""
+    """Of all partitions of a worker. One snapshot is written at a time. Topics between stages are shortened,
+    too.
+    """
 
     def __init__(self, config: WorkerConfig, restorer: Restorer, admin: Admin, failpoints: Failpoints) -> None:
         self._config = config
@@ -39,11 +42,15 @@ class Snapshotting:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
         self._writing: _Writing | None = None
         self._sizes: dict[TopicPartition, int] = {}
+        self._shortened_s = float("-inf")
         self._taken_s: dict[TopicPartition, float] = {}
 
     def look(self, running: Sequence[Owned], now_s: float) -> None:
         """Takes one where it is due, between two batches."""
         self._finish()
+        if now_s - self._shortened_s >= SHORTEN_EVERY_S:
+            self._shortened_s = now_s
+            self._shorten(running)
         if self._writing is not None:
             return
         for owned in running:
@@ -62,6 +69,17 @@ class Snapshotting:
     def close(self) -> None:
         self._finish(wait=True)
         self._thread.shutdown()
+
+    def _shorten(self, running: Sequence[Owned]) -> None:
+        """Topics between stages need not keep what is committed: nobody reads it again."""
+        for owned in running:
+            next_offset = owned.stage.next_offset if owned.stage is not None else None
+            if not owned.plan.internal or next_offset is None:
+                continue
+            try:
+                self._admin.truncate(owned.source, next_offset)
+            except PenstockError as error:
+                log.warning("%s was not shortened: %s", owned.source, error)
 
     def _due(self, owned: Owned, now_s: float) -> bool:
         if not owned.unsaved_bytes:

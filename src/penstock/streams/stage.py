@@ -189,10 +189,10 @@ class Stage:
 
         def accept(frame: pl.DataFrame, moment: Moment) -> None:
             self._flow(port, operator.process(frame, moment), moment)
-            if isinstance(operator, Closing):
-                closed = operator.take_closed()
-                if closing in self._targets:
-                    self._flow(closing, as_events(closed, (self.next_offset or 1) - 1), moment)
+            if closing in self._targets:
+                assert isinstance(operator, Closing), "what closes windows gives them"
+                closed = as_events(operator.take_closed(), (self.next_offset or 1) - 1)
+                self._flow(closing, closed, moment)
 
         return accept
 
