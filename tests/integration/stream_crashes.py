@@ -50,7 +50,7 @@ app = ps.App("crashing")
 
 
 def hangs(frame):
-    if (frame["number"] == 123).any():
+    if (frame["number"] == 23).any():
         threading.Event().wait()
     return frame
 

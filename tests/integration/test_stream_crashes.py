@@ -98,7 +98,7 @@ def test_a_worker_that_was_stopped_past_its_lease_is_fenced(
     crashing.make_topics()
     half = len(events) // 2
     # It stops itself with a transaction in its hands.
-    stopped = crashing.start(1, failpoint="commit:9:stop")
+    stopped = crashing.start(1, failpoint="commit:3:stop")
     crashing.produce(events[:half])
     crashing.wait_for(lambda: psutil.Process(stopped.pid).status() == psutil.STATUS_STOPPED)
     crashing.start(2)
@@ -129,10 +129,10 @@ def test_a_full_disk_loses_nothing(crashing: Crashing) -> None:
 
 
 def test_a_function_that_hangs_is_found_out(crashing: Crashing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HANG_S", "1")
+    monkeypatch.setenv("HANG_S", "0.7")
     crashing.write_app(HANGING)
     crashing.make_topics()
-    events = [Event(n, n % PARTITIONS, f"key {n}", "g", START_MS + n, n) for n in range(300)]
+    events = [Event(n, n % PARTITIONS, f"key {n}", "g", START_MS + n, n) for n in range(60)]
     crashing.produce(events)
     ends = 0
     while not crashing.done() and ends < 20:
@@ -141,9 +141,9 @@ def test_a_function_that_hangs_is_found_out(crashing: Crashing, monkeypatch: pyt
         ends += worker.poll() == HUNG_STATUS
     assert 0 < ends <= 10
     out = sorted(row["number"] for rows in crashing.rows("out").values() for row in rows)
-    assert out == [n for n in range(300) if n != 123]
+    assert out == [n for n in range(60) if n != 23]
     (letter,) = [row for rows in crashing.rows("events.dead").values() for row in rows]
-    assert letter["number"] == 123
+    assert letter["number"] == 23
 
 
 def test_damaged_snapshots_are_passed_over(crashing: Crashing) -> None:

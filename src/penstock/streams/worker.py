@@ -117,21 +117,28 @@ class StreamWorker:
         fetched = self._poll(consumer)
         self._failpoints.pass_by("poll")
         begun_s = self._clock.monotonic()
-        batch = self._process(fetched)
+        try:
+            self._work_on(fetched, consumer, begun_s)
+        finally:
+            # Also of one that took so long that the lease was over: the next ones have to be smaller.
+            if fetched:
+                self._size.observe(
+                    rows=sum(len(each.records) for each in fetched),
+                    size_bytes=sum(each.records.size_bytes for each in fetched),
+                    seconds=self._clock.monotonic() - begun_s,
+                )
+        self._snapshotting.look(self._running(), self._clock.monotonic())
+        self._tell()
+
+    def _work_on(self, fetched: Sequence[Fetched], consumer: Consumer, now_s: float) -> None:
+        """One transaction: what was fetched, and what time alone brings where all was fetched."""
         drained = sum(len(each.records) for each in fetched) < self._size.rows
-        if drained and begun_s - self._ticked_s >= self._config.tick_s:
-            self._ticked_s = begun_s
+        batch = self._process(fetched)
+        if drained and now_s - self._ticked_s >= self._config.tick_s:
+            self._ticked_s = now_s
             self._tick(batch)
         if not batch.empty:
             self._commit(batch, consumer)
-        if fetched:
-            self._size.observe(
-                rows=sum(len(each.records) for each in fetched),
-                size_bytes=sum(each.records.size_bytes for each in fetched),
-                seconds=self._clock.monotonic() - begun_s,
-            )
-        self._snapshotting.look(self._running(), self._clock.monotonic())
-        self._tell()
 
     def _poll(self, consumer: Consumer) -> list[Fetched]:
         pending = any(owned.stage is None and not owned.problem for owned in self._owned.values())

@@ -39,7 +39,8 @@ class Pool:
         self._checked_s = float("-inf")
         self._slots = [Place(number) for number in range(1, config.workers + 1)]
         self._streams = 0
-        """How many workers for streams there should be."""
+        self._proven_streams = 0
+        """How many workers for streams there should be, and should have been before a reload."""
         self._lives: dict[int, Life] = {}
         self._next_life = 1
         self._generation = 0
@@ -95,6 +96,8 @@ class Pool:
         if self._stopping or count == self._streams:
             return []
         self._streams = count
+        if not self._reloading:
+            self._proven_streams = count
         actions: list[Action] = []
         for number in range(1, count + 1):
             if not any(slot.role is Role.STREAM and slot.number == number for slot in self._slots):
@@ -290,6 +293,7 @@ class Pool:
             return []  # those who start in an empty place have to stand as well
         returned = self._generation == self._proven_generation
         self._proven_generation, self._proven_config = self._generation, self._config
+        self._proven_streams = self._streams
         done = "every worker has the settings from before again"
         if not returned:
             done = "settings and app file were read again: every worker is new"
@@ -330,6 +334,7 @@ class Pool:
         for slot in self._slots:
             actions += self._dismiss(slot.successor)
         self._generation, self._config = self._proven_generation, self._proven_config
+        self._streams = self._proven_streams
         holders = [slot.holder for slot in self._wanted() if slot.holder is not None]
         if any(holder.generation != self._generation for holder in holders):
             return [*actions, *self._replace_next(now_s)]

@@ -238,10 +238,10 @@ class Supervisor:
         if ready.revision != self._exchange.wanted.revision:
             process.channel.send(self._exchange.wanted)  # clients ordered while it was loading
         process.channel.send(InstanceReady(self._ready))
-        await self._do(self._pool.ready(life, self._clock.monotonic()))
         if role is Role.SERVE:
             workers = self._settings[self._pool.generation_of(life)].stream.workers if ready.streams else 0
             await self._do(self._pool.want_streams(workers, self._clock.monotonic()))
+        await self._do(self._pool.ready(life, self._clock.monotonic()))
         if self._answering():
             self._stand_in.stop()
         self._announce()

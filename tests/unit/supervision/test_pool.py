@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.supervision.actions import Action, End, Kill, Say, Spawn
+from penstock.supervision.actions import Action, End, Kill, Role, Say, Spawn
 from penstock.supervision.places import WorkerState
 from penstock.supervision.pool import Pool, PoolConfig
 
@@ -228,3 +228,68 @@ def test_a_stop_during_a_reload() -> None:
         assert pool.exited(life, "ended", 3.0) == []
     assert pool.empty
     assert pool.tick(60.0) == []
+
+
+def streaming(workers: int, streams: int) -> Pool:
+    """Likewise, with workers for streams after them."""
+    pool = standing(workers)
+    pool.want_streams(streams, 0.0)
+    for life in range(workers + 1, workers + streams + 1):
+        assert pool.ready(life, 0.0) == []
+    return pool
+
+
+def test_workers_for_streams_are_started_when_there_are_streams() -> None:
+    pool = standing(1)
+    assert pool.want_streams(0, 0.0) == []
+    assert pool.want_streams(2, 0.0) == [Spawn(2, 1, 0, Role.STREAM), Spawn(3, 2, 0, Role.STREAM)]
+    assert pool.want_streams(2, 0.0) == []
+    assert pool.ready(2, 1.0) == []
+    assert pool.serving(1.0) == [1], "they answer no requests"
+
+
+def test_a_worker_for_streams_that_ends_is_named_and_started_anew() -> None:
+    pool = streaming(1, 1)
+    actions = pool.exited(2, "was ended by SIGKILL", 20.0)
+    assert orders(actions) == [Spawn(3, 1, 0, Role.STREAM)]
+    assert said(actions) == "stream worker 1 was ended by SIGKILL; it is started anew"
+    assert [(view.role, view.number) for view in pool.views()] == [(Role.SERVE, 1), (Role.STREAM, 1)]
+
+
+def test_workers_for_streams_that_are_too_many_drain() -> None:
+    pool = streaming(1, 2)
+    assert pool.want_streams(1, 1.0) == [End(3)]
+    assert pool.exited(3, "ended with status 0", 2.0) == []
+    assert pool.tick(3.0) == []
+
+
+def test_a_reload_replaces_workers_for_streams_too() -> None:
+    pool = streaming(1, 1)
+    assert pool.reload(config(1), 1.0) == [Spawn(3, 1, 1)]
+    assert pool.want_streams(2, 2.0) == [Spawn(4, 2, 1, Role.STREAM)]
+    assert pool.ready(3, 2.0) == [End(1), Spawn(5, 1, 1, Role.STREAM)]
+    assert pool.exited(1, "ended with status 0", 2.5) == []
+    assert orders(pool.ready(5, 3.0)) == [End(2)]
+    assert "every worker is new" in said(pool.ready(4, 3.0))
+
+
+def test_a_reload_without_streams_lets_their_workers_go() -> None:
+    pool = streaming(1, 1)
+    assert pool.reload(config(1), 1.0) == [Spawn(3, 1, 1)]
+    assert pool.want_streams(0, 2.0) == []
+    actions = pool.ready(3, 2.0)
+    assert orders(actions) == [End(1), End(2)]
+    assert "every worker is new" in said(actions)
+
+
+def test_a_reload_that_fails_keeps_the_workers_for_streams() -> None:
+    pool = streaming(2, 1)
+    assert pool.reload(config(2), 1.0) == [Spawn(4, 1, 1)]
+    pool.want_streams(0, 2.0)
+    assert pool.ready(4, 2.0) == [End(1), Spawn(5, 2, 1)]
+    actions = pool.exited(5, "ended with status 1", 3.0)
+    assert "the old ones stay" in said(actions)
+    assert End(3) not in actions
+    pool.exited(1, "ended with status 0", 3.5)
+    actions = pool.exited(3, "was ended by SIGKILL", 4.0)
+    assert Spawn(7, 1, 0, Role.STREAM) in actions
