@@ -39,7 +39,7 @@ def pack(header: Mapping[str, object], arrays: Mapping[str, npt.NDArray[Any]]) -
     described: list[tuple[str, str, list[int]]] = []
     buffers: list[bytes] = []
     for name, array in arrays.items():
-        little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        little = array if array.dtype.str in DTYPES else array.astype(array.dtype.newbyteorder("<"))
         assert little.dtype.str in DTYPES, f"{name} is of {array.dtype}"
         described.append((name, little.dtype.str, list(array.shape)))
         buffers.append(little.tobytes())

@@ -7,7 +7,6 @@ the same events come in other frames.
 """
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,8 +21,9 @@ Mask = npt.NDArray[np.bool_]
 Places: TypeAlias = Ints | slice
 """Indexes of tiles."""
 
-EXACT_MAX = 1 << 53
-"""Integers up to this are floats as well."""
+GRID_SHARE_MAX = 4
+GRID_MIN = 1 << 12
+"""A grid of runs has so many times more places than there are rows, at most, or this many."""
 PAIRS_MAX = 1 << 21
 """Tiles of spans that are laid out at once: some tens of megabytes."""
 
@@ -35,30 +35,24 @@ class Rows:
     Of each column that is aggregated: its values, and which of them are there, None for all.
     """
 
+    __slots__ = ("_columns", "_grid", "count", "lasts", "run_of", "sizes", "starts", "times_ms")
+
     def __init__(self, starts: Ints, times_ms: Ints, columns: dict[str, tuple[Column, Mask | None]]) -> None:
         self.count = len(times_ms)
         self.starts = starts
         self.times_ms = times_ms
         self._columns = columns
+        ends = np.empty_like(starts)
+        ends[:-1] = starts[1:]
+        ends[-1:] = self.count
+        self.sizes: Ints = ends - starts
+        self.lasts: Ints = ends - 1
+        """The last row of each run."""
+        self.run_of: Ints = np.arange(len(starts)).repeat(self.sizes)
+        self._grid: tuple[int, Ints] | None = None
 
     def column(self, name: str) -> tuple[Column, Mask | None]:
         return self._columns[name]
-
-    @cached_property
-    def sizes(self) -> Ints:
-        sizes = np.empty(len(self.starts), np.int64)
-        np.subtract(self.starts[1:], self.starts[:-1], out=sizes[:-1])
-        sizes[-1] = self.count - self.starts[-1]
-        return sizes
-
-    @cached_property
-    def run_of(self) -> Ints:
-        return np.arange(len(self.starts)).repeat(self.sizes)
-
-    @cached_property
-    def lasts(self) -> Ints:
-        """The last row of each run."""
-        return self.starts + self.sizes - 1
 
     def running_total(self, values: Ints, carried: Ints) -> Ints:
         """Of integers, for which differences are exact (modulo 2^64)."""
@@ -67,77 +61,49 @@ class Rows:
         return totals + before[self.run_of]
 
     def running_sum(self, values: Floats, carried: Floats) -> Floats:
-        """Of floats, in the order of arrival.
-
-        All runs are one chain of additions: a run starts with its carried sum, and after it its own total,
-        which is known from a sequential count, is taken off: exactly zero is left.
-        """
-        runs = len(self.starts)
-        if runs == self.count:
-            return carried + values
-        totals = np.bincount(self._bins, np.concatenate((carried, values)))
-        if not np.isfinite(totals).all():
-            return self._run_by_run(np.add, values, carried)
-        chain = np.empty(self.count + 2 * runs)
-        chain[self._chained] = values
-        chain[self._chain_starts] = carried
-        chain[self._chain_ends] = -totals
-        sums: Floats = chain.cumsum()[self._chained]
-        return sums
+        """Of floats, in the order of arrival."""
+        return self._accumulated(np.add, values, carried)
 
     def running_highest(self, values: Column, carried: Column) -> Column:
-        """The greatest so far.
+        """The greatest so far."""
+        return self._accumulated(np.maximum, values, carried)
 
-        Complex numbers compare by their real part, then by the imaginary one: with the number of the run as the
-        real part a running maximum starts anew with each run.
+    def _accumulated(self, ufunc: np.ufunc, values: Column, carried: Column) -> Column:
+        """The carried value and then the rows, one after the other: a line of a grid for each run. Where the
+        longest run would leave most of the grid empty, it goes in parts, from the runs of a few rows on.
         """
-        runs = len(self.starts)
-        if runs == self.count:
-            return np.maximum(carried, values)
-        if values.dtype != np.float64 and not (_is_exact(values) and _is_exact(carried)):
-            return self._run_by_run(np.maximum, values, carried)
-        pairs = np.empty(self.count + runs, np.complex128)
-        pairs.real = self._paired_runs
-        pairs.imag[self._paired] = values
-        pairs.imag[self._pair_starts] = carried
-        return np.maximum.accumulate(pairs).imag[self._paired].astype(values.dtype)
+        if len(self.starts) == self.count:
+            one_by_one: Column = ufunc(carried, values)
+            return one_by_one
+        width, places = self._laid_out
+        if width * len(self.starts) > GRID_SHARE_MAX * (self.count + len(self.starts)) + GRID_MIN:
+            return self._by_size(ufunc, values, carried)
+        grid = np.zeros((len(self.starts), width), values.dtype)
+        grid[:, 0] = carried
+        grid.ravel()[places] = values
+        found: Column = ufunc.accumulate(grid, axis=1).ravel()[places]
+        return found
 
-    def _run_by_run(self, ufunc: np.ufunc, values: Column, carried: Column) -> Column:
-        """For sums that leave the floats, and for integers that are none of them: slow, and rare."""
-        result = np.empty_like(values)
-        with np.errstate(invalid="ignore", over="ignore"):
-            for start, last, first in zip(self.starts, self.lasts, carried, strict=True):
-                chain = np.concatenate(([first], values[start : last + 1]))
-                result[start : last + 1] = ufunc.accumulate(chain)[1:]
-        return result
+    def _by_size(self, ufunc: np.ufunc, values: Column, carried: Column) -> Column:
+        """Runs of about the same size together: of fewer rows than some power of two."""
+        found = np.empty_like(values)
+        magnitudes = np.frexp(self.sizes)[1]
+        for magnitude in np.unique(magnitudes):
+            runs = np.flatnonzero(magnitudes == magnitude)
+            sizes = self.sizes[runs]
+            at = ranges(self.starts[runs], sizes)
+            some = Rows(sizes.cumsum() - sizes, self.times_ms[at], {})
+            found[at] = some._accumulated(ufunc, values[at], carried[runs])
+        return found
 
-    @cached_property
-    def _bins(self) -> Ints:
-        return np.concatenate((np.arange(len(self.starts)), self.run_of))
-
-    @cached_property
-    def _chain_starts(self) -> Ints:
-        return self.starts + 2 * np.arange(len(self.starts))
-
-    @cached_property
-    def _chain_ends(self) -> Ints:
-        return self._chain_starts + self.sizes + 1
-
-    @cached_property
-    def _chained(self) -> Ints:
-        return self._paired + self.run_of
-
-    @cached_property
-    def _pair_starts(self) -> Ints:
-        return self.starts + np.arange(len(self.starts))
-
-    @cached_property
-    def _paired(self) -> Ints:
-        return np.arange(1, self.count + 1) + self.run_of
-
-    @cached_property
-    def _paired_runs(self) -> Ints:
-        return np.repeat(np.arange(len(self.starts)), self.sizes + 1)
+    @property
+    def _laid_out(self) -> tuple[int, Ints]:
+        """How wide the grid is, and where the rows lie in it."""
+        if self._grid is None:
+            width = int(self.sizes.max()) + 1
+            shifts = np.arange(1, len(self.starts) * width, width) - self.starts
+            self._grid = width, np.arange(self.count) + shifts.repeat(self.sizes)
+        return self._grid
 
 
 class Spans:
@@ -149,15 +115,12 @@ class Spans:
         self.lows = lows
         self.highs = highs
         self._in_a_row = laid_out
+        self._places: list[tuple[Ints, Places, int, int]] | None = None
 
-    @cached_property
+    @property
     def empty(self) -> Mask:
         empty: Mask = self.highs == self.lows
         return empty
-
-    @cached_property
-    def any_empty(self) -> bool:
-        return bool(self.empty.any())
 
     def total(self, tiles: Ints) -> Ints:
         """Of integers: the order does not matter."""
@@ -172,7 +135,7 @@ class Spans:
     def sum_of(self, term: Callable[[Places, Ints], Floats]) -> Floats:
         """Of what `term` gives for tiles and the spans that they are summed for, in the same order."""
         parts: list[Floats] = [
-            _binned(bins, term(at, bins + first), count) for bins, at, first, count in self._laid_out
+            _binned(bins, term(at, bins + first), count) for bins, at, first, count in self._parts()
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -180,16 +143,23 @@ class Spans:
         """The greatest; the identity of an empty span."""
         if not len(self.lows):
             return tiles[:0]
-        padded = np.append(tiles, tiles.dtype.type(identity))
+        padded = np.empty(len(tiles) + 1, tiles.dtype)
+        padded[:-1] = tiles
+        padded[-1] = identity
         bounds = np.empty(2 * len(self.lows), np.int64)
         bounds[::2] = self.lows
         bounds[1::2] = self.highs
         highest = np.maximum.reduceat(padded, bounds)[::2]
-        if self.any_empty:
-            highest[self.empty] = identity
+        empty = self.empty
+        if empty.any():
+            highest[empty] = identity
         return highest
 
-    @cached_property
+    def _parts(self) -> list[tuple[Ints, Places, int, int]]:
+        if self._places is None:
+            self._places = self._laid_out()
+        return self._places
+
     def _laid_out(self) -> list[tuple[Ints, Places, int, int]]:
         """The spans' tiles one after the other, in parts of bounded size: which span of the part, which tile,
         the part's first span and how many it has.
@@ -197,8 +167,12 @@ class Spans:
         lengths = self.highs - self.lows
         if self._in_a_row:
             return [(np.arange(len(lengths)).repeat(lengths), slice(None), 0, len(lengths))]
-        ends = np.cumsum(lengths)
+        ends = lengths.cumsum()
         total = int(ends[-1]) if len(ends) else 0
+        if total <= PAIRS_MAX:
+            shifts = self.highs - ends
+            bins = np.arange(len(lengths)).repeat(lengths)
+            return [(bins, np.arange(total) + shifts.repeat(lengths), 0, len(lengths))]
         cuts = np.unique(np.searchsorted(ends, np.arange(PAIRS_MAX, total, PAIRS_MAX)) + 1)
         firsts = [0, *cuts.tolist()]
         parts: list[tuple[Ints, Places, int, int]] = []
@@ -207,10 +181,6 @@ class Spans:
             bins = np.repeat(np.arange(len(mine)), mine)
             parts.append((bins, ranges(self.lows[first:last], mine), first, len(mine)))
         return parts
-
-
-def _is_exact(values: Column) -> bool:
-    return bool(((np.abs(values) <= EXACT_MAX) | (values == np.iinfo(np.int64).min)).all())
 
 
 def _binned(bins: Ints, weights: Floats, count: int) -> Floats:

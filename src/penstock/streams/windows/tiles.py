@@ -8,7 +8,7 @@ garbage it is written anew. So a frame costs what it touches, however many keys 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -46,10 +46,10 @@ class Merge:
 
     `keys` are the slots, `lengths` how many tiles each has. Of all tiles in order of key and step: `steps`, a
     `code` that grows with both, and `source`, where the tile lies in the arena; 0 for new ones. `runs_at` is
-    where the frame's runs stand among them.
+    where the frame's runs stand among them. `in_place` where these are all that differs from the arena.
     """
 
-    __slots__ = ("codes", "keys", "lengths", "run_codes", "runs_at", "source", "steps")
+    __slots__ = ("codes", "in_place", "keys", "lengths", "run_codes", "runs_at", "source", "steps")
 
     def __init__(self, keys: Ints, carried: "Carried", runs: Runs, low: int, span: int) -> None:
         self.keys = keys
@@ -66,6 +66,11 @@ class Merge:
         padded[-1] = CODES_MAX
         fresh = padded[at] != self.run_codes
         added = fresh.cumsum()
+        if not added[-1]:
+            self.runs_at, self.lengths, self.in_place = at, carried.lengths, carried.whole
+            self.source, self.codes, self.steps = carried.source, codes, carried.steps
+            return
+        self.in_place = False
         self.runs_at = at + added
         self.runs_at -= fresh
         fresh_at = self.runs_at[fresh]
@@ -86,14 +91,16 @@ class Merge:
         return self.codes.searchsorted(self.run_codes - (reach - 1))
 
 
-@dataclass(frozen=True)
-class Carried:
-    """What keys have in reach: of each tile the key (an index), its step, where it lies; each key's count."""
+class Carried(NamedTuple):
+    """What keys have in reach: of each tile the key (an index), its step, where it lies; each key's count.
+    `whole` where they have nothing else.
+    """
 
     key_of: Ints
     steps: Ints
     source: Ints
     lengths: Ints
+    whole: bool
 
 
 class Tiles:
@@ -159,11 +166,12 @@ class Tiles:
         source = ranges(self._offset[keys], lengths)
         steps = self._step[source]
         key_of = np.arange(len(keys)).repeat(lengths)
-        if len(steps) and steps.min() < self.floor:
+        whole = not len(steps) or bool(steps.min() >= self.floor)
+        if not whole:
             kept = steps >= self.floor
             source, steps, key_of = source[kept], steps[kept], key_of[kept]
             lengths = np.bincount(key_of, minlength=len(keys))
-        return Carried(key_of, steps, source, lengths)
+        return Carried(key_of, steps, source, lengths, whole)
 
     def column(self, field: Field, merge: Merge) -> Column:
         """A field of all tiles of the merge: what is carried, and the identity for the frame's new ones."""
@@ -173,6 +181,11 @@ class Tiles:
         """Puts all tiles of the merge in the place of what these keys had. Fields that are not among the
         columns hold their identity everywhere.
         """
+        if merge.in_place:
+            runs = merge.source[merge.runs_at]
+            for name, column in columns.items():
+                self._columns[name][runs] = column[merge.runs_at]
+            return
         keys = merge.keys
         before = int(self._length[keys].sum())
         lengths = merge.lengths
@@ -284,7 +297,9 @@ def ranges(starts: Ints, lengths: Ints) -> Ints:
     """The integers of each range, one range after the other."""
     ends = lengths.cumsum()
     total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+    shifts: Ints = np.subtract(starts, ends)
+    shifts += lengths
+    return np.arange(total) + shifts.repeat(lengths)
 
 
 def first_from(slots: Ints, steps: Ints, of_slots: Ints, from_steps: Ints) -> Ints:

@@ -23,6 +23,21 @@ def test_running_sums_are_sums_one_by_one() -> None:
             assert sum_ == total
 
 
+def test_one_long_run_among_many_short_ones() -> None:
+    """The grid of them all would be mostly empty, so that they go by their size."""
+    sizes = np.concatenate([GENERATOR.integers(1, 4, 150), [3000], GENERATOR.integers(1, 40, 50)])
+    starts = sizes.cumsum() - sizes
+    values = GENERATOR.normal(size=sizes.sum()) * 10.0 ** GENERATOR.integers(-12, 12, sizes.sum())
+    carried = GENERATOR.normal(size=len(sizes))
+    rows = Rows(starts, np.arange(len(values)), {})
+    sums, highest = rows.running_sum(values, carried), rows.running_highest(values, carried)
+    for start, size, first in zip(starts, sizes, carried, strict=True):
+        total = most = first
+        for at in range(start, start + size):
+            total, most = total + values[at], max(most, values[at])
+            assert (sums[at], highest[at]) == (total, most)
+
+
 def test_running_totals_wrap_around() -> None:
     integers = np.full(40, (1 << 62) + 3)
     found = Rows(STARTS, np.arange(40), {}).running_total(integers, np.zeros(5, np.int64))
