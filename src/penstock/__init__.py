@@ -14,7 +14,7 @@ from penstock.serving.fallback.breaker import BreakerConfig as Breaker
 
 if TYPE_CHECKING:
     from penstock.app.aggregates import count, distinct, last, max, mean, min, quantile, sum, variance  # noqa: A004 - read as ps.sum
-    from penstock.app.sinks import call, parquet
+    from penstock.app.sinks import call, delta, parquet
     from penstock.client import AsyncClient, Client
 
 __version__ = "0.1.0"
@@ -38,6 +38,7 @@ __all__ = [
     "call",
     "constant",
     "count",
+    "delta",
     "distinct",
     "heuristic",
     "last",
@@ -50,7 +51,7 @@ __all__ = [
     "variance",
 ]
 
-_SINKS = ("call", "parquet")
+_SINKS = ("call", "delta", "parquet")
 _AGGREGATES = ("count", "distinct", "last", "max", "mean", "min", "quantile", "sum", "variance")
 
 

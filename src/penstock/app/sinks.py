@@ -6,9 +6,10 @@ from pathlib import Path
 from penstock.core.durations import duration_s
 from penstock.core.errors import ConfigurationError, shown
 from penstock.streams.calling import CallableSink
+from penstock.streams.delta import DeltaSink
 from penstock.streams.parquet import ParquetSink
 
-__all__ = ["call", "parquet"]
+__all__ = ["call", "delta", "parquet"]
 
 
 def parquet(folder: str | Path, *, every: str | float = "1m", rows_max: int = 100_000) -> ParquetSink:
@@ -17,6 +18,14 @@ def parquet(folder: str | Path, *, every: str | float = "1m", rows_max: int = 10
     """
     every_ms = round(duration_s(every, "every of a Parquet sink") * 1000)
     return ParquetSink(folder=Path(folder), every_ms=every_ms, rows_max=rows_max)
+
+
+def delta(folder: str | Path, *, every: str | float = "1m", rows_max: int = 100_000) -> DeltaSink:
+    """A Delta Lake table in a folder, each row in it exactly once; made by the first rows. Rows are gathered
+    as for Parquet files. Needs `penstock[delta]`.
+    """
+    every_ms = round(duration_s(every, "every of a Delta sink") * 1000)
+    return DeltaSink(folder=Path(folder), every_ms=every_ms, rows_max=rows_max)
 
 
 def call(function: Callable[..., object]) -> CallableSink:

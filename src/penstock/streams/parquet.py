@@ -23,7 +23,7 @@ from penstock.streams.outputs import NOTHING, Effect, Outlet, OutputConfig, Put,
 from penstock.streams.sinks import OutputPlace
 from penstock.streams.state import replace_file
 
-__all__ = ["ParquetSink"]
+__all__ = ["PENDING", "ParquetFile", "ParquetSink"]
 
 PENDING = "_pending"
 
@@ -48,6 +48,10 @@ class ParquetSink:
     @property
     def title(self) -> str:
         return str(self.folder)
+
+    def file(self, name: str, content: pl.DataFrame | None) -> Effect:
+        """A file to be written, or that was written (None)."""
+        return ParquetFile(self.folder, name, content)
 
     def output(self, place: OutputPlace) -> OutputConfig:
         return _ParquetOutput(sink=self, prefix="-".join(map(_plain, (place.app, place.stage, place.output))))
@@ -110,7 +114,7 @@ class _ParquetOutlet:
         closed = _Gathered(now_ms, b"")
         self._new.append(closed)
         self._add(closed)
-        return Put(effects=(_ParquetFile(self._sink.folder, name, content),))
+        return Put(effects=(self._sink.file(name, content),))
 
     def take_changes(self) -> bytes:
         new, self._new = self._new, []
@@ -128,7 +132,7 @@ class _ParquetOutlet:
         pending = self._sink.folder / PENDING
         for path in sorted(pending.glob(f"{self._prefix}*")):
             if path.name in committed:
-                _ParquetFile(self._sink.folder, path.name, None).publish()
+                self._sink.file(path.name, None).publish()
             else:
                 with contextlib.suppress(OSError):
                     path.unlink()
@@ -145,9 +149,11 @@ class _ParquetOutlet:
         self._rows += frame.height
 
 
-class _ParquetFile(Effect):
+class ParquetFile(Effect):
+    """One file, from the pending ones to where readers find it."""
+
     def __init__(self, folder: Path, name: str, content: pl.DataFrame | None) -> None:
-        self._folder = folder
+        self.folder = folder
         self._name = name
         self._content = content
 
@@ -159,24 +165,24 @@ class _ParquetFile(Effect):
         assert self._content is not None, "it is prepared with its rows"
         buffer = io.BytesIO()
         self._content.write_parquet(buffer)
-        pending = self._folder / PENDING
+        pending = self.folder / PENDING
         try:
             pending.mkdir(parents=True, exist_ok=True)
             replace_file(pending / self._name, buffer.getvalue())
         except OSError as error:
-            raise StorageFailed(f"{self._folder}: no Parquet file was written: {error.strerror}") from error
+            raise StorageFailed(f"{self.folder}: no Parquet file was written: {error.strerror}") from error
 
     def publish(self) -> None:
         try:
             with contextlib.suppress(FileNotFoundError):
-                (self._folder / PENDING / self._name).replace(self._folder / self._name)
-            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+                (self.folder / PENDING / self._name).replace(self.folder / self._name)
+            folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(folder)
             finally:
                 os.close(folder)
         except OSError as error:
-            raise StorageFailed(f"{self._folder}: {self._name} was not moved: {error.strerror}") from error
+            raise StorageFailed(f"{self.folder}: {self._name} was not moved: {error.strerror}") from error
 
 
 def _written(frame: pl.DataFrame) -> bytes:
