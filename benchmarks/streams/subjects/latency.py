@@ -23,6 +23,7 @@ import numpy.typing as npt
 from benchmarks.harness.cores import Cores, pinned
 from benchmarks.streams.subjects.log_pipeline import SOURCE, TARGET, worker_of
 from penstock.core.clock import SystemClock
+from penstock.core.memory import collect_seldom
 from penstock.log.opening import open_log
 from penstock.log.port import Log, RebalanceListener
 from penstock.log.records import Records
@@ -110,6 +111,7 @@ def run_worker(folder: Path, model: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     with open_log("", folder, SystemClock()) as log:
         worker = worker_of(log, folder, model)
+        collect_seldom()  # as the app's process does
         # A signal wakes only the main thread, so the worker has one of its own.
         thread = threading.Thread(target=worker.run, args=(stop,))
         thread.start()

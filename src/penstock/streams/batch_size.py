@@ -1,9 +1,11 @@
 """How many rows the next micro-batch may have: as many as can be done within the time that is wanted.
 
 Time is taken to be fixed + per_row · rows, learned by least squares with exponential forgetting. The limit
-grows while full batches end in time and shrinks when one does not (additive increase, multiplicative decrease;
-Chiu and Jain, 1989), doubling from the start as TCP does. Where what is fixed (a synced commit) takes up the
-target by itself, smaller batches would only make everyone wait longer: a batch may take twice what is fixed.
+grows while full batches end in time and shrinks when two in a row do not (additive increase, multiplicative
+decrease; Chiu and Jain, 1989), by multiples from the start as TCP does. One alone that takes too long is a
+pause: to shrink for it would keep the backlog that it has left. Where what is fixed (a synced commit) takes up
+the target by itself, smaller batches would only make everyone wait longer: a batch may take twice what is
+fixed.
 
 Nobody waits for a batch to fill: a poll gives what is there. Idle, that is the one event that came.
 """
@@ -25,6 +27,8 @@ SHRINK_SHARE = 0.9
 SHRINK_SHARE_LEAST = 0.5
 FAST_SHARE = 0.5
 """Full batches that take less than this of the time may double."""
+FASTEST_SHARE = 0.125
+"""Those that take less than this may become four times as large."""
 OUTLIER_TIMES = 4.0
 """What takes longer than so many times what was expected counts as that."""
 FIXED_TIMES_MAX = 10.0
@@ -33,15 +37,15 @@ FIXED_TIMES_MAX = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSizeConfig:
-    """A micro-batch should take `target_ms`, has between `rows_min` and `rows_max` rows when there are enough,
-    and at most `bytes_max` bytes (or a single record).
+    """A micro-batch should take at most `target_ms`, has between `rows_min` and `rows_max` rows when there are
+    enough, and at most `bytes_max` bytes (or a single record).
 
     Raises `ConfigurationError` for values that bound nothing.
     """
 
-    target_ms: float = 20.0
+    target_ms: float = 100.0
     rows_min: int = 100
-    rows_max: int = 20_000
+    rows_max: int = 50_000
     bytes_max: int = 16 << 20
 
     def __post_init__(self) -> None:
@@ -74,6 +78,8 @@ class BatchSize:
         self._batches = 0
         self._overruns = 0
         self._starting = True
+        self._late = False
+        """Whether the last batch took too long."""
         # Decayed sums over batches: of 1, n, t, n², n·t.
         self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
         self._fixed_s = 0.0
@@ -88,8 +94,12 @@ class BatchSize:
         allowed_s = self._allowed_s()
         if seconds > allowed_s:
             self._overruns += 1
-            self._shrink(rows, seconds, allowed_s)
-        elif rows >= self.rows and size_bytes < self.bytes_max:
+            if self._late or seconds > FIXED_TIMES_MAX * self._config.target_ms / 1e3:
+                self._shrink(rows, seconds, allowed_s)
+            self._late = True
+            return
+        self._late = False
+        if rows >= self.rows and size_bytes < self.bytes_max:
             self._grow(seconds, allowed_s)
 
     def statistics(self) -> BatchSizeStatistics:
@@ -106,7 +116,9 @@ class BatchSize:
         return min(max(target_s, 2 * self._fixed_s), FIXED_TIMES_MAX * target_s)
 
     def _grow(self, seconds: float, allowed_s: float) -> None:
-        if self._starting or seconds < FAST_SHARE * allowed_s:
+        if seconds < FASTEST_SHARE * allowed_s:
+            rows = self.rows * 4
+        elif self._starting or seconds < FAST_SHARE * allowed_s:
             rows = self.rows * 2
         else:
             rows = self.rows + max(1, int(self.rows * GROW_SHARE))

@@ -140,24 +140,26 @@ class _ByAsyncFunction:
         return attempt(lambda given: self._finish(given, result), piece)
 
 
-@dataclass(frozen=True)
 class _Finish:
     """What a function gave back, with times and offsets and in the columns that were declared."""
 
-    schema: pl.Schema
-    name: str
+    def __init__(self, schema: pl.Schema, name: str) -> None:
+        self.schema = schema
+        self.name = name
+        self._wanted = full_schema(schema)
+        self._names = self._wanted.names()
+        self._dtypes = self._wanted.dtypes()
 
     def __call__(self, given: pl.DataFrame, result: object) -> pl.DataFrame:
         """Raises `WrongFrame`."""
         if not isinstance(result, pl.DataFrame):
             raise WrongFrame(f"map({self.name}) gave a {type(result).__name__}, not a polars.DataFrame")
-        wanted = full_schema(self.schema)
-        if result.schema == wanted and result.get_column(TIME).null_count() == 0:
+        if result.columns == self._names and result.dtypes == self._dtypes and _placed(result):
             return result
         for column in (TIME, OFFSET):
             if column not in result.columns:
                 result = self._with_own(given, result, column)
-        return self._cast(result, wanted)
+        return self._cast(result)
 
     def _with_own(self, given: pl.DataFrame, result: pl.DataFrame, column: str) -> pl.DataFrame:
         if result.height != given.height:
@@ -167,7 +169,8 @@ class _Finish:
             )
         return result.with_columns(given.get_column(column))
 
-    def _cast(self, result: pl.DataFrame, wanted: pl.Schema) -> pl.DataFrame:
+    def _cast(self, result: pl.DataFrame) -> pl.DataFrame:
+        wanted = self._wanted
         if set(result.columns) != set(wanted):
             raise WrongFrame(
                 f"map({self.name}) gave the columns {result.columns}; declared are {self.schema.names()}"
@@ -175,10 +178,22 @@ class _Finish:
         for column, dtype in result.schema.items():
             if dtype not in (wanted[column], pl.Null()):
                 raise WrongFrame(f"map({self.name}) gave {column!r} as {dtype}; declared is {wanted[column]}")
-        result = result.select(pl.col(column).cast(dtype) for column, dtype in wanted.items())
-        if result.get_column(TIME).null_count() or result.get_column(OFFSET).null_count():
+        # Of the right type most are, in another order: then nothing is planned, and nothing copied.
+        columns = [result.get_column(column) for column in wanted]
+        result = pl.DataFrame(
+            [
+                column if column.dtype == dtype else column.cast(dtype)
+                for column, dtype in zip(columns, self._dtypes, strict=True)
+            ]
+        )
+        if not _placed(result):
             raise WrongFrame(f"map({self.name}) gave rows whose `_time` or `_offset` is null")
         return result
+
+
+def _placed(frame: pl.DataFrame) -> bool:
+    """Whether each row has its time and its offset."""
+    return not (frame.get_column(TIME).null_count() or frame.get_column(OFFSET).null_count())
 
 
 def _name(function: object) -> str:

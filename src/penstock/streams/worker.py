@@ -61,6 +61,8 @@ class StreamWorker:
         self._snapshotting = Snapshotting(config, self._restorer, opened.admin, self._failpoints)
         self._topics = {topic: (plan.changes_topic, plan.dead_topic) for topic, plan in plans.items()}
         self._failures = 0
+        self._new = False
+        """Whether it has joined and not polled since: the first poll only tells what it was given."""
         self._consumer: Consumer | None = None
         self._producer: TransactionalProducer | None = None
         self._ticked_s = float("-inf")
@@ -141,7 +143,8 @@ class StreamWorker:
             self._commit(batch, consumer)
 
     def _poll(self, consumer: Consumer) -> list[Fetched]:
-        pending = any(owned.stage is None and not owned.problem for owned in self._owned.values())
+        pending = self._new or any(owned.stage is None and not owned.problem for owned in self._owned.values())
+        self._new = False
         try:
             return consumer.poll(
                 records_max=self._size.rows,
@@ -281,6 +284,7 @@ class StreamWorker:
             self._producer = self._log.transactional(self._config.identity)
             self._consumer = self._log.consumer(self._config.group)
             self._consumer.subscribe(sorted(self._plans), self)
+            self._new = True
         return self._consumer
 
     def _abandon(self) -> None:

@@ -66,6 +66,24 @@ def test_a_pause_in_a_small_batch_says_nothing_about_rows() -> None:
     assert size.rows > rows * 0.7
 
 
+def test_one_batch_that_takes_too_long_is_a_pause_and_two_are_too_many_rows() -> None:
+    """Else a busy machine takes a backlog's batches down to the smallest, which keeps it from ever ending."""
+    size = BatchSize(CONFIG)
+    work(size, batches=20, fixed_s=0.001, per_row_s=2e-6)
+    size.observe(rows=1, size_bytes=1, seconds=0.001)
+    rows = size.rows
+    size.observe(rows=rows, size_bytes=rows, seconds=0.1)
+    assert size.rows == rows
+    size.observe(rows=rows, size_bytes=rows, seconds=0.1)
+    assert size.rows < rows
+
+
+def test_from_the_smallest_to_the_largest_batch_in_a_few_steps() -> None:
+    size = BatchSize(BatchSizeConfig())
+    work(size, batches=5, fixed_s=0.003, per_row_s=2e-6)
+    assert size.rows >= 25_000
+
+
 def test_a_commit_slower_than_the_target_does_not_starve_the_backlog() -> None:
     """With commits of 60 ms, batches of 20 ms are out of reach; the smallest would do 150 rows a second."""
     size = BatchSize(CONFIG)
