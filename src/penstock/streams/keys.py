@@ -9,9 +9,14 @@ import numpy.typing as npt
 import polars as pl
 
 from penstock.core.errors import CorruptState, InvalidInput
+from penstock.streams.key_index import KeyIndex, indexes
 
 __all__ = ["KeyTable", "check_names", "read_table", "written_table"]
 
+INDEXED_MIN = 1 << 15
+"""A dictionary of fewer keys stays in the processor's caches."""
+STALE_SHARE = 8
+"""The index is built anew when as many keys have come and gone as one in so many."""
 Slots = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 Key = Any
@@ -46,6 +51,11 @@ class KeyTable:
         self.columns = tuple(columns)
         self.dtypes: tuple[pl.DataType, ...] | None = None
         self._numbering = _Numbering()
+        self._index: KeyIndex | None = None
+        self._unindexed: list[int] = []
+        """Slots given since the index was built, some of which may have been released."""
+        self._removed = 0
+        """Keys of the index that were released."""
 
     def __len__(self) -> int:
         return len(self._numbering)
@@ -60,12 +70,49 @@ class KeyTable:
         of another type than before.
         """
         self.check(frame)
-        lookup = self._numbering.__getitem__
+        if len(self._numbering) < INDEXED_MIN or not self._indexed():
+            return self._looked_up(frame)
+        assert self._index is not None
+        keys = frame.select(self.columns)
+        slots = self._index.find(keys)
+        missed = np.flatnonzero(slots < 0)
+        if len(missed):
+            slots[missed] = self._looked_up(keys[missed])
+        return slots
+
+    def _looked_up(self, frame: pl.DataFrame) -> Slots:
+        """By the dictionary."""
+        numbering = self._numbering
+        lookup, known = numbering.__getitem__, len(numbering.fresh)
         if len(self.columns) == 1:
             found: Iterable[int] = map(lookup, frame.get_column(self.columns[0]).to_list())
         else:
             found = map(lookup, zip(*(frame.get_column(name).to_list() for name in self.columns), strict=True))
-        return np.fromiter(found, np.int64, count=frame.height)
+        slots = np.fromiter(found, np.int64, count=frame.height)
+        self._unindexed += numbering.fresh[known:]
+        return slots
+
+    def _indexed(self) -> bool:
+        """Brings the index up to date where it must be; False where there is none for such keys."""
+        if self.dtypes is None or not indexes(self.dtypes):
+            return False
+        index = self._index
+        stale = len(self._unindexed) + self._removed
+        if index is not None and stale <= max(INDEXED_MIN, len(index)) // STALE_SHARE:
+            return True
+        fresh = np.unique(np.array(self._unindexed, np.int64))
+        taken = np.ones(self.slots_end, np.bool_)
+        taken[self._numbering.free] = False
+        fresh = fresh[taken[fresh]]
+        keys = self.values(fresh)
+        if index is not None:
+            kept = np.flatnonzero(index.slots >= 0)
+            keys = pl.concat([index.keys[kept], keys])
+            fresh = np.concatenate([index.slots[kept], fresh])
+        self._index = KeyIndex(keys, fresh)
+        self._unindexed.clear()
+        self._removed = 0
+        return True
 
     def take_fresh(self) -> Slots:
         """Slots that were given to new keys since the last call, in their order."""
@@ -97,6 +144,8 @@ class KeyTable:
     def release(self, slots: Slots) -> None:
         """Forgets the keys of these slots, which had one."""
         numbering = self._numbering
+        if self._index is not None:
+            self._removed += self._index.remove(slots)
         for slot in slots.tolist():
             del numbering[numbering.names[slot]]
             numbering.names[slot] = None
@@ -138,6 +187,7 @@ class KeyTable:
         self._numbering.names = names
         self._numbering.update(zip(listed, slots.tolist(), strict=True))
         self._numbering.free = free.tolist()
+        self._unindexed = slots.tolist()
 
     def check(self, frame: pl.DataFrame) -> None:
         """Raises `InvalidInput` where a key column is missing, is no key, or is of another type than before."""

@@ -1,0 +1,68 @@
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from penstock.streams import keys as keys_module
+from penstock.streams.key_index import KeyIndex, indexes
+from penstock.streams.keys import KeyTable
+
+BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
+COLUMNS = {
+    "text": [None, "", *(f"a key that is longer than twelve bytes, {number}" for number in range(998))],
+    "integer": [None, *range(-499, 500)],
+    "time": [None, *(BEGIN + timedelta(milliseconds=number) for number in range(999))],
+}
+
+
+@pytest.mark.parametrize("columns", [["text"], ["integer"], ["time"], ["text", "integer"], ["integer", "time"]])
+def test_what_is_found_is_in_it(columns: list[str]) -> None:
+    every = pl.DataFrame(COLUMNS).select(columns)
+    assert indexes(tuple(every.dtypes))
+    slots = np.random.default_rng(1).permutation(2000)[:500]
+    index = KeyIndex(every[:500], slots)
+    found = index.find(every)
+    assert (found[500:] == -1).all()
+    there = found[:500] >= 0
+    assert (found[:500] == slots)[there].all()
+    assert there.mean() > 0.9
+    assert index.remove(np.array([*slots[:100], 5000])) == 100
+    assert (index.find(every)[:100] == -1).all()
+    assert (index.find(every)[100:] == found[100:]).all()
+
+
+def test_of_no_keys_none_is_found() -> None:
+    index = KeyIndex(pl.DataFrame({"text": ["a"]}), np.array([7]))
+    assert index.find(pl.DataFrame({"text": ["a", "b"]})).tolist() == [7, -1]
+    assert index.remove(np.array([7])) == 1
+    assert index.find(pl.DataFrame({"text": ["a", None]})).tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize("dtype", [pl.Categorical(), pl.Binary(), pl.Decimal(10, 2)])
+def test_other_types_go_by_the_dictionary(dtype: pl.DataType) -> None:
+    assert not indexes((pl.String(), dtype))
+
+
+@pytest.mark.parametrize("columns", [["text"], ["text", "integer"]])
+def test_a_table_with_an_index_is_one_without(columns: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys come, go and come again, and the tables are dumped and loaded."""
+    generator = np.random.default_rng(5)
+    every = pl.DataFrame(COLUMNS).select(columns)
+    tables = {1: KeyTable(columns), 1 << 30: KeyTable(columns)}
+    for turn in range(60):
+        frame = every[generator.integers(0, 1000, 80)]
+        gone = generator.random(tables[1].slots_end + 80) < 0.1
+        seen = []
+        for indexed_min, table in tables.items():
+            monkeypatch.setattr(keys_module, "INDEXED_MIN", indexed_min)
+            slots, fresh = table.slots_of(frame), table.take_fresh()
+            assert table.values(slots).equals(frame)
+            held = table.slots()
+            table.release(held[gone[held]])
+            seen.append((slots.tolist(), fresh.tolist(), len(table)))
+            if turn % 20 == 13:
+                other = KeyTable(columns)
+                other.load(*table.dump())
+                tables[indexed_min] = other
+        assert seen[0] == seen[1]
