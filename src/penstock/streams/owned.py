@@ -54,20 +54,25 @@ class Owned:
 
     # Its work
 
-    def process(self, fetched: Fetched, batch: MicroBatch, watchdog: Watchdog) -> None:
-        """Raises what fails in it; `watchdog` then knows on which records."""
+    def process(self, fetched: Fetched, batch: MicroBatch, watchdog: Watchdog) -> int:
+        """Where to go on: with suspects among the records only the first part of them is processed, so that
+        each step towards the culprit is committed.
+
+        Raises what fails in it; `watchdog` then knows on which records.
+        """
         assert self.stage is not None, "it is running"
         suspect = self._suspect
-        for piece, culprit in pieces(fetched, suspect) if suspect is not None else ((fetched, False),):
-            if culprit:
-                assert suspect is not None, "there is no culprit without a suspect"
-                result = self.stage.refuse(piece, Reason(suspect.reason), suspect.detail, batch.instant)
-            else:
-                watchdog.begin(piece)
-                result = self.stage.process(piece, batch.instant)
-                watchdog.end()
-            batch.add(self.source, result)
-            self._rows += result.rows
+        piece, culprit = (fetched, False) if suspect is None else next(pieces(fetched, suspect))
+        if culprit:
+            assert suspect is not None, "there is no culprit without a suspect"
+            result = self.stage.refuse(piece, Reason(suspect.reason), suspect.detail, batch.instant)
+        else:
+            watchdog.begin(piece)
+            result = self.stage.process(piece, batch.instant)
+            watchdog.end()
+        batch.add(self.source, result)
+        self._rows += result.rows
+        return piece.next_offset
 
     def tick(self, batch: MicroBatch) -> None:
         assert self.stage is not None, "it is running"

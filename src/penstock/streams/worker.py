@@ -135,7 +135,7 @@ class StreamWorker:
     def _work_on(self, fetched: Sequence[Fetched], consumer: Consumer, now_s: float) -> None:
         """One transaction: what was fetched, and what time alone brings where all was fetched."""
         drained = sum(len(each.records) for each in fetched) < self._size.rows
-        batch = self._process(fetched)
+        batch = self._process(fetched, consumer)
         if drained and now_s - self._ticked_s >= self._config.tick_s:
             self._ticked_s = now_s
             self._tick(batch)
@@ -158,17 +158,19 @@ class StreamWorker:
                     return []
             raise
 
-    def _process(self, fetched: Sequence[Fetched]) -> MicroBatch:
+    def _process(self, fetched: Sequence[Fetched], consumer: Consumer) -> MicroBatch:
         batch = MicroBatch(self._instant())
         for each in fetched:
             owned = self._owned.get(each.source)
             if owned is None or owned.stage is None or not len(each.records):
                 continue
             try:
-                owned.process(each, batch, self._watchdog)
+                next_offset = owned.process(each, batch, self._watchdog)
+                if next_offset != each.next_offset:
+                    consumer.seek(each.source, next_offset)
             except CorruptRecords as error:
                 batch.forget(each.source)
-                self._stop_partition(owned, error, self._joined())
+                self._stop_partition(owned, error, consumer)
             except (Fenced, StorageFailed):
                 raise
             except Exception as error:
