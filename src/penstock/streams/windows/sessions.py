@@ -18,6 +18,7 @@ from penstock.streams.windows.aggregates.extremes import Highest, Max, Min
 from penstock.streams.windows.aggregates.part import Aggregate
 from penstock.streams.windows.aggregates.sketch import Sketched
 from penstock.streams.windows.answers import nothing_read, shown_answers, tiles_read
+from penstock.streams.windows.due_times import DueTimes
 from penstock.streams.windows.folding import Arrivals, fold, sorted_arrivals
 from penstock.streams.windows.store import TileStore
 from penstock.streams.windows.tiles import Ints
@@ -34,7 +35,6 @@ from penstock.streams.windows.window import (
 __all__ = ["SessionConfig", "Sessions"]
 
 FIRST, LAST = Highest(TIME, True, mirrored=True), Highest(TIME, True, mirrored=False)
-UNDUE = 2 * TIME_MAX_MS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +84,8 @@ class Sessions:
         self._config = config
         aggregates = (*config.aggregates.values(), Min(TIME), Max(TIME))
         self._store = TileStore(config.keys, aggregates, 1, config.keys_max, config.fingerprint)
-        self._due_ms = np.zeros(0, np.int64)
-        """Of each slot a time before which no session of it can close; `UNDUE` of those without any."""
+        self._due = DueTimes()
+        """Of each slot a time before which no session of it can close."""
         self._closed: list[pl.DataFrame] = []
         self._none_closed: pl.DataFrame | None = None
         """The answer of most calls, kept once the columns' types are known."""
@@ -151,8 +151,8 @@ class Sessions:
     def _take_in(self, frame: pl.DataFrame, times_ms: Ints) -> None:
         store, gap_ms = self._store, self._config.gap_ms
         slots = store.slots_of(frame)
-        self._reserve()
-        np.minimum.at(self._due_ms, slots, times_ms + gap_ms)
+        self._due.reserve(store.keys.slots_end)
+        self._due.expect(slots, times_ms + gap_ms)
         order = sorted_arrivals(slots)
         times_ms = times_ms[order]
         arrivals = Arrivals(order, slots[order], times_ms // gap_ms, times_ms, store.read(frame, order))
@@ -161,12 +161,13 @@ class Sessions:
 
     def _close(self, watermark_ms: int) -> None:
         """Gives out the sessions whose last event is a gap or more before the watermark."""
-        slots = np.flatnonzero(self._due_ms <= watermark_ms)
-        if not len(slots) or not self._store.known:
+        if not self._store.known:
+            return
+        slots = self._due.take(watermark_ms)
+        if not len(slots):
             return
         store, gap_ms = self._store, self._config.gap_ms
         of_tiles, steps, at = store.tiles.of(slots)
-        self._due_ms[slots] = UNDUE
         if not len(at):
             return
         firsts, lasts = ~store.tiles.taken(FIRST.fields[0], at), store.tiles.taken(LAST.fields[0], at)
@@ -176,7 +177,7 @@ class Sessions:
         ends_ms = lasts[highs - 1] + gap_ms
         over = ends_ms <= watermark_ms
         # Of what stays open, the oldest session of a key says when to look again.
-        np.minimum.at(self._due_ms, of_tiles[lows[~over]], ends_ms[~over])
+        self._due.expect(of_tiles[lows[~over]], ends_ms[~over])
         if not over.any():
             return
         lows, highs = lows[over], highs[over]
@@ -210,14 +211,8 @@ class Sessions:
         ]
         return frame.hstack([*times, *shown]).sort(WINDOW_END, *config.keys)
 
-    def _reserve(self) -> None:
-        end = self._store.keys.slots_end
-        if end > len(self._due_ms):
-            due_ms = np.full(max(end, 2 * len(self._due_ms)), UNDUE)
-            due_ms[: len(self._due_ms)] = self._due_ms
-            self._due_ms = due_ms
-
     def _expect_all(self) -> None:
         """After what others did to the state, every key is looked at once."""
-        self._reserve()
-        self._due_ms[: self._store.keys.slots_end] = -TIME_MAX_MS
+        end = self._store.keys.slots_end
+        self._due.reserve(end)
+        self._due.expect(np.arange(end), np.full(end, -TIME_MAX_MS))
