@@ -180,12 +180,11 @@ class _Finish:
                 raise WrongFrame(f"map({self.name}) gave {column!r} as {dtype}; declared is {wanted[column]}")
         # Of the right type most are, in another order: then nothing is planned, and nothing copied.
         columns = [result.get_column(column) for column in wanted]
-        result = pl.DataFrame(
-            [
-                column if column.dtype == dtype else column.cast(dtype)
-                for column, dtype in zip(columns, self._dtypes, strict=True)
-            ]
+        first, *others = (
+            column if column.dtype == dtype else column.cast(dtype)
+            for column, dtype in zip(columns, self._dtypes, strict=True)
         )
+        result = first.to_frame().hstack(others)
         if not _placed(result):
             raise WrongFrame(f"map({self.name}) gave rows whose `_time` or `_offset` is null")
         return result

@@ -1,7 +1,6 @@
 """Polars panics where it should raise: at a few values, expressions and damaged bytes."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 __all__ = ["PolarsPanicked", "panics_as_errors"]
 
@@ -10,13 +9,23 @@ class PolarsPanicked(Exception):
     """Rust's panic, which comes as a `BaseException` that no `except Exception` would see."""
 
 
-@contextmanager
-def panics_as_errors() -> Iterator[None]:
-    """Within it a panic of Polars is a `PolarsPanicked`; everything else stays as it is."""
-    try:
-        yield
-    except BaseException as error:
+class _PanicsAsErrors:
+    """A class, as it is entered several times with each frame: a generator takes five times as long."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         # Told by its name: the class is made anew by each library in Rust, and can be imported from none.
-        if type(error).__name__ != "PanicException":
-            raise
-        raise PolarsPanicked(str(error)) from error
+        if kind is not None and kind.__name__ == "PanicException":
+            raise PolarsPanicked(str(error)) from error
+
+
+_panics_as_errors = _PanicsAsErrors()
+
+
+def panics_as_errors() -> _PanicsAsErrors:
+    """Within it a panic of Polars is a `PolarsPanicked`; everything else stays as it is."""
+    return _panics_as_errors

@@ -156,3 +156,28 @@ def test_where_all_rows_raise_none_goes_on() -> None:
     assert result.frame.is_empty()
     assert result.frame.schema == {"n": pl.Int64(), TIME: pl.Int64(), OFFSET: pl.Int64()}
     assert len(result.failed) == 2
+
+
+@pytest.mark.parametrize(
+    "predicate",
+    [
+        pl.col("delay") > 1,
+        pl.col("delay").is_not_null() & (pl.col("carrier") != "B"),
+        pl.lit(value=True),
+        pl.lit(value=False),
+        pl.lit(None, dtype=pl.Boolean),
+    ],
+)
+@pytest.mark.parametrize("height", [0, 1, 5])
+def test_a_filter_gives_what_polars_gives(predicate: pl.Expr, height: int) -> None:
+    """Null is not true; a literal counts for each row."""
+    rows = pl.DataFrame(
+        {
+            "delay": pl.Series([1, 2, None, 4, 0], dtype=pl.Int64),
+            "carrier": ["A", "B", "C", None, "B"],
+            TIME: [10, 20, 30, 40, 50],
+            OFFSET: [0, 1, 2, 3, 4],
+        }
+    ).head(height)
+    built = Filter(predicate=predicate).build(pl.Schema({"delay": pl.Int64(), "carrier": pl.String()}))
+    assert built.apply(rows).frame.equals(rows.filter(predicate))
