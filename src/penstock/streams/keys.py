@@ -100,10 +100,10 @@ class KeyTable:
         stale = len(self._unindexed) + self._removed
         if index is not None and stale <= max(INDEXED_MIN, len(index)) // STALE_SHARE:
             return True
-        fresh = np.unique(np.array(self._unindexed, np.int64))
-        taken = np.ones(self.slots_end, np.bool_)
-        taken[self._numbering.free] = False
-        fresh = fresh[taken[fresh]]
+        given = np.zeros(self.slots_end, np.bool_)
+        given[self._unindexed] = True
+        given[self._numbering.free] = False
+        fresh = given.nonzero()[0]
         keys = self.values(fresh)
         if index is not None:
             kept = np.flatnonzero(index.slots >= 0)

@@ -12,7 +12,7 @@ from penstock.streams.windows.folding import Read
 from penstock.streams.windows.inputs import shown_column
 from penstock.streams.windows.rows import Spans
 from penstock.streams.windows.store import TileStore
-from penstock.streams.windows.tiles import Column, Ints, first_from
+from penstock.streams.windows.tiles import Column, Ints, distinct, first_from
 
 __all__ = ["nothing_read", "shown_answers", "tiles_read"]
 
@@ -63,7 +63,7 @@ def tiles_read(store: TileStore, slots: Ints, spans: tuple[Ints, Ints, Ints], st
     }
     sketches: dict[Sketch, tuple[Entries, Marks | None]] = {}
     for sketch, tiles in zip(store.sketches, store.sketch_tiles, strict=True):
-        held_slots, held_steps, held_at = tiles.of(np.unique(slots))
+        held_slots, held_steps, held_at = tiles.of(distinct(slots))
         low, high = (first_from(held_slots, held_steps, slots, step * sketch.buckets) for step in steps)
         weights = tiles.taken(sketch.field, held_at)
         sketches[sketch] = (merged_entries(low, high, held_steps, weights, sketch), None)

@@ -19,7 +19,7 @@ from penstock.streams.windows.aggregates.sketch import (
 from penstock.streams.windows.disorder import Folded, Past
 from penstock.streams.windows.rows import Rows, Spans
 from penstock.streams.windows.store import TileStore
-from penstock.streams.windows.tiles import Column, Ints, Merge, first_from
+from penstock.streams.windows.tiles import Column, Ints, Merge, distinct, first_from
 
 __all__ = ["Arrivals", "Read", "fold", "sorted_arrivals"]
 
@@ -202,7 +202,7 @@ def _fold_sketch(
     if not reading:
         return Entries(at, at, at), marks
     run_slots, run_steps = arrivals.slots[rows.starts], arrivals.steps[rows.starts]
-    held_slots, held_steps, held_at = tiles.of(np.unique(run_slots))
+    held_slots, held_steps, held_at = tiles.of(distinct(run_slots))
     held = tiles.taken(sketch.field, held_at)
     earlier = held.copy()
     earlier[first_from(held_slots, held_steps, slots, steps)] = before

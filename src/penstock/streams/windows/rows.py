@@ -88,7 +88,7 @@ class Rows:
         """Runs of about the same size together: of fewer rows than some power of two."""
         found = np.empty_like(values)
         magnitudes = np.frexp(self.sizes)[1]
-        for magnitude in np.unique(magnitudes):
+        for magnitude in np.flatnonzero(np.bincount(magnitudes)):
             runs = np.flatnonzero(magnitudes == magnitude)
             sizes = self.sizes[runs]
             at = ranges(self.starts[runs], sizes)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Carried", "Column", "Field", "Ints", "Merge", "Tiles", "first_from", "ranges"]
+__all__ = ["Carried", "Column", "Field", "Ints", "Merge", "Tiles", "distinct", "first_from", "ranges"]
 
 Ints = npt.NDArray[np.int64]
 Column: TypeAlias = npt.NDArray[Any]
@@ -300,6 +300,13 @@ def ranges(starts: Ints, lengths: Ints) -> Ints:
     shifts: Ints = np.subtract(starts, ends)
     shifts += lengths
     return np.arange(total) + shifts.repeat(lengths)
+
+
+def distinct(ascending: Ints) -> Ints:
+    """Each once. `np.unique` would put them into a hash table, at some microseconds each."""
+    first = np.ones(len(ascending), np.bool_)
+    np.not_equal(ascending[1:], ascending[:-1], out=first[1:])
+    return ascending[first]
 
 
 def first_from(slots: Ints, steps: Ints, of_slots: Ints, from_steps: Ints) -> Ints:

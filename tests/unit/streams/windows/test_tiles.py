@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from penstock.streams.windows.tiles import Field, Tiles, first_from, ranges
+from penstock.streams.windows.tiles import Field, Tiles, distinct, first_from, ranges
 
 COUNT = Field("count", True, 0)
 
@@ -56,6 +56,11 @@ def test_what_spans_too_much_is_left_to_the_caller() -> None:
     tiles.reserve(2)
     assert tiles.merge(np.array([0, 1]), np.array([-(1 << 61), 1 << 61])) is None
     assert tiles.merge(np.array([0]), np.array([1 << 61])) is not None
+
+
+@pytest.mark.parametrize("given", [[], [4], [1, 1, 2, 7, 7, 7]])
+def test_distinct(given: list[int]) -> None:
+    assert distinct(np.array(given, np.int64)).tolist() == sorted(set(given))
 
 
 def test_ranges() -> None:
