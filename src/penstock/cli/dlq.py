@@ -157,6 +157,11 @@ def _check_new(box: "LetterBox", topic: str, places: set[tuple[int, int]]) -> No
             raise InvalidInput(
                 f"{partition}/{offset} is no dead letter of a stream: it does not say where it came from"
             )
+        if not stored.replayable:
+            raise InvalidInput(
+                f"{partition}/{offset} is a row that stage {stored.letter.stage} made, and was no record",
+                hint="mend what raised on it, and produce the events that it came of once more",
+            )
         if stored.replayed:
             raise InvalidInput(
                 f"the dead letter {partition}/{offset} was replayed before", hint="--again replays it once more"
@@ -188,8 +193,8 @@ def _wanted(
     places: set[tuple[int, int]], reason: str | None, *, again: bool
 ) -> "Callable[[StoredLetter], bool]":
     def wanted(stored: "StoredLetter") -> bool:
-        # What somebody else wrote into the topic is no letter, and has nowhere to go back to.
-        if stored.letter.offset < 0 or (stored.replayed and not again):
+        # What somebody else wrote into the topic, and what a stage made, has nowhere to go back to.
+        if not stored.replayable or (stored.replayed and not again):
             return False
         if places:
             return (stored.place.partition, stored.offset) in places

@@ -18,6 +18,7 @@ from penstock.streams.operator import OFFSET
 
 __all__ = [
     "DEAD_SUFFIX",
+    "MADE",
     "REPLAYED_FROM",
     "DeadLetter",
     "dead_topic",
@@ -32,6 +33,8 @@ DEAD_SUFFIX = ".dead"
 HEADER_PREFIX = "penstock-"
 REPLAYED_FROM = "penstock-replayed-from"
 """Of an event that was appended once more: the topic, partition and offset of its dead letter."""
+MADE = "penstock-made"
+"""Of a row that a stage made: its topic has no such record, and nothing is to be appended to it."""
 UNKNOWN = "unknown"
 
 

@@ -29,8 +29,9 @@ class WrongFrame(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailedRow:
-    """A row that was set aside, by its place in the source partition: for a dead letter."""
+    """A row that was set aside: the number of the row in the frame, and its place in the source partition."""
 
+    row: int
     offset: int
     time_ms: int
     reason: Reason
@@ -72,10 +73,10 @@ def isolate(
             if isinstance(result, pl.DataFrame):
                 done.append((start, result))
             elif end - start <= 1 or isinstance(result, WrongFrame):
-                failed += _failed_rows(frame.slice(start, end - start), _told(result))
+                failed += _failed_rows(frame, (start, end), _told(result))
             elif tries + len(halves) + 2 > tries_max:
                 told = f"{_told(result)} (one of {end - start} rows; given up after {tries} tries)"
-                failed += _failed_rows(frame.slice(start, end - start), told)
+                failed += _failed_rows(frame, (start, end), told)
             else:
                 middle = (start + end) // 2
                 halves += [(start, middle), (middle, end)]
@@ -83,7 +84,7 @@ def isolate(
     done.sort(key=lambda piece: piece[0])
     parts = [part for _, part in done]
     joined = parts[0] if len(parts) == 1 else pl.concat(parts) if parts else empty
-    failed.sort(key=lambda row: row.offset)
+    failed.sort(key=lambda each: each.row)
     return Transformed(frame=joined, failed=tuple(failed))
 
 
@@ -93,8 +94,10 @@ def _told(error: BaseException) -> str:
     return text if len(text) <= DETAIL_LENGTH_MAX else f"{text[:DETAIL_LENGTH_MAX]}…"
 
 
-def _failed_rows(rows: pl.DataFrame, detail: str) -> list[FailedRow]:
+def _failed_rows(frame: pl.DataFrame, bounds: tuple[int, int], detail: str) -> list[FailedRow]:
+    start, end = bounds
+    places = frame.slice(start, end - start).select(OFFSET, TIME).iter_rows()
     return [
-        FailedRow(offset=offset, time_ms=time_ms, reason=Reason.RAISED, detail=detail)
-        for offset, time_ms in rows.select(OFFSET, TIME).iter_rows()
+        FailedRow(row=row, offset=offset, time_ms=time_ms, reason=Reason.RAISED, detail=detail)
+        for row, (offset, time_ms) in enumerate(places, start)
     ]

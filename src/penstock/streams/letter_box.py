@@ -16,6 +16,7 @@ from penstock.log.port import Admin, Log, TopicInfo, Transaction
 from penstock.log.records import Records, TopicPartition
 from penstock.streams.dead_letters import (
     DEAD_SUFFIX,
+    MADE,
     REPLAYED_FROM,
     DeadLetter,
     dead_topic,
@@ -47,6 +48,11 @@ class StoredLetter:
     def name(self) -> str:
         """As it is asked for: partition and offset."""
         return f"{self.place.partition}/{self.offset}"
+
+    @property
+    def replayable(self) -> bool:
+        """Whether its topic has had such a record: not what somebody else wrote, nor a row that a stage made."""
+        return self.letter.offset >= 0 and MADE not in self.letter.headers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +130,8 @@ class LetterBox:
         wanted: Callable[[StoredLetter], bool],
         values: Callable[[], Iterator[bytes]] | None = None,
     ) -> int:
-        """Appends the events of the wanted letters to the partitions that they came from, and says how many.
+        """Appends the events of the wanted letters that can be to the partitions that they came from, and says
+        how many.
 
         `values` gives what is to be appended instead of each event's own bytes, in the order of the letters;
         letters beyond them stay. A partition's letters keep their order.
@@ -140,7 +147,7 @@ class LetterBox:
             page: list[StoredLetter] = []
             size_bytes = 0
             for stored in self.letters(topic):
-                if not wanted(stored):
+                if not (stored.replayable and wanted(stored)):
                     continue
                 value = stored.letter.value if given is None else next(given, None)
                 if value is None:

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import polars as pl
 
 from penstock.log.records import Fetched, TopicPartition
-from penstock.streams.dead_letters import DeadLetter
+from penstock.streams.dead_letters import MADE, DeadLetter
 from penstock.streams.encoding import encoder_of
 from penstock.streams.isolating import FailedRow
-from penstock.streams.operator import OFFSET
 from penstock.streams.reasons import Reason
 
 __all__ = ["letters_of_records", "letters_of_rows", "letters_of_values"]
@@ -38,23 +37,24 @@ def letters_of_rows(
 def letters_of_values(
     frame: pl.DataFrame, rows: Sequence[FailedRow], source: TopicPartition, *, stage: str, now_ms: int
 ) -> list[DeadLetter]:
-    """Of rows that came from another stage, many in a record: as JSON."""
-    by_offset = {row.offset: row for row in rows}
-    failed = frame.filter(pl.col(OFFSET).is_in(list(by_offset)))
-    values = encoder_of("json").encode(failed)
+    """Of rows that no record has the bytes of, as JSON: they came from another stage, or were made in this one.
+    Several may have the offset of the same record.
+    """
+    values = encoder_of("json").encode(frame[[row.row for row in rows]])
     return [
         DeadLetter(
             source=source,
-            offset=offset,
-            time_ms=by_offset[offset].time_ms,
+            offset=row.offset,
+            time_ms=row.time_ms,
             written_ms=now_ms,
-            reason=by_offset[offset].reason,
-            detail=by_offset[offset].detail,
+            reason=row.reason,
+            detail=row.detail,
             value=value,
             key=None,
             stage=stage,
+            headers={MADE: b"1"},
         )
-        for offset, value in zip(failed.get_column(OFFSET).to_list(), values, strict=True)
+        for row, value in zip(rows, values, strict=True)
     ]
 
 

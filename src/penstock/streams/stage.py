@@ -198,20 +198,23 @@ class Stage:
 
     def _transforming(self, step: TransformStep) -> _Accept:
         port = Port(step.name)
+        made = self._is_made(step.after)
 
         def accept(frame: pl.DataFrame, moment: Moment) -> None:
             done = step.transform.apply(frame)
             if done.failed:
-                self._failed(frame, done.failed, moment)
+                self._failed(frame, done.failed, moment, made=made)
             self._flow(port, done.frame, moment)
 
         return accept
 
     def _branching(self, step: BranchStep) -> _Accept:
+        made = self._is_made(step.after)
+
         def accept(frame: pl.DataFrame, moment: Moment) -> None:
             done = step.branches.apply(frame)
             if done.failed:
-                self._failed(frame, done.failed, moment)
+                self._failed(frame, done.failed, moment, made=made)
             for name, rows in done.frames.items():
                 self._flow(Port(step.name, name), rows, moment)
 
@@ -237,9 +240,18 @@ class Stage:
 
         return accept
 
-    def _failed(self, frame: pl.DataFrame, rows: Sequence[FailedRow], moment: Moment) -> None:
+    def _is_made(self, port: Port) -> bool:
+        """Whether the rows there are none of the source's records: windows that closed, and what follows."""
+        steps = {step.name: step for step in self.plan.steps}
+        while (step := steps.get(port.step)) is not None and not isinstance(step, JoinStep):
+            if isinstance(step, Step) and port.name == CLOSED:
+                return True
+            port = step.after
+        return step is not None
+
+    def _failed(self, frame: pl.DataFrame, rows: Sequence[FailedRow], moment: Moment, *, made: bool) -> None:
         name = self.plan.name
-        if self.plan.internal or self._fetched is None:
+        if made or self.plan.internal or self._fetched is None:
             self._dead += letters_of_values(frame, rows, self.source, stage=name, now_ms=moment.now_ms)
         else:
             self._dead += letters_of_rows(self._fetched, rows, stage=name, now_ms=moment.now_ms)

@@ -11,7 +11,7 @@ import pytest
 from penstock.core.errors import NotFound, StorageFailed
 from penstock.log.port import Log, TopicInfo, TopicSpec
 from penstock.log.records import Fetched, Records, TopicPartition
-from penstock.streams.dead_letters import DeadLetter, letters_of, records_of
+from penstock.streams.dead_letters import MADE, DeadLetter, letters_of, records_of
 from penstock.streams.letter_box import LetterBox
 
 DEAD = "departures.dead"
@@ -221,3 +221,10 @@ def test_replayed_events_that_die_again_keep_where_they_came_from() -> None:
     fetched = log.read(TopicPartition("departures", 0), 5, records_max=9)
     (again,) = letters_of(fetched)
     assert again.headers["penstock-replayed-from"] == b"departures.dead/0/5"
+
+
+def test_rows_that_a_stage_made_are_not_appended_to_its_topic() -> None:
+    box, log = box_with([letter(0, headers={MADE: b"1"}), letter(2)])
+    assert box.replay("departures", lambda stored: True) == 1
+    assert values(log, 0) == [b"2"]
+    assert [stored.replayable for stored in box.letters("departures")] == [False, True]

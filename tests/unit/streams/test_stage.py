@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 import pytest
+from stage_runner import StageRunner
 
 import penstock as ps
 from penstock.core.errors import ConfigurationError, CorruptState
@@ -225,3 +226,47 @@ def test_a_stage_that_begins_anew_says_so_once() -> None:
     assert begins_anew(stage.take_changes())
     stage.process(fetched(records(5), 5), NOW)
     assert not begins_anew(stage.take_changes())
+
+
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_a_function_that_raises_on_a_closed_window_costs_that_window_alone(partitions: int) -> None:
+    app = ps.App("test")
+    stream = app.stream("events", schema=SCHEMA, time="at", partitions=partitions)
+
+    def fussy(frame: pl.DataFrame) -> pl.DataFrame:
+        if (frame["total"] == 3).any():
+            raise ValueError("no threes")
+        return frame
+
+    view = stream.window(key="key", over="2s").agg(total=ps.sum("value"))
+    view.closed.map(fussy).into("out")
+    runner = StageRunner(app)
+    values = {"a": 3.0, "b": 1.0, "c": 2.0}
+    runner.produce("events", [{"number": 0, "key": k, "at": START_MS, "value": v} for k, v in values.items()])
+    runner.run()
+    runner.produce("events", [{"number": 1, "key": "z", "at": START_MS + 20_000, "value": 9.0}])
+    runner.run()
+    runner.tick(90)
+    assert sorted(row["key"] for row in runner.rows("out")) == ["b", "c", "z"]
+    (letter,) = [json.loads(value) for value in runner.dead]
+    assert (letter["key"], letter["total"]) == ("a", 3.0)
+
+
+def test_a_pair_that_a_function_raises_on_is_the_only_one_set_aside() -> None:
+    app = ps.App("test")
+    left, right = (app.stream(name, schema=SCHEMA, time="at") for name in ("left", "right"))
+
+    def fussy(frame: pl.DataFrame) -> pl.DataFrame:
+        if (frame["value_right"] == 3).any():
+            raise ValueError("no threes")
+        return frame
+
+    left.join(right, key="key", before="1m", after="1m").map(fussy).into("out")
+    runner = StageRunner(app)
+    runner.produce("right", [{"number": n, "key": "a", "at": START_MS, "value": float(n)} for n in range(5)])
+    runner.run()
+    runner.produce("left", [{"number": 0, "key": "a", "at": START_MS, "value": 1.0}])
+    runner.run()
+    assert sorted(row["value_right"] for row in runner.rows("out")) == [0.0, 1.0, 2.0, 4.0]
+    (letter,) = [json.loads(value) for value in runner.dead]
+    assert letter["value_right"] == 3.0
