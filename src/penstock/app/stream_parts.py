@@ -1,6 +1,7 @@
 """What declarations of streams have in common: names of columns, durations, outputs."""
 
 from collections.abc import Sequence
+from typing import get_args
 
 import polars as pl
 
@@ -13,7 +14,7 @@ from penstock.streams.sinks import Sink, TopicSink
 from penstock.streams.topology import topology
 from penstock.streams.windows import WindowConfig
 
-__all__ = ["Columns", "Declared", "Duration", "columns_of", "milliseconds", "send"]
+__all__ = ["Columns", "Declared", "Duration", "check_format", "columns_of", "milliseconds", "send"]
 
 Columns = str | Sequence[str]
 Duration = str | float
@@ -65,6 +66,12 @@ def send(  # noqa: PLR0913 - what a user writes, each by its name
         sink = TopicSink(topic=sink, key=by, partitions=partitions, format=format)
     elif key is not None or partitions is not None:
         raise ConfigurationError("key and partitions are a topic's", hint="leave them out for other sinks")
+    if not isinstance(getattr(sink, "title", None), str):
+        raise ConfigurationError(
+            f"events cannot be sent into {shown(sink)}",
+            hint="give the name of a topic, ps.parquet(folder) or ps.call(function)",
+        )
+    check_format(format, "into")
     declared.graph.add_output(Sent(name=name or f"to {sink.title}", parent=origin, sink=sink))
 
 
@@ -77,6 +84,14 @@ def columns_of(key: Columns | None, schema: pl.Schema, what: str) -> tuple[str, 
                 f"{what}: there is no column {shown(name)}", hint=f"the columns are {', '.join(schema)}"
             )
     return names
+
+
+def check_format(form: str, what: str) -> None:
+    """Raises `ConfigurationError` for one that there is not."""
+    if form not in get_args(Format):
+        raise ConfigurationError(
+            f"{what}: there is no format {shown(form)}", hint=f"it is one of {', '.join(get_args(Format))}"
+        )
 
 
 def milliseconds(value: Duration, what: str) -> int:

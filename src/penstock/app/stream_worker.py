@@ -68,7 +68,7 @@ class _StreamProcess:
         admin = self._log.admin
         existing = {info.spec.name: info.spec.partitions for info in admin.topics()}
         planned = topology(graph, existing)
-        admin.ensure_topics(planned.topics)
+        admin.ensure_topics(planned.wanted(existing))
         return planned
 
     async def run(self, drain: asyncio.Event) -> None:

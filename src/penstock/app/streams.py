@@ -7,7 +7,15 @@ from typing import Literal
 import polars as pl
 
 from penstock.app.joins import Table, join_streams, join_table
-from penstock.app.stream_parts import Columns, Declared, Duration, columns_of, milliseconds, send
+from penstock.app.stream_parts import (
+    Columns,
+    Declared,
+    Duration,
+    check_format,
+    columns_of,
+    milliseconds,
+    send,
+)
 from penstock.app.views import Window, WindowedView
 from penstock.core.durations import duration_s
 from penstock.core.errors import ConfigurationError
@@ -47,6 +55,7 @@ def declare_stream(  # noqa: PLR0913 - what a user writes, each by its name
     dtypes = pl.Schema(columns.columns)
     by = columns_of(key, dtypes, f"stream {name!r}: key")
     what = f"of stream {name!r}"
+    check_format(format, f"stream {name!r}")
     source = Source(
         name=name,
         topic=topic or name,

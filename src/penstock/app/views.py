@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from penstock.app.stream_parts import Columns, Duration, columns_of, milliseconds
-from penstock.core.errors import ConfigurationError, InvalidInput
+from penstock.core.errors import ConfigurationError, InvalidInput, shown
 from penstock.streams.closed import as_events
 from penstock.streams.decoding.formats import Format
 from penstock.streams.graph import From, Keyed, Operated
@@ -52,6 +52,12 @@ class Window:
 
     def agg(self, **aggregates: Aggregate | Sketched) -> "WindowedView":
         """What is known of each window, by the names of the columns."""
+        for column, aggregate in aggregates.items():
+            if not (isinstance(aggregate, Sketched) or hasattr(aggregate, "column")):
+                raise ConfigurationError(
+                    f"{self._name!r}: {column}={shown(aggregate)} is no aggregate",
+                    hint='for example n=ps.count(), delay=ps.mean("delay")',
+                )
         config: WindowConfig | SessionConfig
         if self._over_ms is None:
             assert self._gap_ms is not None, "one of the two was given"

@@ -3,12 +3,13 @@
 Nodes name the nodes before them; `topology` makes stages of them.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
 
-from penstock.core.errors import ConfigurationError
+from penstock.core.errors import ConfigurationError, shown
 from penstock.streams.branching import Branches
 from penstock.streams.decoding.formats import Format
 from penstock.streams.expectations import Expectations
@@ -19,6 +20,11 @@ from penstock.streams.sinks import Sink
 from penstock.streams.transforming import Transform
 
 __all__ = ["Branched", "From", "Graph", "Joined", "Keyed", "Node", "Operated", "Sent", "Source", "Transformed"]
+
+
+_NAME = re.compile(r"\w[\w .-]*")
+"""It is part of the names of topics and folders."""
+_UNNAMED = re.compile(r"step \d+")
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,12 @@ class Graph:
     outputs: dict[str, Sent] = field(default_factory=dict)
 
     def add_source(self, source: Source) -> None:
-        """Raises `ConfigurationError` for a second one of a name or topic."""
+        """Raises `ConfigurationError` for a second one of a name or topic, and for names that cannot be."""
+        if not _NAME.fullmatch(source.name):
+            raise ConfigurationError(
+                f"app {self.app!r}: a stream cannot be called {shown(source.name)}",
+                hint="it has letters, digits, spaces and the signs . _ - and begins with a letter or digit",
+            )
         if source.name in self.sources:
             raise ConfigurationError(f"app {self.app!r} declares stream {source.name!r} twice")
         for other in self.sources.values():
@@ -133,6 +144,10 @@ class Graph:
         self.sources[source.name] = source
 
     def add_operated(self, node: Operated | Joined) -> None:
+        if _UNNAMED.fullmatch(node.name):
+            raise ConfigurationError(
+                f"app {self.app!r}: a step cannot be called {node.name!r}", hint="those without a name are"
+            )
         if node.name in self.operated:
             raise ConfigurationError(
                 f"app {self.app!r} has two steps {node.name!r}", hint="tell them apart by name=..."

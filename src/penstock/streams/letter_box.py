@@ -51,7 +51,7 @@ class StoredLetter:
 
     @property
     def replayable(self) -> bool:
-        """Whether its topic has had such a record: not what somebody else wrote, nor a row that a stage made."""
+        """Whether its topic has had such a record: nothing somebody else wrote, no row that a stage made."""
         return self.letter.offset >= 0 and MADE not in self.letter.headers
 
 

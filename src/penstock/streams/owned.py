@@ -35,8 +35,12 @@ class Owned:
 
     # Its life
 
-    def restored(self, restored: Restored) -> None:
+    def restored(self, restored: Restored, position: int) -> None:
+        """It goes on at that offset of its source, which it commits also before there is any record: who is no
+        owner any more is fenced by that.
+        """
         self.stage = restored.stage
+        self.stage.next_offset = position
         self.changes_end = restored.changes_end
         self.unsaved_bytes = restored.changes_bytes
 
@@ -51,6 +55,11 @@ class Owned:
     def suspect(self, suspect: Suspect) -> None:
         """Something failed on these of its records: next they are processed in parts."""
         self._suspect = suspect
+
+    @property
+    def accused(self) -> bool:
+        """Whether a single one of its records is to be refused already."""
+        return self._suspect is not None and self._suspect.found
 
     # Its work
 
@@ -99,7 +108,8 @@ class Owned:
         watermark_ms, keys = None, 0
         if self.stage is not None:
             counted = self.stage.statistics()
-            self._late, self._dead = counted.intake.late, counted.dead
+            dropped = sum(getattr(each, "dropped", 0) for each in counted.operators.values())
+            self._late, self._dead = counted.intake.late + dropped, counted.dead
             watermark_ms = counted.intake.watermark_ms if counted.intake.watermark_ms > -(2**61) else None
             keys = sum(getattr(each, "keys", 0) for each in counted.operators.values())
         return PartitionStatus(

@@ -1,7 +1,6 @@
 """A partition's stage as it was when it last committed: the newest snapshot, and the changes since."""
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from penstock.log.records import TopicPartition
 from penstock.streams.plan import StagePlan
 from penstock.streams.stage import Stage
 from penstock.streams.stage_state import begins_anew, next_offset_of
-from penstock.streams.state import Snapshot, SnapshotFolder
+from penstock.streams.state import SnapshotFolder
 
 __all__ = ["Restored", "Restorer"]
 
@@ -61,7 +60,7 @@ class Restorer:
                     reached,
                 )
                 return Restored(stage=Stage(plan, source, anew=True), changes_end=end, changes_bytes=0)
-        stage, offset = self._begun(plan, source, begin)
+        stage, offset = self._begun(plan, source, begin, end)
         size = 0
         while offset < end:
             fetched = self._admin.read(changes, offset, records_max=READ_RECORDS_MAX)
@@ -75,9 +74,19 @@ class Restorer:
             offset = fetched.next_offset
         return Restored(stage=stage, changes_end=max(offset, end), changes_bytes=size)
 
-    def _begun(self, plan: StagePlan, source: TopicPartition, begin: int) -> tuple[Stage, int]:
-        """From the newest snapshot that can be read and that changes follow without a gap."""
-        for snapshot in self._usable(plan, source, begin):
+    def _begun(self, plan: StagePlan, source: TopicPartition, begin: int, end: int) -> tuple[Stage, int]:
+        """From the newest snapshot that can be read and that changes follow without a gap. Those from beyond
+        the changelog's end are of another log, and go.
+        """
+        folder = self.snapshots(plan, source.partition)
+        for offset in folder.forget_after(end):
+            log.warning(
+                "%s: its snapshot at %d is removed: the changelog ends at %d, so it is of another log",
+                *(source, offset, end),
+            )
+        for snapshot in folder.newest_first():
+            if snapshot.offset < begin:
+                break
             try:
                 return Stage(plan, source, snapshot.state), snapshot.offset
             except CorruptState as error:
@@ -89,11 +98,6 @@ class Restorer:
                 hint=f"bring back the snapshots in {self._folder}, or reset the group: it begins anew there",
             )
         return Stage(plan, source), 0
-
-    def _usable(self, plan: StagePlan, source: TopicPartition, begin: int) -> Iterator[Snapshot]:
-        for snapshot in self.snapshots(plan, source.partition).newest_first():
-            if snapshot.offset >= begin:
-                yield snapshot
 
     def _bounds(self, changes: TopicPartition) -> tuple[int, int]:
         for info in self._admin.topics():

@@ -62,7 +62,7 @@ class Snapshotting:
     def keep(self, leaving: Sequence[Owned]) -> None:
         """Those of partitions that are given up, before another worker has them."""
         for owned in leaving:
-            if owned.unsaved_bytes >= LEAVING_BYTES_MIN:
+            if owned.unsaved_bytes >= LEAVING_BYTES_MIN and not _ahead(owned):
                 self._begin(owned)
                 self._finish(wait=True)
 
@@ -82,7 +82,7 @@ class Snapshotting:
                 log.warning("%s was not shortened: %s", owned.source, error)
 
     def _due(self, owned: Owned, now_s: float) -> bool:
-        if not owned.unsaved_bytes:
+        if not owned.unsaved_bytes or _ahead(owned):
             return False
         since_s = now_s - self._taken_s.setdefault(owned.source, now_s)
         enough = max(self._config.snapshot_bytes, 2 * self._sizes.get(owned.source, 0))
@@ -114,3 +114,10 @@ class Snapshotting:
             log.warning("%s: no snapshot was kept: %s; the changelog still has it all", writing.changes, error)
         except PenstockError as error:
             log.warning("%s was not shortened: %s", writing.changes, error)
+
+
+def _ahead(owned: Owned) -> bool:
+    """Whether time alone has changed it since its last commit: followed by the changes of the next one, a
+    snapshot would have that twice.
+    """
+    return owned.stage is not None and owned.stage.pending

@@ -113,6 +113,10 @@ class Stage:
         self._names: dict[str, list[str]] = {}
         """Those of effects since changes were taken last."""
         self._dead_count = 0
+        self.pending = False
+        """Whether something may have changed since changes were taken last: then a snapshot has more in it than
+        the changelog.
+        """
         self._begin()
 
     def _begin(self) -> None:
@@ -126,6 +130,7 @@ class Stage:
         """Raises `CorruptRecords` for a record between stages that is none."""
         assert fetched.source == self.source, "records of this stage's partition"
         self._fetched = fetched
+        self.pending = True
         taken = self._intake.take(fetched, instant)
         self.next_offset = fetched.next_offset
         self._dead += taken.dead
@@ -135,6 +140,7 @@ class Stage:
 
     def refuse(self, fetched: Fetched, reason: Reason, detail: str, instant: Instant) -> StageResult:
         """Makes dead letters of records without looking into them."""
+        self.pending = True
         self.next_offset = fetched.next_offset
         self._dead += letters_of_records(fetched, reason, detail, stage=self.plan.name, now_ms=instant.now_ms)
         return self._run(())
@@ -143,7 +149,9 @@ class Stage:
         """Real time has passed, and all that was in the partition has been processed."""
         for name, outlet in self._outlets.items():
             self._put(name, outlet.tick(instant.now_ms))
-        return self._run(self._intake.tick(instant))
+        parts = self._intake.tick(instant)
+        self.pending = self.pending or bool(parts)
+        return self._run(parts)
 
     def _run(self, parts: Sequence[Part]) -> StageResult:
         for part in parts:
@@ -283,7 +291,7 @@ class Stage:
         outlets = {
             name: changes for name, outlet in self._outlets.items() if (changes := outlet.take_changes())
         }
-        anew, self._anew = self._anew, False
+        anew, self._anew, self.pending = self._anew, False, False
         self._committed, self._names = self._names, {}
         return encode_state(
             StageState(

@@ -49,6 +49,14 @@ class SnapshotFolder:
             else:
                 log.warning("snapshot %s is damaged; an older one is taken", path)
 
+    def forget_after(self, end: int) -> list[int]:
+        """Removes those of later offsets, and says which."""
+        gone = [(offset, path) for offset, path in self._found() if offset > end]
+        for _, path in gone:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        return [offset for offset, _ in gone]
+
     def write(self, snapshot: Snapshot) -> int:
         """Keeps it. Older ones than the last `KEPT` go. The offset from which on the changelog is still needed.
 

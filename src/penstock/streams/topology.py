@@ -6,7 +6,7 @@ the app's, so that they are the same when it is started again.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from penstock.core.errors import ConfigurationError
@@ -17,7 +17,7 @@ from penstock.streams.graph import Branched, From, Graph, Joined, Keyed, Node, O
 from penstock.streams.intake import IntakeConfig
 from penstock.streams.outputs import StageOutput
 from penstock.streams.plan import AnyStep, BranchStep, JoinStep, Output, Port, StagePlan, Step, TransformStep
-from penstock.streams.sinks import OutputPlace
+from penstock.streams.sinks import OutputPlace, TopicSink
 from penstock.streams.watermark import WatermarkConfig
 
 __all__ = ["Topology", "topology"]
@@ -31,6 +31,12 @@ class Topology:
 
     stages: tuple[StagePlan, ...]
     topics: tuple[TopicSpec, ...]
+
+    def wanted(self, existing: Container[str]) -> list[TopicSpec]:
+        """The topics to be made or changed. Without a retention of its own an app leaves that of a topic
+        which is there to whoever made it.
+        """
+        return [spec for spec in self.topics if spec.name not in existing or spec.retention_s is not None]
 
     @property
     def by_source(self) -> dict[str, StagePlan]:
@@ -67,6 +73,8 @@ class _Builder:
         self._specs: dict[str, TopicSpec] = {}
         self._placed: dict[int, tuple[_Draft, Port]] = {}
         self._crossed: dict[tuple[int, str, tuple[str, ...], int], tuple[_Draft, Port]] = {}
+        self._changes: dict[str, str] = {}
+        """Topics of changes, by them the source of the stage that has each."""
         self._nodes: list[Node] = []
         """Kept, so that no two of them have one identity."""
 
@@ -207,6 +215,7 @@ class _Builder:
     def _plan(self, draft: _Draft) -> StagePlan:
         prefix = f"{_plain(self._graph.app)}.{_plain(draft.name)}"
         changes, dead = f"{prefix}.changes", f"{draft.source}.dead"
+        self._own(draft, changes)
         self.need(changes, draft.partitions)
         self.need(dead, None)
         return StagePlan(
@@ -220,6 +229,24 @@ class _Builder:
             changes_topic=changes,
             dead_topic=dead,
         )
+
+    def _own(self, draft: _Draft, changes: str) -> None:
+        """That nobody else has what only this stage may write to and read."""
+        other = self._changes.setdefault(changes, draft.source)
+        taken = {sent.sink.title for sent in self._graph.outputs.values() if isinstance(sent.sink, TopicSink)}
+        if other != draft.source:
+            raise ConfigurationError(
+                f"app {self._graph.app!r}: the stages that read {other!r} and {draft.source!r} would keep their"
+                f" state in one topic, {changes!r}",
+                hint="name streams and steps so that they differ in more than signs and spaces",
+            )
+        for topic in (changes, draft.source):
+            if topic in taken:
+                raise ConfigurationError(
+                    f"app {self._graph.app!r} sends events to {topic!r}, "
+                    + ("which is Penstock's own" if topic == changes or draft.internal else "which it reads"),
+                    hint="send them to another topic",
+                )
 
 
 def _plain(name: str) -> str:

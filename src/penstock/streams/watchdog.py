@@ -17,7 +17,7 @@ from penstock.core.clock import Clock
 from penstock.log.records import Fetched, Records, TopicPartition
 from penstock.streams.state import replace_file
 
-__all__ = ["HUNG_STATUS", "Suspect", "SuspectFolder", "Watchdog", "cut", "pieces"]
+__all__ = ["HUNG_STATUS", "Suspect", "SuspectFolder", "Watchdog", "cut", "pieces", "suspect_of"]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,18 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
     def found(self) -> bool:
         """Whether it is a single record, which is then the culprit."""
         return self.count == 1
+
+
+def suspect_of(fetched: Fetched, *, reason: str, detail: str) -> Suspect:
+    return Suspect(
+        topic=fetched.source.topic,
+        partition=fetched.source.partition,
+        begin=int(fetched.offsets[0]),
+        end=fetched.next_offset,
+        count=len(fetched.records),
+        reason=reason,
+        detail=detail,
+    )
 
 
 class SuspectFolder:
@@ -100,14 +112,7 @@ class Watchdog:
 
     def begin(self, fetched: Fetched) -> None:
         """These records are being worked on."""
-        suspect = Suspect(
-            topic=fetched.source.topic,
-            partition=fetched.source.partition,
-            begin=int(fetched.offsets[0]),
-            end=fetched.next_offset,
-            count=len(fetched.records),
-            detail=f"not done within {self._timeout_s:g} s",
-        )
+        suspect = suspect_of(fetched, reason="hung", detail=f"not done within {self._timeout_s:g} s")
         self._watched = (self._clock.monotonic(), suspect)
 
     def end(self) -> None:

@@ -22,7 +22,7 @@ from penstock.streams.owned import Owned
 from penstock.streams.plan import StagePlan
 from penstock.streams.restoring import Restorer
 from penstock.streams.snapshotting import Snapshotting
-from penstock.streams.watchdog import SuspectFolder, Watchdog
+from penstock.streams.watchdog import SuspectFolder, Watchdog, suspect_of
 from penstock.streams.worker_config import PartitionStatus, WorkerConfig
 
 __all__ = ["StreamWorker"]
@@ -67,6 +67,10 @@ class StreamWorker:
         self._producer: TransactionalProducer | None = None
         self._ticked_s = float("-inf")
         self._told_s = float("-inf")
+        self._fetched: Sequence[Fetched] = ()
+        """What this turn works on."""
+        self._quiet: frozenset[TopicPartition] = frozenset()
+        """Partitions without lag, when that was looked at last."""
         self.status: tuple[PartitionStatus, ...] = ()
         self.problem: str | None = None
         """Why nothing goes on at the moment."""
@@ -93,11 +97,13 @@ class StreamWorker:
             log.warning("%s; its partitions are joined anew", error)
             self._abandon()
         except TooLarge as error:
-            if self._size.rows == 1:
-                raise
-            log.warning("%s; tried again with half as many records", error)
-            self._size.rows = max(1, self._size.rows // 2)
             self._drop_all()
+            rows = sum(len(each.records) for each in self._fetched)
+            if rows > 1:
+                log.warning("%s; tried again with half as many records", error)
+                self._size.rows = rows // 2
+            else:
+                self._give_up(error)
         except StorageFailed as error:
             pause_s = min(PAUSE_S_MAX, PAUSE_S * 2.0**self._failures)
             self._failures += 1
@@ -105,6 +111,22 @@ class StreamWorker:
             log.error("nothing was committed: %s; tried again in %.1f s", error, pause_s)
             self._drop_all()
             stop.wait(pause_s)
+
+    def _give_up(self, error: TooLarge) -> None:
+        """What comes of a single record does not fit into the log: it becomes a dead letter, and where not even
+        that fits, its partition stands still.
+        """
+        for each in self._fetched:
+            owned = self._owned.get(each.source)
+            if owned is None:
+                continue
+            if owned.accused:
+                self._stop_partition(owned, error, self._joined())
+            else:
+                log.error("%s offset %d becomes a dead letter: %s", owned.source, int(each.offsets[0]), error)
+                owned.suspect(suspect_of(each, reason="raised", detail=f"TooLarge: {error}"))
+        if not self._fetched:
+            raise error
 
     def _drop_all(self) -> None:
         """States are ahead of what is committed: they are brought back."""
@@ -116,7 +138,9 @@ class StreamWorker:
     def _turn(self) -> None:
         consumer = self._joined()
         self._restore_next(consumer)
+        self._fetched = ()
         fetched = self._poll(consumer)
+        self._fetched = fetched
         self._failpoints.pass_by("poll")
         begun_s = self._clock.monotonic()
         try:
@@ -134,11 +158,10 @@ class StreamWorker:
 
     def _work_on(self, fetched: Sequence[Fetched], consumer: Consumer, now_s: float) -> None:
         """One transaction: what was fetched, and what time alone brings where all was fetched."""
-        drained = sum(len(each.records) for each in fetched) < self._size.rows
         batch = self._process(fetched, consumer)
-        if drained and now_s - self._ticked_s >= self._config.tick_s:
+        if now_s - self._ticked_s >= self._config.tick_s:
             self._ticked_s = now_s
-            self._tick(batch)
+            self._tick(batch, fetched)
         if not batch.empty:
             self._commit(batch, consumer)
 
@@ -198,9 +221,17 @@ class StreamWorker:
         )
         owned.drop()
 
-    def _tick(self, batch: MicroBatch) -> None:
+    def _tick(self, batch: MicroBatch, fetched: Sequence[Fetched]) -> None:
+        """Of partitions that have nothing more. A poll that brought as much as it may says nothing of the
+        others: of these, those that had nothing a moment ago.
+        """
+        rows = sum(len(each.records) for each in fetched)
+        size_bytes = sum(each.records.size_bytes for each in fetched)
+        drained = rows < self._size.rows and 2 * size_bytes < self._size.bytes_max
+        busy = {each.source for each in fetched}
         for owned in self._running():
-            owned.tick(batch)
+            if drained or (owned.source in self._quiet and owned.source not in busy):
+                owned.tick(batch)
 
     def _commit(self, batch: MicroBatch, consumer: Consumer) -> None:
         """Whole or not at all; what is outside of the log is prepared before and published after."""
@@ -259,13 +290,14 @@ class StreamWorker:
             committed = consumer.committed(source)
             consumer.pause([source])
             try:
-                owned.restored(self._restorer.restore(owned.plan, source, committed))
+                position = committed if committed is not None else self._begin(source)
+                owned.restored(self._restorer.restore(owned.plan, source, committed), position)
             except StorageFailed:
                 raise
             except PenstockError as error:
                 self._stop_partition(owned, error, consumer)
                 return
-            consumer.seek(source, committed if committed is not None else self._begin(source))
+            consumer.seek(source, position)
             consumer.resume([source])
             return
 
@@ -313,6 +345,7 @@ class StreamWorker:
             return
         elapsed_s, self._told_s = now_s - self._told_s, now_s
         lags = {each.source: each.lag for each in self._log.admin.lags(self._config.group)}
+        self._quiet = frozenset(source for source, lag in lags.items() if not lag)
         self.status = tuple(
             owned.status(lags.get(source, 0), elapsed_s) for source, owned in sorted(self._owned.items())
         )

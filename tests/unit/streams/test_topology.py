@@ -213,3 +213,52 @@ def test_sessions_and_every_aggregate() -> None:
             "final": 2,
         }
         assert first["half"] == pytest.approx(1, rel=0.01)
+
+
+def test_the_retention_of_a_topic_is_left_to_who_made_it() -> None:
+    app = ps.App("test")
+    app.stream("kept", schema=SCHEMA, time="at").into("out")
+    app.stream("short", schema=SCHEMA, time="at", retention="1h").into("out-2")
+    planned = topology(app.streams.graph, {"kept": 1, "short": 1})
+    wanted = {spec.name: spec.retention_s for spec in planned.wanted({"kept", "short"})}
+    assert "kept" not in wanted
+    assert wanted["short"] == 3600
+    assert "out" in wanted
+
+
+def test_two_stages_do_not_keep_their_state_in_one_topic() -> None:
+    app = ps.App("test")
+    left, right = (app.stream(name, schema=SCHEMA, time="at") for name in ("left", "right"))
+    left.join(right, key="key", before="1s", name="left").into("out")
+    with pytest.raises(ConfigurationError, match=r"state in one topic, 'test\.left\.changes'"):
+        app.check()
+
+
+@pytest.mark.parametrize(("topic", "why"), [("events", "which it reads"), ("test.events.changes", "own")])
+def test_nothing_is_sent_where_only_a_stage_reads_or_writes(topic: str, why: str) -> None:
+    app = ps.App("test")
+    app.stream("events", schema=SCHEMA, time="at").into(topic)
+    with pytest.raises(ConfigurationError, match=why):
+        app.check()
+
+
+@pytest.mark.parametrize("name", ["../other", "/abs", "a/b", "", ".."])
+def test_names_that_are_no_part_of_a_folder(name: str) -> None:
+    app = ps.App("test")
+    with pytest.raises(ConfigurationError, match="cannot be called"):
+        app.stream(name, schema=SCHEMA, time="at", topic="events")
+
+
+def test_mistakes_in_what_is_given() -> None:
+    app = ps.App("test")
+    stream = app.stream("events", schema=SCHEMA, time="at")
+    with pytest.raises(ConfigurationError, match="n='value' is no aggregate"):
+        stream.window(key="key", over="1h").agg(n="value")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="cannot be sent into 5"):
+        stream.into(5)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="no format 'xml'"):
+        stream.into("out", format="xml")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="no format 'xml'"):
+        app.stream("others", schema=SCHEMA, time="at", format="xml")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="cannot be called 'step 1'"):
+        stream.window(key="key", over="1h", name="step 1").agg(n=ps.count())
