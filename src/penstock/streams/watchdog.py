@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 HUNG_STATUS = 86
 LOOK_EVERY_S = 0.25
+STOPPED_S_MIN = 1.0
+"""Between two looks: who comes so much too late was stopped, and so was all that it watches."""
 
 
 class Suspect(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +100,7 @@ class Watchdog:
         self._end_process = end_process
         self._watched: tuple[float, Suspect] | None = None
         self._stopped = threading.Event()
+        self._excused_s = 0.0
 
     def start(self) -> None:
         threading.Thread(target=self._look_forever, name="watchdog", daemon=True).start()
@@ -113,7 +116,7 @@ class Watchdog:
     def begin(self, fetched: Fetched) -> None:
         """These records are being worked on."""
         suspect = suspect_of(fetched, reason="hung", detail=f"not done within {self._timeout_s:g} s")
-        self._watched = (self._clock.monotonic(), suspect)
+        self._watched = (self._clock.monotonic() - self._excused_s, suspect)
 
     def end(self) -> None:
         self._watched = None
@@ -121,7 +124,7 @@ class Watchdog:
     def look(self) -> None:
         """Ends the process where it hangs."""
         watched = self._watched
-        if watched is None or self._clock.monotonic() - watched[0] <= self._timeout_s:
+        if watched is None or self._clock.monotonic() - self._excused_s - watched[0] <= self._timeout_s:
             return
         suspect = watched[1]
         log.error(
@@ -138,8 +141,17 @@ class Watchdog:
             log.exception("what it hung on could not be kept")
         self._end_process(HUNG_STATUS)
 
+    def looked_late(self, late_s: float) -> None:
+        """The time in which the whole process stood still is nobody's fault."""
+        if late_s >= STOPPED_S_MIN:
+            self._excused_s += late_s
+
     def _look_forever(self) -> None:
+        looked_s = self._clock.monotonic()
         while not self._stopped.wait(LOOK_EVERY_S):
+            now_s = self._clock.monotonic()
+            self.looked_late(now_s - looked_s - LOOK_EVERY_S)
+            looked_s = now_s
             self.look()
 
 

@@ -93,3 +93,17 @@ def test_a_cut_goes_on_where_the_next_begins() -> None:
     assert cut(records, 0, 2).next_offset == 20
     assert cut(records, 2, 4).next_offset == 30
     assert list(cut(records, 1, 3).records.values) == [b"15", b"20"]
+
+
+def test_a_process_that_was_stopped_does_not_hang(tmp_path: Path) -> None:
+    clock, ended = ManualClock(), list[int]()
+    watchdog = Watchdog(SuspectFolder(tmp_path), 5.0, clock, ended.append)
+    watchdog.begin(fetched(0, 1))
+    clock.advance(60)
+    watchdog.looked_late(59.75)
+    watchdog.look()
+    assert ended == []
+    clock.advance(5)
+    watchdog.looked_late(0.1)
+    watchdog.look()
+    assert ended == [HUNG_STATUS]
