@@ -39,11 +39,12 @@ def main() -> None:
         snapshot_bytes=int(os.environ.get("SNAPSHOT_BYTES", "100000")),
         snapshot_every_s=0.5,
         timeout_s=float(os.environ.get("HANG_S", "30")),
+        feed_poll_s=0.2,
     )
     failpoints = failpoints_of(os.environ.get(FAILPOINT_VARIABLE))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    worker = StreamWorker(config, planned.by_source, log, SystemClock(), failpoints)
+    worker = StreamWorker(config, planned.by_source, log, SystemClock(), failpoints, planned.feeds)
     Path(f"started.{sys.argv[1]}").touch()
     worker.run(stop)
     log.close()

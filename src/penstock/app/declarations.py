@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from penstock.app.stream_parts import Declared
     from penstock.app.streams import Stream
     from penstock.streams.decoding.formats import Format
+    from penstock.streams.feeds.reading import FeedSource
     from penstock.streams.schema import TimeUnit
 
 __all__ = ["App", "CallableDeclaration", "Declaration", "Health", "ModelDeclaration", "Objective"]
@@ -192,6 +193,7 @@ class App:
         retention: str | float | None = None,
         format: "Format" = "json",  # noqa: A002 - as it is written
         extra: Literal["ignore", "forbid"] = "ignore",
+        source: "FeedSource | None" = None,
     ) -> "Stream":
         """Events of a topic (default: of the stream's name), as rows of `schema`: a dataclass, a msgspec
         struct, or a dict of names and Polars types.
@@ -205,6 +207,8 @@ class App:
         `expect` is what has to be true of each event; others become dead letters, as do records that cannot be
         read. `retention` is how long the topic keeps its records (default: for ever). With `extra="forbid"`
         fields that the schema does not have make a record unreadable.
+
+        `source` (`ps.parquet`, `ps.delta`, `ps.call`) brings rows into the topic, each once, in its order.
         """
         from penstock.app.streams import declare_stream
 
@@ -223,6 +227,7 @@ class App:
             retention=retention,
             format=format,
             extra=extra,
+            source=source,
         )
 
     def model(  # noqa: PLR0913 - what a user writes, each by its name

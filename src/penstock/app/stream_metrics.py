@@ -36,8 +36,9 @@ class StreamMetrics:
         """How the worker's partitions stand now."""
         held = {(each.topic, each.partition) for each in status}
         self._seen = {key: value for key, value in self._seen.items() if key[:2] in held}
+        stages = {stage for stage, _ in self._counters}
         for each in status:
-            for field in _COUNTED:
+            for field in _COUNTED if each.stage in stages else ():
                 key = (each.topic, each.partition, field)
                 now = getattr(each, field)
                 # Fewer than before: it was lost and is held anew.

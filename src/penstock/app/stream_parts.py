@@ -8,13 +8,26 @@ import polars as pl
 from penstock.core.durations import duration_s
 from penstock.core.errors import ConfigurationError, shown
 from penstock.streams.async_calls import AsyncCallsThread
+from penstock.streams.calling import CallableSink
 from penstock.streams.decoding.formats import Format
+from penstock.streams.delta import DeltaSink
+from penstock.streams.feeds.reading import FeedSource
 from penstock.streams.graph import From, Graph, Operated, Sent
+from penstock.streams.parquet import ParquetSink
 from penstock.streams.sinks import Sink, TopicSink
 from penstock.streams.topology import topology
 from penstock.streams.windows import WindowConfig
 
-__all__ = ["Columns", "Declared", "Duration", "check_format", "columns_of", "milliseconds", "send"]
+__all__ = [
+    "Columns",
+    "Declared",
+    "Duration",
+    "check_format",
+    "checked_source",
+    "columns_of",
+    "milliseconds",
+    "send",
+]
 
 Columns = str | Sequence[str]
 Duration = str | float
@@ -92,6 +105,16 @@ def check_format(form: str, what: str) -> None:
         raise ConfigurationError(
             f"{what}: there is no format {shown(form)}", hint=f"it is one of {', '.join(get_args(Format))}"
         )
+
+
+def checked_source(source: object, what: str) -> FeedSource | None:
+    """Raises `ConfigurationError` for what no stream can be fed from."""
+    if source is None or isinstance(source, ParquetSink | DeltaSink | CallableSink):
+        return source
+    raise ConfigurationError(
+        f"source {what}: {shown(source)} is none",
+        hint="ps.parquet(folder), ps.delta(folder) or ps.call(function); a topic is named by topic=",
+    )
 
 
 def milliseconds(value: Duration, what: str) -> int:

@@ -59,7 +59,9 @@ class _StreamProcess:
         self._told = StreamMetrics(self._metrics, self._topology)
         failpoints = failpoints_of(os.environ.get(FAILPOINT_VARIABLE))
         config = _worker_config(app.name, start)
-        self._worker = StreamWorker(config, self._topology.by_source, self._log, clock, failpoints)
+        self._worker = StreamWorker(
+            config, self._topology.by_source, self._log, clock, failpoints, self._topology.feeds
+        )
         self._stop = threading.Event()
         self._fault: BaseException | None = None
 
@@ -142,6 +144,8 @@ class _StreamProcess:
         for stage in self._topology.stages:
             count = f"{stage.partitions} partitions" if stage.partitions > 1 else "1 partition"
             yield f"  stream {stage.name}  from topic {stage.source}, {count}"
+        for feed in self._topology.feeds:
+            yield f"  feed {feed.name}  from {feed.source.title} to topic {feed.target}"
 
 
 def _worker_config(app: str, start: Start) -> WorkerConfig:

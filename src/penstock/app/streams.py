@@ -12,6 +12,7 @@ from penstock.app.stream_parts import (
     Declared,
     Duration,
     check_format,
+    checked_source,
     columns_of,
     milliseconds,
     send,
@@ -23,6 +24,7 @@ from penstock.streams.branching import BranchesConfig
 from penstock.streams.decoding.formats import Format
 from penstock.streams.deduplicating import DeduplicateConfig
 from penstock.streams.expectations import Expectations
+from penstock.streams.feeds.reading import FeedSource
 from penstock.streams.graph import Branched, From, Keyed, Operated, Source, Transformed
 from penstock.streams.mapping import AsyncMap, Map
 from penstock.streams.plan import LATE, MAIN
@@ -49,6 +51,7 @@ def declare_stream(  # noqa: PLR0913 - what a user writes, each by its name
     retention: Duration | None,
     format: Format,  # noqa: A002 - as it is written
     extra: Literal["ignore", "forbid"],
+    source: FeedSource | None = None,
 ) -> "Stream":
     """See `App.stream`."""
     columns = StreamSchema.of(schema, time=time, unit=unit, extra=extra)
@@ -56,7 +59,7 @@ def declare_stream(  # noqa: PLR0913 - what a user writes, each by its name
     by = columns_of(key, dtypes, f"stream {name!r}: key")
     what = f"of stream {name!r}"
     check_format(format, f"stream {name!r}")
-    source = Source(
+    node = Source(
         name=name,
         topic=topic or name,
         schemas={MAIN: dtypes, LATE: dtypes},
@@ -68,9 +71,10 @@ def declare_stream(  # noqa: PLR0913 - what a user writes, each by its name
         expectations=Expectations.of(expect, dtypes) if expect else None,
         partitions=partitions,
         retention_s=None if retention is None else duration_s(retention, f"retention {what}"),
+        fed_by=checked_source(source, what),
     )
-    declared.graph.add_source(source)
-    return Stream(declared, From(source))
+    declared.graph.add_source(node)
+    return Stream(declared, From(node))
 
 
 def declare_table(  # noqa: PLR0913 - likewise

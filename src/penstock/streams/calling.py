@@ -5,13 +5,15 @@ whoever keeps the last offset of each stage and partition can tell what was ther
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from penstock.core.errors import ConfigurationError, StorageFailed
 from penstock.log.records import TopicPartition
+from penstock.streams.feeds.calls import CallReader
+from penstock.streams.feeds.reading import Reader
 from penstock.streams.operator import Moment
 from penstock.streams.outputs import NOTHING, Effect, Outlet, OutputConfig, Put, visible
 from penstock.streams.sinks import OutputPlace
@@ -31,7 +33,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class CallableSink:
-    """A function of a frame, and if it takes one, of a `Batch`."""
+    """A function of a frame, and if it takes one, of a `Batch`; or, as a source, of a position."""
 
     function: Callable[..., object]
 
@@ -51,6 +53,9 @@ class CallableSink:
         except ValueError:
             takes_batch = False
         return _CallableOutput(sink=self, stage=place.stage, takes_batch=takes_batch)
+
+    def reader(self, columns: Mapping[str, pl.DataType]) -> Reader:
+        return CallReader(self.function, self.title, columns)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from penstock.core.errors import ConfigurationError, shown
 from penstock.streams.branching import Branches
 from penstock.streams.decoding.formats import Format
 from penstock.streams.expectations import Expectations
+from penstock.streams.feeds.reading import FeedSource
 from penstock.streams.operator import OperatorConfig, TwoInputConfig
 from penstock.streams.plan import MAIN
 from penstock.streams.schema import StreamSchema
@@ -60,6 +61,8 @@ class Source(Node):
     retention_s: float | None = None
     table: bool = False
     """A record without a value says that its key is gone."""
+    fed_by: FeedSource | None = None
+    """What brings its events into the topic; None: whoever produces there."""
 
 
 @dataclass(kw_only=True, eq=False)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from penstock.core.errors import ConfigurationError
 from penstock.log.port import TopicSpec
 from penstock.streams.event_intake import EventIntakeConfig
+from penstock.streams.feeds.plan import FeedPlan
+from penstock.streams.feeds.reading import FeedSource
 from penstock.streams.frame_intake import LEFT, RIGHT, FrameIntakeConfig
 from penstock.streams.graph import Branched, From, Graph, Joined, Keyed, Node, Operated, Source, Transformed
 from penstock.streams.intake import IntakeConfig
@@ -31,6 +33,7 @@ class Topology:
 
     stages: tuple[StagePlan, ...]
     topics: tuple[TopicSpec, ...]
+    feeds: tuple[FeedPlan, ...] = ()
 
     def wanted(self, existing: Container[str]) -> list[TopicSpec]:
         """The topics to be made or changed. Without a retention of its own an app leaves that of a topic
@@ -75,6 +78,7 @@ class _Builder:
         self._crossed: dict[tuple[int, str, tuple[str, ...], int], tuple[_Draft, Port]] = {}
         self._changes: dict[str, str] = {}
         """Topics of changes, by them the source of the stage that has each."""
+        self._feeds: dict[str, FeedPlan] = {}
         self._nodes: list[Node] = []
         """Kept, so that no two of them have one identity."""
 
@@ -88,7 +92,7 @@ class _Builder:
             place = OutputPlace(app=self._graph.app, stage=draft.name, output=sent.name, topics=self)
             draft.outputs.append(Output(name=sent.name, config=sent.sink.output(place), after=port))
         stages = tuple(self._plan(draft) for draft in self._drafts.values())
-        return Topology(stages=stages, topics=tuple(self._specs.values()))
+        return Topology(stages=stages, topics=tuple(self._specs.values()), feeds=tuple(self._feeds.values()))
 
     # Topics
 
@@ -158,7 +162,28 @@ class _Builder:
             expectations=source.expectations,
             table_key=source.key if source.table else (),
         )
+        if source.fed_by is not None:
+            self._feed(source, source.fed_by, partitions)
         return self._draft(source.name, source.topic, partitions, intake, internal=False)
+
+    def _feed(self, source: Source, fed_by: FeedSource, partitions: int) -> None:
+        if partitions > 1 and not source.key:
+            raise ConfigurationError(
+                f"stream {source.name!r}, fed from {fed_by.title} into {partitions} partitions, has no key",
+                hint="say by key= which rows keep their order",
+            )
+        name = f"{_plain(self._graph.app)}.{_plain(source.name)}.feed"
+        self.need(name, 1)
+        self._feeds[name] = FeedPlan(
+            name=source.name,
+            topic=name,
+            target=source.topic,
+            partitions=partitions,
+            key=source.key,
+            format=source.form,
+            columns=dict(source.schema.columns),
+            source=fed_by,
+        )
 
     def _draft(self, name: str, topic: str, partitions: int, intake: IntakeConfig, *, internal: bool) -> _Draft:
         draft = _Draft(name, topic, partitions, intake, internal)

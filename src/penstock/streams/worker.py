@@ -16,6 +16,8 @@ from penstock.core.failpoints import Failpoints
 from penstock.log.port import Consumer, Log, TransactionalProducer
 from penstock.log.records import Fetched, TopicPartition
 from penstock.streams.batch_size import BatchSize
+from penstock.streams.feeds.feeding import Feeding
+from penstock.streams.feeds.plan import FeedPlan
 from penstock.streams.intake import Instant
 from penstock.streams.micro_batch import MicroBatch
 from penstock.streams.owned import Owned
@@ -47,6 +49,7 @@ class StreamWorker:
         opened: Log,
         clock: Clock,
         failpoints: Failpoints | None = None,
+        feeds: Sequence[FeedPlan] = (),
     ) -> None:
         self._config = config
         self._plans = plans
@@ -59,6 +62,7 @@ class StreamWorker:
         self._watchdog = Watchdog(self._suspects, config.timeout_s, clock)
         self._restorer = Restorer(opened.admin, config.folder / "snapshots")
         self._snapshotting = Snapshotting(config, self._restorer, opened.admin, self._failpoints)
+        self._feeding = Feeding(feeds, config, opened, clock, self._failpoints)
         self._topics = {topic: (plan.changes_topic, plan.dead_topic) for topic, plan in plans.items()}
         self._failures = 0
         self._new = False
@@ -132,6 +136,7 @@ class StreamWorker:
         """States are ahead of what is committed: they are brought back."""
         for owned in self._owned.values():
             owned.drop()
+        self._feeding.forget()
 
     # One turn
 
@@ -153,6 +158,7 @@ class StreamWorker:
                     size_bytes=sum(each.records.size_bytes for each in fetched),
                     seconds=self._clock.monotonic() - begun_s,
                 )
+        self._feed(consumer)
         self._snapshotting.look(self._running(), self._clock.monotonic())
         self._tell()
 
@@ -172,7 +178,7 @@ class StreamWorker:
             return consumer.poll(
                 records_max=self._size.rows,
                 bytes_max=self._size.bytes_max,
-                timeout_s=0.0 if pending else self._config.tick_s,
+                timeout_s=0.0 if pending or self._feeding.busy else self._config.tick_s,
             )
         except CorruptRecords as error:
             for source, owned in self._owned.items():
@@ -254,6 +260,10 @@ class StreamWorker:
         self._failures = 0
         batch.publish()
 
+    def _feed(self, consumer: Consumer) -> None:
+        assert self._producer is not None, "it has joined"
+        self._feeding.turn(self._producer, consumer, self._size.rows)
+
     def _running(self) -> list[Owned]:
         return [owned for owned in self._owned.values() if owned.stage is not None]
 
@@ -268,12 +278,17 @@ class StreamWorker:
         assert self._consumer is not None, "it has joined"
         self._consumer.pause(partitions)
         for source in partitions:
+            if source.topic in self._feeding.topics:
+                self._feeding.assigned(source)
+                continue
             plan = self._plans[source.topic]
             self._owned[source] = Owned(plan, source, self._suspects.find(source))
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """All that was begun is committed by now."""
         self._failpoints.pass_by("revoke")
+        for source in partitions:
+            self._feeding.revoked(source)
         gone = [self._owned.pop(source) for source in partitions if source in self._owned]
         self._snapshotting.keep([owned for owned in gone if owned.stage is not None])
 
@@ -281,6 +296,7 @@ class StreamWorker:
         log.warning("lost %s: another worker has them by now", ", ".join(map(str, partitions)))
         for source in partitions:
             self._owned.pop(source, None)
+            self._feeding.revoked(source)
 
     def _restore_next(self, consumer: Consumer) -> None:
         """The state of one partition that has none, as of what the group has committed there."""
@@ -291,7 +307,9 @@ class StreamWorker:
             consumer.pause([source])
             try:
                 position = committed if committed is not None else self._begin(source)
-                owned.restored(self._restorer.restore(owned.plan, source, committed), position)
+                restored = self._restorer.restore(owned.plan, source, committed)
+                restored.stage.recover()
+                owned.restored(restored, position)
             except StorageFailed:
                 raise
             except PenstockError as error:
@@ -317,13 +335,14 @@ class StreamWorker:
         if self._consumer is None:
             self._producer = self._log.transactional(self._config.identity)
             self._consumer = self._log.consumer(self._config.group)
-            self._consumer.subscribe(sorted(self._plans), self)
+            self._consumer.subscribe(sorted({*self._plans, *self._feeding.topics}), self)
             self._new = True
         return self._consumer
 
     def _abandon(self) -> None:
         """What it held is another's: nothing of it counts any more."""
         self._owned.clear()
+        self._feeding.clear()
         self._leave()
 
     def _leave(self) -> None:
@@ -346,6 +365,7 @@ class StreamWorker:
         elapsed_s, self._told_s = now_s - self._told_s, now_s
         lags = {each.source: each.lag for each in self._log.admin.lags(self._config.group)}
         self._quiet = frozenset(source for source, lag in lags.items() if not lag)
-        self.status = tuple(
-            owned.status(lags.get(source, 0), elapsed_s) for source, owned in sorted(self._owned.items())
+        self.status = (
+            *(owned.status(lags.get(source, 0), elapsed_s) for source, owned in sorted(self._owned.items())),
+            *self._feeding.status(elapsed_s),
         )

@@ -16,7 +16,7 @@ class WorkerConfig:
 
     `folder` keeps snapshots and suspects. A snapshot is taken when changes of `snapshot_bytes` (or twice the
     last one's size, if that is more) came after the last, or of any size after `snapshot_every_s`. A batch
-    that takes longer than `timeout_s` hangs.
+    that takes longer than `timeout_s` hangs. What had nothing to feed is looked at again after `feed_poll_s`.
     """
 
     group: str
@@ -27,6 +27,7 @@ class WorkerConfig:
     snapshot_every_s: float = 60.0
     timeout_s: float = 30.0
     tick_s: float = 0.2
+    feed_poll_s: float = 5.0
 
 
 class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,9 +8,10 @@ import pytest
 
 from penstock.core.errors import ConfigurationError, CorruptState, StorageFailed
 from penstock.log.records import TopicPartition
+from penstock.streams.gathering import PENDING
 from penstock.streams.operator import Moment
 from penstock.streams.outputs import Outlet
-from penstock.streams.parquet import PENDING, ParquetSink
+from penstock.streams.parquet import ParquetSink
 
 SOURCE = TopicPartition("events", 0)
 
@@ -115,6 +116,6 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def test_what_cannot_be() -> None:
     with pytest.raises(ConfigurationError):
-        ParquetSink(folder=Path("x"), rows_max=0)
+        config_of(Path("x"), rows_max=0)
     with pytest.raises(CorruptState):
         config_of(Path("x")).build(SOURCE, b"junk")

@@ -75,14 +75,15 @@ class EmbeddedTransaction:
 
     def _write(self, session: Session) -> dict[TopicPartition, int]:
         _check_epoch(session, self._identity, self._epoch)
-        for offsets, membership in self._offsets:
-            self._parts.groups.commit(session, offsets, membership)
         next_offsets = {}
         for target, run in self._runs.items():
             partition = session.catalog.id_of(session.connection, target)
             bases = insert_frames(session.connection, partition, target, run.frames, session.now_ms)
             next_offsets[target] = bases[-1]
             session.rings = True
+        # After the appends, as an offset may be behind one of them. If it fails, all is rolled back.
+        for offsets, membership in self._offsets:
+            self._parts.groups.commit(session, offsets, membership)
         return next_offsets
 
 
