@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 from command_line import PATIENCE_S, PENSTOCK, CommandLine
 from running_server import running
 
@@ -66,3 +67,24 @@ def shell(commands: str, folder: Path) -> str:
     )
     assert done.returncode == 0, done
     return done.stdout
+
+
+def test_a_fed_stream(tmp_path: Path) -> None:
+    line = CommandLine(tmp_path)
+    (tmp_path / "flights").mkdir()
+    hours = {number: 1_357_030_800_000 + number * 600_000 for number in range(40)}
+    rows = [{"flight": f"F{n}", "origin": "EWR", "departed_at": at, "delay": 1.0} for n, at in hours.items()]
+    later = {"flight": "F40", "origin": "JFK", "departed_at": hours[39] + 3 * 86_400_000, "delay": 0.0}
+    pl.DataFrame([*rows, later]).write_parquet(tmp_path / "flights" / "1.parquet")
+    (tmp_path / "flights" / "2.parquet").write_bytes(b"not yet whole")
+    with running(line, blocks("python")[1]) as server:
+        wait_for(lambda: "15:00:00Z" in line.run("log", "tail", "departures-by-hour").stdout, "the windows")
+        told = line.run("log", "tail", "departures-by-hour", "-n", "20").stdout.splitlines()
+        counts = [json.loads(row.split("  ", maxsplit=3)[3])["departures"] for row in told]
+        assert sum(counts) == 40
+        wait_for(lambda: len(pl.read_parquet(str(tmp_path / "flights-table" / "*.parquet"))) == 41, "the table")
+        status = line.run("status").stdout
+        assert re.search(r"history\.flights\.feed/0 +STUCK", status), status
+        assert "2.parquet cannot be read" in status
+        assert server.end() == 0
+    assert "  feed flights  from flights to topic flights" in server.log

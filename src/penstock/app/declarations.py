@@ -196,19 +196,15 @@ class App:
         source: "FeedSource | None" = None,
     ) -> "Stream":
         """Events of a topic (default: of the stream's name), as rows of `schema`: a dataclass, a msgspec
-        struct, or a dict of names and Polars types.
+        struct, or a dict of names and Polars types. A `source` (`ps.parquet`, `ps.delta`, `ps.call`) brings
+        its rows into the topic, each once, in their order.
 
         `time` is the column with the time of the event, a datetime, or a number in `unit`; without one it is
         when its record was produced. `key` says by which columns whoever produces shares events out over the
         topic's `partitions`. Events may come out of order by `lateness`; later ones are set apart
-        (`stream.late`). A partition without events for `idle` holds nothing back, and windows go on to close
-        (None: it does).
-
-        `expect` is what has to be true of each event; others become dead letters, as do records that cannot be
-        read. `retention` is how long the topic keeps its records (default: for ever). With `extra="forbid"`
-        fields that the schema does not have make a record unreadable.
-
-        `source` (`ps.parquet`, `ps.delta`, `ps.call`) brings rows into the topic, each once, in its order.
+        (`stream.late`). A partition without events for `idle` holds nothing back (None: it does).
+        What is not as `expect` says, or cannot be read (with `extra="forbid"` also for its fields), becomes a
+        dead letter. `retention` is how long the topic keeps its records (default: for ever).
         """
         from penstock.app.streams import declare_stream
 
