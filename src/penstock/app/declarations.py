@@ -203,7 +203,7 @@ class App:
         when its record was produced. `key` says by which columns whoever produces shares events out over the
         topic's `partitions`. Events may come out of order by `lateness`; later ones are set apart
         (`stream.late`). A partition without events for `idle` holds nothing back (None: it does).
-        What is not as `expect` says, or cannot be read (with `extra="forbid"` also for its fields), becomes a
+        What is not as `expect` says or cannot be read (`extra="forbid"`: or has other fields too) becomes a
         dead letter. `retention` is how long the topic keeps its records (default: for ever).
         """
         from penstock.app.streams import declare_stream
