@@ -95,8 +95,16 @@ def test_a_body_that_ends_early(name, cut):
         decoded(pack(BODY)[:cut], [encoding], LIMIT)
 
 
+SURPLUS = {
+    "a byte": b"x",
+    "nothing": b"\0",
+    "a member": gzip.compress(b"more", mtime=0),
+    "many": b"x" * 200_000,
+}
+
+
 @formats
-@pytest.mark.parametrize("surplus", [b"x", b"\0", gzip.compress(b"more"), b"x" * 200_000])
+@pytest.mark.parametrize("surplus", SURPLUS.values(), ids=SURPLUS)
 def test_a_body_that_goes_on_after_its_end(name, surplus):
     encoding, pack = FORMATS[name]
     for content in (b"", b"small", BODY):
