@@ -122,7 +122,7 @@ def test_files_through_kills_at_random(crashing: Crashing) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["feed:3:kill", "fed:3:kill", "committed:5:kill", "feed:3:raise", "fed:3:raise"]
+    "place", ["feed:3:kill", "fed:3:kill", "committed:12:kill", "feed:3:raise", "fed:3:raise"]
 )
 def test_files_through_a_failure(crashing: Crashing, place: str) -> None:
     events = by_the_log(make_events(EVENTS, seed=9))

@@ -83,7 +83,7 @@ class ParquetFiles:
 
     def _look_behind(self, names: list[str], last: str) -> None:
         passed = {name for name in names if name <= last}
-        for name in sorted(passed - self._passed) if self._passed is not None else ():
+        for name in sorted(passed - self._passed - {last}) if self._passed is not None else ():
             log.warning("%s came after %s was read, and sorts before it: it is left out", name, last)
         self._passed = passed | (self._passed or set())
 

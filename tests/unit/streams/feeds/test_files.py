@@ -75,6 +75,7 @@ def test_what_comes_later_is_read_when_its_name_sorts_behind(
     (tmp_path / "b.parquet").unlink()
     with caplog.at_level(logging.WARNING):
         assert read_all(reader, position)[0] == [2]
+    assert caplog.text.count("came after") == 1
     assert "a.parquet came after" in caplog.text
 
 
