@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from penstock.app.caching import Cache
 from penstock.app.declarations import App, Health, Objective
 from penstock.app.fallbacks import cached, constant, heuristic
-from penstock.core.errors import InvalidInput, PenstockError
+from penstock.core.errors import InvalidInput, PenstockError, StorageFailed
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Tensors
 from penstock.serving.admission.rates.rule import RateLimit
@@ -31,6 +31,7 @@ __all__ = [
     "PenstockError",
     "RateLimit",
     "Signature",
+    "StorageFailed",
     "TensorSpec",
     "Tensors",
     "cached",

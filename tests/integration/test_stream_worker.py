@@ -73,14 +73,14 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_a_sink_that_raises_is_called_again_until_it_returns(log: Log, tmp_path: Path) -> None:
+def test_a_sink_that_cannot_be_reached_is_called_again_until_it_returns(log: Log, tmp_path: Path) -> None:
     app, stream = declared()
     calls: list[tuple[list[int], ps.app.sinks.Batch]] = []  # type: ignore[name-defined]
 
     def deliver(frame: pl.DataFrame, batch: Any) -> None:
         calls.append((frame["number"].to_list(), batch))
         if len(calls) < 4:
-            raise ConnectionError("not there yet")
+            raise ps.StorageFailed("not there yet")
 
     stream.into(ps.call(deliver))
     stream.into("out")
@@ -90,6 +90,46 @@ def test_a_sink_that_raises_is_called_again_until_it_returns(log: Log, tmp_path:
     assert [rows for rows, _ in calls] == [list(range(10))] * 4
     batch = calls[-1][1]
     assert (batch.stage, batch.partition, batch.first_offset, batch.last_offset) == ("numbers", 0, 0, 9)
+
+
+def test_what_waits_for_a_sink_is_told(log: Log, tmp_path: Path) -> None:
+    app, stream = declared()
+
+    def deliver(frame: pl.DataFrame) -> None:
+        raise ps.StorageFailed("not there yet")
+
+    stream.into(ps.call(deliver))
+    with working(app, log, tmp_path) as worker:
+        produce(log, range(10))
+        wait_for(lambda: worker.problem is not None and sum(each.lag for each in worker.status) == 10)
+        assert worker.problem is not None
+        assert worker.problem.endswith("deliver: not there yet")
+
+
+def test_rows_that_a_sink_raises_on_become_dead_letters_and_the_others_keep_their_order(
+    log: Log, tmp_path: Path
+) -> None:
+    app, stream = declared()
+    taken: list[int] = []
+
+    def deliver(frame: pl.DataFrame) -> None:
+        numbers = frame["number"].to_list()
+        if 3 in numbers or 77 in numbers:
+            raise ValueError(f"{len(numbers)} rows")
+        taken.extend(numbers)
+
+    stream.into(ps.call(deliver))
+    stream.into("out")
+    with working(app, log, tmp_path):
+        produce(log, range(100))
+        wait_for(lambda: len(numbers(log, "out")) == 100 and len(numbers(log, "numbers.dead")) == 2)
+    assert taken == [number for number in range(100) if number not in (3, 77)]
+    assert numbers(log, "numbers.dead") == [3, 77]
+    fetched = log.admin.read(TopicPartition("numbers.dead", 0), 0, records_max=1)
+    assert fetched.records.headers is not None
+    headers = fetched.records.headers[0]
+    assert headers is not None
+    assert (headers["penstock-reason"], headers["penstock-detail"]) == (b"raised", b"ValueError: 1 rows")
 
 
 def test_records_that_a_stage_breaks_on_are_set_aside(

@@ -34,8 +34,9 @@ def call(function: Callable[..., object]) -> CallableSink:
     """A function that is given frames of rows, and if it takes two arguments, which rows they are
     (`stage`, `partition`, `first_offset`, `last_offset`).
 
-    It is called at least once for each row, before what it came of counts as processed: after a crash, or where
-    it raised, again.
+    It is called at least once for each row, before what it came of counts as processed: after a crash, again.
+    Rows on which it raises become dead letters. Where all rows are to wait, as what they go to cannot be
+    reached, let it raise `penstock.StorageFailed`: it is called again with them until it returns.
 
     As a stream's source it is a function of a position, None at first, that yields pairs of the position behind
     some rows (any JSON value) and a frame of them.

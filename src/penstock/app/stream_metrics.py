@@ -16,6 +16,7 @@ _COUNTED = {
 _MEASURED = {
     "lag": ("penstock_stream_lag_records", "Records that wait in a stage's partitions."),
     "keys": ("penstock_stream_state_keys", "Keys that a stage's operators hold."),
+    "stuck": ("penstock_stream_stuck_partitions", "Partitions of a stage that stand still."),
 }
 
 

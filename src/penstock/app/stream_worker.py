@@ -127,10 +127,10 @@ class _StreamProcess:
         self._told.tell(streams)
         problems = {f"{each.topic}/{each.partition}": each.problem for each in streams if each.problem}
         if worker.problem is not None:
-            problems["log"] = worker.problem
+            problems["streams"] = worker.problem
         return Report(
             request=request,
-            ready=worker.problem is None,
+            ready=not problems,
             connections=0,
             resident_bytes=resident_bytes(),
             models=(),

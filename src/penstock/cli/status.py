@@ -20,7 +20,7 @@ MIB = 1024 * 1024
 
 
 def status(as_json: JsonOption = False, config: ConfigOption = None, overrides: SetOption = None) -> None:
-    """Show the running servers: processes, models, and what is wrong. Status 1 where one is not ready."""
+    """Show the running servers: processes, models, streams, and what is wrong. Status 1 where one is not ready."""
     from penstock.supervision.status import read_statuses
 
     home = settings_from(config, overrides).settings.home
@@ -33,7 +33,7 @@ def status(as_json: JsonOption = False, config: ConfigOption = None, overrides: 
         for each in found:
             for line in _lines(each):
                 print_text(line)
-    if not all(each.ready for each in found):
+    if not all(each.ready and each.streams_ready for each in found):
         raise typer.Exit(1)
 
 
@@ -50,6 +50,7 @@ def _without_measures(instance: "InstanceStatus") -> dict[str, object]:
         if worker["report"] is not None:
             for measured in ("declared", "metrics", "statistics", "type", "request"):
                 worker["report"].pop(measured, None)
+    plain["streams_ready"] = instance.streams_ready
     plain["statistics"] = [
         {"model": each.model, "version": each.version, **told_beside(each)} for each in instance.statistics
     ]
@@ -58,6 +59,8 @@ def _without_measures(instance: "InstanceStatus") -> dict[str, object]:
 
 def _lines(instance: "InstanceStatus") -> Iterator[str]:
     state = "stopping" if instance.stopping else "ready" if instance.ready else "NOT READY"
+    if not instance.stopping and not instance.streams_ready:
+        state += ", STREAMS NOT READY"
     grpc = f"  grpc port {instance.grpc_port}" if instance.grpc_port >= 0 else ""
     yield f"{instance.app}  {state}  {instance.url}{grpc}  (pid {instance.pid}, penstock {instance.version})"
     for place, worker in enumerate(instance.workers):

@@ -1,7 +1,8 @@
 """Results given to a function of the user: at least once, before each commit.
 
-What failed to commit is given again, and so is what the function raised on. `Batch` says which rows they are:
-whoever keeps the last offset of each stage and partition can tell what was there before.
+What failed to commit is given again. Rows that the function raises on are found by halving and set aside;
+where it raises `StorageFailed`, all of them wait and are given again. `Batch` says which rows they are: whoever
+keeps the last offset of each stage and partition can tell what was there before.
 """
 
 import inspect
@@ -14,8 +15,10 @@ from penstock.core.errors import ConfigurationError, StorageFailed
 from penstock.log.records import TopicPartition
 from penstock.streams.feeds.calls import CallReader
 from penstock.streams.feeds.reading import Reader
+from penstock.streams.isolating import TRIES_MAX, FailedRow, refused
 from penstock.streams.operator import Moment
-from penstock.streams.outputs import NOTHING, Effect, Outlet, OutputConfig, Put, visible
+from penstock.streams.outputs import NOTHING, Outlet, OutputConfig, Put, visible
+from penstock.streams.panics import panics_as_errors
 from penstock.streams.sinks import OutputPlace
 
 __all__ = ["Batch", "CallableSink"]
@@ -74,16 +77,42 @@ class _CallableOutlet:
         self._partition = source.partition
 
     def put(self, frame: pl.DataFrame, moment: Moment, idle: bool) -> Put:  # noqa: ARG002 - as outlets have it
-        if not frame.height:
-            return NOTHING
-        offsets = frame.get_column("_offset")
+        """In the order of the rows, also where a part of them is halved. Raises `StorageFailed`."""
+        failed: list[FailedRow] = []
+        open_ranges = [(0, frame.height)] if frame.height else []
+        tries = 0
+        while open_ranges:
+            start, end = open_ranges.pop()
+            tries += 1
+            error = self._call(frame[start:end])
+            if error is None:
+                continue
+            if end - start > 1 and tries < TRIES_MAX:
+                middle = (start + end) // 2
+                open_ranges += [(middle, end), (start, middle)]
+            else:
+                failed += refused(frame, (start, end), error, tries=tries)
+        return Put(failed=failed) if failed else NOTHING
+
+    def _call(self, rows: pl.DataFrame) -> Exception | None:
+        """What the function raised on these rows."""
+        config = self._config
+        offsets = rows.get_column("_offset")
         batch = Batch(
-            stage=self._config.stage,
+            stage=config.stage,
             partition=self._partition,
             first_offset=int(offsets.min()),  # type: ignore[arg-type]
             last_offset=int(offsets.max()),  # type: ignore[arg-type]
         )
-        return Put(effects=(_Call(self._config, visible(frame), batch),))
+        given = (visible(rows), batch) if config.takes_batch else (visible(rows),)
+        try:
+            with panics_as_errors():
+                config.sink.function(*given)
+        except StorageFailed as error:
+            raise StorageFailed(f"{config.sink.title}: {error.message}", hint=error.hint) from error
+        except Exception as error:
+            return error
+        return None
 
     def tick(self, now_ms: int) -> Put:  # noqa: ARG002 - nothing is ever due
         return NOTHING
@@ -99,30 +128,3 @@ class _CallableOutlet:
 
     def recover(self, committed: Sequence[str]) -> None:
         """What was committed was called before."""
-
-
-class _Call(Effect):
-    def __init__(self, config: _CallableOutput, frame: pl.DataFrame, batch: Batch) -> None:
-        self._config = config
-        self._frame = frame
-        self._batch = batch
-
-    @property
-    def name(self) -> str:
-        return str(self._batch.first_offset)
-
-    def prepare(self) -> None:
-        config = self._config
-        try:
-            if config.takes_batch:
-                config.sink.function(self._frame, self._batch)
-            else:
-                config.sink.function(self._frame)
-        except Exception as error:
-            raise StorageFailed(
-                f"sink {config.sink.title} raised {type(error).__name__}: {error}",
-                hint="it is called again with the same rows until it returns",
-            ) from error
-
-    def publish(self) -> None:
-        """It was called before the commit."""

@@ -13,7 +13,7 @@ from penstock.streams.operator import OFFSET, TIME
 from penstock.streams.panics import panics_as_errors
 from penstock.streams.reasons import Reason
 
-__all__ = ["FailedRow", "Transformed", "WrongFrame", "attempt", "isolate"]
+__all__ = ["TRIES_MAX", "FailedRow", "Transformed", "WrongFrame", "attempt", "isolate", "refused"]
 
 TRIES_MAX = 512
 DETAIL_LENGTH_MAX = 500
@@ -72,11 +72,8 @@ def isolate(
         for (start, end), result in zip(open_ranges, results, strict=True):
             if isinstance(result, pl.DataFrame):
                 done.append((start, result))
-            elif end - start <= 1 or isinstance(result, WrongFrame):
-                failed += _failed_rows(frame, (start, end), _told(result))
-            elif tries + len(halves) + 2 > tries_max:
-                told = f"{_told(result)} (one of {end - start} rows; given up after {tries} tries)"
-                failed += _failed_rows(frame, (start, end), told)
+            elif end - start <= 1 or isinstance(result, WrongFrame) or tries + len(halves) + 2 > tries_max:
+                failed += refused(frame, (start, end), result, tries=tries)
             else:
                 middle = (start + end) // 2
                 halves += [(start, middle), (middle, end)]
@@ -92,6 +89,16 @@ def _told(error: BaseException) -> str:
     text = f"{type(error).__name__}: {error}" if not isinstance(error, WrongFrame) else str(error)
     text = " ".join(text.split())
     return text if len(text) <= DETAIL_LENGTH_MAX else f"{text[:DETAIL_LENGTH_MAX]}…"
+
+
+def refused(
+    frame: pl.DataFrame, bounds: tuple[int, int], error: BaseException, *, tries: int
+) -> list[FailedRow]:
+    """The rows between these bounds, on which the error was raised; `tries`: after which it was given up."""
+    told, rows = _told(error), bounds[1] - bounds[0]
+    if rows > 1 and not isinstance(error, WrongFrame):
+        told = f"{told} (one of {rows} rows; given up after {tries} tries)"
+    return _failed_rows(frame, bounds, told)
 
 
 def _failed_rows(frame: pl.DataFrame, bounds: tuple[int, int], detail: str) -> list[FailedRow]:

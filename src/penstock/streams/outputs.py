@@ -1,7 +1,7 @@
 """Where a stage's frames go: topics, the next stage, and sinks outside of the log.
 
-An outlet does no I/O. What goes into the log is given as records; what goes elsewhere as effects, which the
-worker prepares before it commits and publishes after that.
+An outlet does no I/O, but for that of a user's function. What goes into the log is given as records; what goes
+elsewhere as effects, which the worker prepares before it commits and publishes after that.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from penstock.log.records import Records, TopicPartition
 from penstock.streams.decoding.formats import Format
 from penstock.streams.encoding import encoder_of
 from penstock.streams.frame_records import FrameRecord, Origin
+from penstock.streams.isolating import FailedRow
 from penstock.streams.operator import TIME, Moment
 from penstock.streams.partition_frames import split_by_key
 
@@ -63,10 +64,11 @@ class Effect(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Put:
-    """What a frame comes to at an outlet."""
+    """What a frame comes to at an outlet. `failed` are rows that it does not take: they become dead letters."""
 
     appends: Sequence[Append] = ()
     effects: Sequence[Effect] = ()
+    failed: Sequence[FailedRow] = ()
 
 
 NOTHING = Put()

@@ -266,9 +266,13 @@ class Stage:
 
     def _putting(self, output: Output) -> _Accept:
         outlet = self._outlets[output.name]
+        made = self._is_made(output.after)
 
         def accept(frame: pl.DataFrame, moment: Moment) -> None:
-            self._put(output.name, outlet.put(frame, moment, self._intake.idle))
+            put = outlet.put(frame, moment, self._intake.idle)
+            if put.failed:
+                self._failed(frame, put.failed, moment, made=made)
+            self._put(output.name, put)
 
         return accept
 

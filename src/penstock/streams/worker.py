@@ -4,6 +4,7 @@ Everything that a micro-batch comes to is one transaction: output, dead letters,
 fails leaves nothing, and the state in memory, which is ahead then, is brought back from what was committed.
 """
 
+import contextlib
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from threading import Event
@@ -96,7 +97,8 @@ class StreamWorker:
     def _guarded_turn(self, stop: Event) -> None:
         try:
             self._turn()
-            self.problem = None
+            if not self._restoring():
+                self.problem = None
         except Fenced as error:
             log.warning("%s; its partitions are joined anew", error)
             self._abandon()
@@ -114,6 +116,9 @@ class StreamWorker:
             self.problem = str(error)
             log.error("nothing was committed: %s; tried again in %.1f s", error, pause_s)
             self._drop_all()
+            # What waits meanwhile is told, too.
+            with contextlib.suppress(PenstockError):
+                self._tell()
             stop.wait(pause_s)
 
     def _give_up(self, error: TooLarge) -> None:
@@ -172,7 +177,7 @@ class StreamWorker:
             self._commit(batch, consumer)
 
     def _poll(self, consumer: Consumer) -> list[Fetched]:
-        pending = self._new or any(owned.stage is None and not owned.problem for owned in self._owned.values())
+        pending = self._new or self._restoring()
         self._new = False
         try:
             return consumer.poll(
@@ -263,6 +268,9 @@ class StreamWorker:
     def _feed(self, consumer: Consumer) -> None:
         assert self._producer is not None, "it has joined"
         self._feeding.turn(self._producer, consumer, self._size.rows)
+
+    def _restoring(self) -> bool:
+        return any(owned.stage is None and not owned.problem for owned in self._owned.values())
 
     def _running(self) -> list[Owned]:
         return [owned for owned in self._owned.values() if owned.stage is not None]

@@ -53,6 +53,15 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     workers: tuple[WorkerStatus, ...]
     statistics: tuple[DeploymentStatistics, ...] = ()
 
+    @property
+    def streams_ready(self) -> bool:
+        """Whether every worker of streams gets on, with all its partitions. True where there are none."""
+        return all(
+            each.report is not None and each.report.ready
+            for each in self.workers
+            if each.role == Role.STREAM.value
+        )
+
 
 def worker_status(view: WorkerView, pid: int | None, report: Report | None, now_s: float) -> WorkerStatus:
     """Of a worker as its pool sees it, with the number of its process where there is one."""

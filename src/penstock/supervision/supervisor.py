@@ -287,6 +287,11 @@ class Supervisor:
             ("penstock_workers_wanted", "Worker processes that there should be.", self._workers_wanted),
             ("penstock_workers_serving", "Worker processes that serve.", lambda: len(self._answering())),
             ("penstock_ready", "Whether every model that is wanted can answer.", lambda: self._ready),
+            (
+                "penstock_streams_ready",
+                "Whether every worker of streams gets on, with all its partitions.",
+                lambda: self._status().streams_ready,
+            ),
         )
         for name, text, read in measures:
             self._metrics.gauge(name, text, read)

@@ -17,6 +17,7 @@ from penstock.serving.statistics import (
     LadderCounts,
     RungCounts,
 )
+from penstock.streams.worker_config import PartitionStatus
 from penstock.supervision.messages import LoadedModel, Report
 from penstock.supervision.status import InstanceStatus, StatusSocket, WorkerStatus, read_statuses
 
@@ -87,6 +88,24 @@ def test_workers_models_and_what_is_wrong() -> None:
         "│     late: version 3 is not served",
         "└─ worker 2  waiting  next start in 4.0 s  restarted 4 times, last because it was ended by SIGSEGV",
     ]
+
+
+def test_a_partition_that_stands_still_is_seen() -> None:
+    stuck = PartitionStatus(
+        stage="clicks", topic="clicks", partition=0, state="stuck", problem="damaged", lag=7
+    )
+    told = msgspec.structs.replace(
+        report(), models=(), problems={"clicks/0": "damaged"}, streams=(stuck,), connections=0
+    )
+    streams = msgspec.structs.replace(worker(1, told), role="stream worker")
+    found = instance(worker(1, msgspec.structs.replace(report(), ready=True, problems={})), streams)
+    assert not found.streams_ready
+    lines = list(_lines(found))
+    assert lines[0].startswith("app.py  ready, STREAMS NOT READY  http://")
+    assert lines[-2:] == ["      clicks/0: damaged", "      clicks/0  STUCK  lag 7, 0 rows/s"]
+    gets_on = msgspec.structs.replace(told, ready=True, problems={}, streams=())
+    assert instance(msgspec.structs.replace(streams, report=gets_on)).streams_ready
+    assert not instance(msgspec.structs.replace(streams, report=None)).streams_ready
 
 
 def test_what_cache_breaker_and_ladder_did() -> None:
