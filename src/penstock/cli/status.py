@@ -20,7 +20,7 @@ MIB = 1024 * 1024
 
 
 def status(as_json: JsonOption = False, config: ConfigOption = None, overrides: SetOption = None) -> None:
-    """Show the running servers: processes, models, streams, and what is wrong. Status 1 where one is not ready."""
+    """Show the running servers: processes, models, streams, what is wrong. Status 1 where one is not ready."""
     from penstock.supervision.status import read_statuses
 
     home = settings_from(config, overrides).settings.home
