@@ -129,6 +129,34 @@ def test_an_app_that_cannot_work_says_where(tmp_path: Path) -> None:
     assert "hint: the columns are number, at" in said
 
 
+def test_a_window_that_was_changed_is_refused_by_a_reload(tmp_path: Path, log: Log) -> None:
+    window = APP + 'numbers.window(key="number", over="1m").agg(n=ps.count()).into("counts")\n'
+    line = CommandLine(tmp_path)
+    with running(line, window) as server:
+        wait_for(lambda: len(pids(line)) == 1, server)
+        produce(log, range(100))
+        wait_for(lambda: len(doubled(log)) == 100, server)
+        before = pids(line)
+        (tmp_path / "app.py").write_text(window.replace('over="1m"', 'over="2m"'))
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "the old ones stay" in server.log, server)
+        assert "'window number' was changed" in server.log
+        assert "every worker is new" not in server.log
+        produce(log, range(100, 200))
+        wait_for(lambda: len(doubled(log)) == 200, server)
+        assert pids(line) == before
+        assert line.run("status").status == 0
+
+
+def test_a_sink_that_cannot_be_is_not_ready(tmp_path: Path) -> None:
+    line = CommandLine(tmp_path)
+    with running(line, APP.replace('"files"', '"/proc/none"')) as server:
+        wait_for(lambda: "no rows can be written into /proc/none" in server.log, server)
+        told = line.run("status")
+        assert told.status == 1
+        assert "STREAMS NOT READY" in told.stdout
+
+
 def test_a_topic_of_another_number_of_partitions_is_told(tmp_path: Path, log: Log) -> None:
     from penstock.log.port import TopicSpec
 

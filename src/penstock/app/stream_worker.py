@@ -29,6 +29,7 @@ from penstock.log.opening import open_from_settings
 from penstock.observe.metrics import MetricSet
 from penstock.observe.process import add_process_metrics
 from penstock.streams.batch_size import BatchSizeConfig
+from penstock.streams.checking import check_folders, check_state
 from penstock.streams.graph import Graph
 from penstock.streams.topology import Topology, topology
 from penstock.streams.worker import StreamWorker
@@ -66,10 +67,16 @@ class _StreamProcess:
         self._fault: BaseException | None = None
 
     def _planned(self, graph: Graph) -> Topology:
-        """The stages, and the topics that they need made where they are missing."""
+        """The stages, and the topics that they need made where they are missing.
+
+        Raises `ConfigurationError` for what cannot work with what is there.
+        """
         admin = self._log.admin
         existing = {info.spec.name: info.spec.partitions for info in admin.topics()}
         planned = topology(graph, existing)
+        folders = [getattr(sent.sink, "folder", None) for sent in graph.outputs.values()]
+        check_folders(folder for folder in folders if isinstance(folder, Path))
+        check_state(admin, graph.app, planned.stages)
         admin.ensure_topics(planned.wanted(existing))
         return planned
 

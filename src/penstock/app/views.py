@@ -47,7 +47,8 @@ class Window:
         self._over_ms = None if over is None else milliseconds(over, "over of a window")
         self._every_ms = self._over_ms if every is None else milliseconds(every, "every of a window")
         self._gap_ms = None if gap is None else milliseconds(gap, "gap of a window")
-        self._name = name or f"window {'.'.join(self._by)} {over if gap is None else gap}"
+        # Without its length: with another one it is another window, and not one more.
+        self._name = name or f"window {'.'.join(self._by)}"
         self._keys_max = keys_max
 
     def agg(self, **aggregates: Aggregate | Sketched) -> "WindowedView":

@@ -137,7 +137,10 @@ class Graph:
                 hint="it has letters, digits, spaces and the signs . _ - and begins with a letter or digit",
             )
         if source.name in self.sources:
-            raise ConfigurationError(f"app {self.app!r} declares stream {source.name!r} twice")
+            raise ConfigurationError(
+                f"app {self.app!r} declares stream {source.name!r} twice",
+                hint="declare it once; a stream can be used as often as you like",
+            )
         for other in self.sources.values():
             if other.topic == source.topic:
                 raise ConfigurationError(
@@ -153,7 +156,8 @@ class Graph:
             )
         if node.name in self.operated:
             raise ConfigurationError(
-                f"app {self.app!r} has two steps {node.name!r}", hint="tell them apart by name=..."
+                f"app {self.app!r} has two steps {node.name!r}",
+                hint="tell them apart by name=..., under which their state is kept",
             )
         self.operated[node.name] = node
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import msgspec
 import polars as pl
 
-from penstock.core.errors import ConfigurationError
 from penstock.log.records import Fetched, TopicPartition
 from penstock.streams.closed import Closing, as_events
 from penstock.streams.dead_letters import DeadLetter
@@ -33,7 +32,13 @@ from penstock.streams.plan import (
 )
 from penstock.streams.reasons import Reason
 from penstock.streams.refusing import letters_of_records, letters_of_rows, letters_of_values
-from penstock.streams.stage_state import StageState, encode_state, fingerprint_of, read_state
+from penstock.streams.stage_state import (
+    StageState,
+    check_fingerprints,
+    encode_state,
+    fingerprints_of,
+    read_state,
+)
 
 __all__ = ["Stage", "StageResult", "StageStatistics"]
 
@@ -84,10 +89,11 @@ class Stage:
         kept = read_state(state, source) if state is not None else None
         self.plan = plan
         self.source = source
-        self._fingerprints = {
-            step.name: fingerprint_of(step.config) for step in plan.steps if isinstance(step, Step | JoinStep)
-        }
-        self._check(kept)
+        self._fingerprints = fingerprints_of(plan)
+        self._held: dict[str, str] = {}
+        """Of the operators that have had any changes."""
+        if kept is not None:
+            self._check(kept)
         self._intake = plan.intake.build(source, kept.intake if kept is not None else None)
         states = {name: content for name, (_, content) in kept.steps.items()} if kept is not None else {}
         self._single: dict[str, Operator] = {
@@ -295,6 +301,7 @@ class Stage:
         outlets = {
             name: changes for name, outlet in self._outlets.items() if (changes := outlet.take_changes())
         }
+        self._held |= {name: self._fingerprints[name] for name in steps}
         anew, self._anew, self.pending = self._anew, False, False
         self._committed, self._names = self._names, {}
         return encode_state(
@@ -305,6 +312,7 @@ class Stage:
                 steps=steps,
                 outlets=outlets,
                 effects=self._committed,
+                fingerprints=self._held,
             )
         )
 
@@ -337,6 +345,7 @@ class Stage:
                 },
                 outlets={name: outlet.snapshot() for name, outlet in self._outlets.items()},
                 effects=self._committed,
+                fingerprints=self._held,
             )
         )
 
@@ -363,11 +372,11 @@ class Stage:
             },
         )
 
-    def _check(self, state: StageState | None) -> None:
-        """That the operators which the state is of are those of the plan. Those of steps that are gone go."""
-        for name, (fingerprint, _) in (state.steps if state is not None else {}).items():
-            if self._fingerprints.get(name, fingerprint) != fingerprint:
-                raise ConfigurationError(
-                    f"stage {self.plan.name!r}: {name!r} was changed, and its state is of what it was before",
-                    hint="undo the change, or give it a new name (name=...) to let it begin anew",
-                )
+    def _check(self, state: StageState) -> None:
+        """That it is state of the operators that there are."""
+        check_fingerprints(self.plan.name, self._fingerprints, state)
+        self._held |= {
+            name: self._fingerprints[name]
+            for name in (*state.steps, *state.fingerprints)
+            if name in self._fingerprints
+        }

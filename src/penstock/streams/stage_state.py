@@ -1,17 +1,21 @@
 """A stage's state as bytes: a snapshot of all of it, or what a batch has changed."""
 
 import hashlib
+from collections.abc import Mapping
 
 import msgspec
 
-from penstock.core.errors import CorruptState
+from penstock.core.errors import ConfigurationError, CorruptState
 from penstock.streams.operator import OperatorConfig, TwoInputConfig
+from penstock.streams.plan import JoinStep, StagePlan, Step
 
 __all__ = [
     "StageState",
     "begins_anew",
+    "check_fingerprints",
     "encode_state",
     "fingerprint_of",
+    "fingerprints_of",
     "next_offset_of",
     "read_state",
 ]
@@ -31,6 +35,8 @@ class StageState(msgspec.Struct, array_like=True, kw_only=True):
     outlets: dict[str, bytes]
     effects: dict[str, list[str]]
     """The names of the last batch's, by output."""
+    fingerprints: dict[str, str] = {}
+    """What made each operator that has state, also where that has not changed."""
 
 
 _decode = msgspec.msgpack.Decoder(StageState).decode
@@ -74,3 +80,22 @@ def fingerprint_of(config: OperatorConfig | TwoInputConfig) -> str:
         values = {name: value for name, value in vars(config).items() if not name.endswith("_max")}
         said = f"{type(config).__name__} {values}"
     return hashlib.blake2b(said.encode(), digest_size=6).hexdigest()
+
+
+def fingerprints_of(plan: StagePlan) -> dict[str, str]:
+    """By the names of its operators."""
+    return {step.name: fingerprint_of(step.config) for step in plan.steps if isinstance(step, Step | JoinStep)}
+
+
+def check_fingerprints(stage: str, planned: Mapping[str, str], state: StageState) -> None:
+    """That the operators which the state is of are those that are planned. Of those that are gone it goes.
+
+    Raises `ConfigurationError`.
+    """
+    made_by = {**state.fingerprints, **{name: fingerprint for name, (fingerprint, _) in state.steps.items()}}
+    for name, fingerprint in made_by.items():
+        if planned.get(name, fingerprint) != fingerprint:
+            raise ConfigurationError(
+                f"stage {stage!r}: {name!r} was changed, and its state is of what it was before",
+                hint="undo the change, or give it a new name (name=...) to let it begin anew",
+            )
