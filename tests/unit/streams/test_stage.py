@@ -179,7 +179,7 @@ def test_branches_go_their_ways() -> None:
 def test_windows_over_closed_windows() -> None:
     app, stream = declare()
     view = stream.window(key="key", over="2s").agg(count=ps.count())
-    view.closed.window(key="key", over="10s").agg(total=ps.sum("count")).into("totals")
+    view.closed.window(key="key", over="10s", name="tens").agg(total=ps.sum("count")).into("totals")
     stage = Stage(plan_of(app), SOURCE)
     times = [*range(0, 30_000, 100), 60_000, 90_000]
     values = [json.dumps({"number": 0, "key": "k", "at": START_MS + t, "value": 1}).encode() for t in times]
@@ -210,7 +210,7 @@ def test_a_step_that_is_new_begins_empty() -> None:
     stage.process(fetched(records(50)), NOW)
     stage.take_changes()
     app, stream = declare()
-    stream.window(key="key", over="1h").agg(count=ps.count()).into("hourly")
+    stream.window(key="key", over="1h", name="hourly").agg(count=ps.count()).into("hourly")
     assert Stage(plan_of(app), SOURCE, stage.snapshot()).next_offset == 50
 
 
