@@ -18,6 +18,7 @@ from penstock.streams.operator import OFFSET
 
 __all__ = [
     "DEAD_SUFFIX",
+    "GONE",
     "MADE",
     "REPLAYED_FROM",
     "DeadLetter",
@@ -35,6 +36,10 @@ REPLAYED_FROM = "penstock-replayed-from"
 """Of an event that was appended once more: the topic, partition and offset of its dead letter."""
 MADE = "penstock-made"
 """Of a row that a stage made: its topic has no such record, and nothing is to be appended to it."""
+GONE = "penstock-event-gone"
+"""Of an event whose topic has not kept it: the letter's value is the row that it had become."""
+ROW_BYTES_MAX = 16 * 1024
+"""A longer row is left out of the letter, which has its event."""
 UNKNOWN = "unknown"
 
 
@@ -44,6 +49,9 @@ class DeadLetter:
 
     `time_ms` is the event's record's time, `written_ms` that of the letter. A record of a dead-letter topic
     that somebody else wrote has the reason "unknown" and no offset (-1).
+
+    `row`, where a later stage refused it, is what it had become by then, as JSON: `value` is the event's own
+    bytes again once `Originals` has found them.
     """
 
     source: TopicPartition
@@ -56,6 +64,7 @@ class DeadLetter:
     key: bytes | None
     stage: str
     headers: Mapping[str, bytes] = field(default_factory=dict)
+    row: bytes | None = None
 
 
 def dead_topic(topic: str) -> str:
@@ -158,6 +167,9 @@ def _headers(letter: DeadLetter) -> dict[str, bytes]:
     return {
         **letter.headers,
         **{HEADER_PREFIX + name: text.encode("utf-8", "replace") for name, text in own.items()},
+        **(
+            {} if letter.row is None or len(letter.row) > ROW_BYTES_MAX else {HEADER_PREFIX + "row": letter.row}
+        ),
     }
 
 
@@ -168,9 +180,8 @@ def _read(
         found = headers.get(HEADER_PREFIX + name)
         return default if found is None else found.decode("utf-8", "replace")
 
-    known = {
-        HEADER_PREFIX + name for name in ("reason", "detail", "topic", "partition", "offset", "stage", "time")
-    }
+    names = ("reason", "detail", "topic", "partition", "offset", "stage", "time", "row")
+    known = {HEADER_PREFIX + name for name in names}
     return DeadLetter(
         source=TopicPartition(
             text("topic", source_topic(dead.topic)), _whole(text("partition", ""), dead.partition)
@@ -184,6 +195,7 @@ def _read(
         key=key,
         stage=text("stage", ""),
         headers={name: content for name, content in headers.items() if name not in known},
+        row=headers.get(HEADER_PREFIX + "row"),
     )
 
 

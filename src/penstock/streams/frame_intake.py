@@ -9,18 +9,19 @@ from dataclasses import dataclass, field
 import msgspec
 import polars as pl
 
-from penstock.core.errors import CorruptState
+from penstock.core.errors import CorruptRecords, CorruptState
 from penstock.log.records import Fetched, TopicPartition
+from penstock.streams.dead_letters import DeadLetter
 from penstock.streams.frame_records import FrameRecord, Origin, read_frame_record
 from penstock.streams.intake import Instant, IntakeStatistics, Part, Taken
-from penstock.streams.operator import OFFSET, Moment, TwoMoment
+from penstock.streams.operator import Moment, TwoMoment
+from penstock.streams.reasons import Reason
+from penstock.streams.refusing import letters_of_records
+from penstock.streams.tombstones import taken
 
 __all__ = ["LEFT", "RIGHT", "FrameIntakeConfig"]
 
 LEFT, RIGHT = "left", "right"
-ROWS_BITS = 20
-"""Rows of a record are told apart by so many bits below its offset."""
-
 NEVER_MS = -(2**62)
 """The watermark where no event has been."""
 
@@ -47,9 +48,12 @@ _decode = msgspec.msgpack.Decoder(_State).decode
 
 @dataclass(frozen=True, kw_only=True)
 class FrameIntakeConfig:
-    """`inputs` are the stages that write here, by what they are called, with the number of their partitions."""
+    """`inputs` are the stages that write here, by what they are called, with the number of their partitions.
+    `stage` is whom dead letters are from.
+    """
 
     inputs: Mapping[str, int]
+    stage: str = ""
 
     def build(self, source: TopicPartition, state: bytes | None) -> "_FrameIntake":
         return _FrameIntake(self, source, state)
@@ -90,12 +94,14 @@ class _Changed:
 class _FrameIntake:
     def __init__(self, config: FrameIntakeConfig, source: TopicPartition, state: bytes | None) -> None:
         self._source = source
+        self._stage = config.stage
         self._inputs = {
             name: _Input(name, {partition: _Heard() for partition in range(count)})
             for name, count in config.inputs.items()
         }
         self._changed = _Changed()
         self._rows = 0
+        self._bad = 0
         if state is not None:
             self.apply_changes(state)
 
@@ -108,16 +114,17 @@ class _FrameIntake:
         return min(each.watermark_ms for each in self._inputs.values())
 
     def statistics(self) -> IntakeStatistics:
-        return IntakeStatistics(rows=self._rows, late=0, bad=0, watermark_ms=self.watermark_ms)
+        return IntakeStatistics(rows=self._rows, late=0, bad=self._bad, watermark_ms=self.watermark_ms)
 
     def take(self, fetched: Fetched, instant: Instant) -> Taken:
-        """Consecutive records of the same input become one frame."""
+        """Consecutive records of the same input become one frame. One that a stage did not write is bad."""
         parts: list[Part] = []
-        for name, records in self._runs(fetched):
-            frames = [frame for _, frame in records if frame is not None and frame.height]
+        dead: list[DeadLetter] = []
+        for name, records in self._runs(self._read(fetched, dead, instant)):
+            frames = [each.frame for each in records if each.frame is not None and each.frame.height]
             source = self._inputs[name]
             before_ms, before = source.watermark_ms, self._both(instant)
-            for record, _ in records:
+            for record in records:
                 self._changed.heard.add(record.origin)
                 source.hear(record)
             frame = pl.concat(frames) if frames else source.empty
@@ -132,7 +139,8 @@ class _FrameIntake:
                 after = self._both(instant)
                 inputs = (before, after) if before is not None and after is not None else None
                 parts.append(Part(input=name, frame=frame, moment=moment, inputs=inputs))
-        return Taken(parts=parts)
+        self._bad += len(dead)
+        return Taken(parts=parts, dead=dead)
 
     def _both(self, instant: Instant) -> TwoMoment | None:
         """How far two inputs are. One that is idle holds nothing back."""
@@ -151,26 +159,32 @@ class _FrameIntake:
         """Event time comes with the records of the stage before this one, which ticks itself."""
         return []
 
-    def _runs(self, fetched: Fetched) -> Iterator[tuple[str, list[tuple[FrameRecord, pl.DataFrame | None]]]]:
-        run: list[tuple[FrameRecord, pl.DataFrame | None]] = []
+    def _read(self, fetched: Fetched, dead: list[DeadLetter], instant: Instant) -> Iterator[FrameRecord]:
         headers = fetched.records.headers
-        for place, (offset, value) in enumerate(
-            zip(fetched.offsets.tolist(), fetched.records.values, strict=True)
-        ):
-            where = f"{fetched.source} offset {offset}"
-            record = read_frame_record(value, headers[place] if headers is not None else None, where)
+        for place, value in enumerate(fetched.records.values):
+            where = f"{fetched.source} offset {fetched.offsets[place]}"
+            try:
+                yield read_frame_record(value, headers[place] if headers is not None else None, where)
+            except CorruptRecords as error:
+                dead += letters_of_records(
+                    taken(fetched, [place]),
+                    Reason.UNDECODABLE,
+                    f"{error.message}; {error.hint}",
+                    stage=self._stage,
+                    now_ms=instant.now_ms,
+                )
+
+    def _runs(self, records: Iterator[FrameRecord]) -> Iterator[tuple[str, list[FrameRecord]]]:
+        run: list[FrameRecord] = []
+        for record in records:
             if record.origin.input not in self._inputs:
                 continue  # of a stage that the app does not have any more
-            frame = record.frame
-            if frame is not None:
-                first = offset << ROWS_BITS
-                frame = frame.with_columns(pl.int_range(first, first + pl.len(), dtype=pl.Int64).alias(OFFSET))
-            if run and run[-1][0].origin.input != record.origin.input:
-                yield run[-1][0].origin.input, run
+            if run and run[-1].origin.input != record.origin.input:
+                yield run[-1].origin.input, run
                 run = []
-            run.append((record, frame))
+            run.append(record)
         if run:
-            yield run[-1][0].origin.input, run
+            yield run[-1].origin.input, run
 
     def take_changes(self) -> bytes:
         changed, self._changed = self._changed, _Changed()

@@ -1,13 +1,14 @@
 """A micro-batch: what its stages made of some records, as one transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from penstock.log.port import Consumer, Transaction
 from penstock.log.records import Records, TopicPartition
-from penstock.streams.dead_letters import records_of
+from penstock.streams.dead_letters import DeadLetter, dead_topic, records_of
 from penstock.streams.intake import Instant
+from penstock.streams.originals import Originals
 from penstock.streams.outputs import Effect
 from penstock.streams.stage import Stage, StageResult
 
@@ -21,6 +22,7 @@ class MicroBatch:
         self.instant = instant
         self._results: dict[TopicPartition, list[StageResult]] = {}
         self._changes: dict[TopicPartition, bytes] = {}
+        self._dead: list[DeadLetter] = []
 
     @property
     def sources(self) -> tuple[TopicPartition, ...]:
@@ -43,6 +45,11 @@ class MicroBatch:
             if stage.source in self._results:
                 self._changes[stage.source] = stage.take_changes()
 
+    def find_originals(self, originals: Originals) -> None:
+        """What has become dead letters, with the events' own bytes. Reads the log."""
+        dead = [letter for results in self._results.values() for result in results for letter in result.dead]
+        self._dead = originals.complete(dead) if dead else dead
+
     def changes_bytes(self, source: TopicPartition) -> int:
         return len(self._changes[source])
 
@@ -56,25 +63,26 @@ class MicroBatch:
         for effect in self._effects():
             effect.publish()
 
-    def write(self, transaction: Transaction, consumer: Consumer, plans: dict[str, tuple[str, str]]) -> None:
-        """`plans` are by source topic where its changes and its dead letters go."""
+    def write(self, transaction: Transaction, consumer: Consumer, changes_topics: Mapping[str, str]) -> None:
+        """`changes_topics` are by source topic where its changes go. Dead letters go with the event's topic."""
         targets: dict[TopicPartition, list[Records]] = {}
         offsets: dict[TopicPartition, int] = {}
         now_ms = self.instant.now_ms
         for source, results in self._results.items():
-            changes_topic, dead_topic = plans[source.topic]
             for result in results:
                 for append in result.appends:
                     targets.setdefault(append.target, []).append(append.records)
-            dead = [letter for result in results for letter in result.dead]
-            if dead:
-                targets.setdefault(TopicPartition(dead_topic, 0), []).append(records_of(dead))
             times_ms = np.array([now_ms], dtype=np.int64)
             records = Records(values=[self._changes[source]], times_ms=times_ms)
-            targets.setdefault(TopicPartition(changes_topic, source.partition), []).append(records)
+            targets.setdefault(TopicPartition(changes_topics[source.topic], source.partition), []).append(
+                records
+            )
             next_offset = results[-1].next_offset
             if next_offset is not None:
                 offsets[source] = next_offset
+        for topic in dict.fromkeys(letter.source.topic for letter in self._dead):
+            letters = records_of([letter for letter in self._dead if letter.source.topic == topic])
+            targets[TopicPartition(dead_topic(topic), 0)] = [letters]
         for target, several in targets.items():
             transaction.append(target, _joined(several))
         if offsets:

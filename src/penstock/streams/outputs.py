@@ -14,7 +14,7 @@ import polars as pl
 from penstock.log.records import Records, TopicPartition
 from penstock.streams.decoding.formats import Format
 from penstock.streams.encoding import encoder_of
-from penstock.streams.frame_records import FrameRecord, Origin
+from penstock.streams.frame_records import FrameRecord, Origin, told_apart
 from penstock.streams.isolating import FailedRow
 from penstock.streams.operator import TIME, Moment
 from penstock.streams.partition_frames import split_by_key
@@ -169,12 +169,16 @@ class StageOutput:
     """The topic between this stage and the next: frames, partitioned by the key columns.
 
     `input` is what the next stage calls it. Without key columns rows stay in the partition that they are in.
+    `first`: this stage reads the events' own topic, by whose offsets rows are told apart from now on; `made`:
+    its rows are no events.
     """
 
     topic: str
     partitions: int
     input: str = ""
     key: tuple[str, ...] = ()
+    first: bool = True
+    made: bool = False
 
     def build(self, source: TopicPartition, state: bytes | None) -> Outlet:  # noqa: ARG002 - it has none
         return _StageOutlet(self, Origin(self.input, source.partition))
@@ -199,6 +203,8 @@ class _StageOutlet(_Stateless):
         appends = []
         with_rows = set()
         if frame.height:
+            if config.first or config.made:
+                frame = told_apart(frame, self.origin.partition, made=config.made)
             for partition, rows, _ in split_by_key(frame, config.key, config.partitions):
                 target = partition if config.key else self.origin.partition % config.partitions
                 with_rows.add(target)

@@ -4,9 +4,11 @@ A stage reads one topic; each of its partitions has state, changes and snapshots
 each takes what comes out of a port of another, or of the source.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from penstock.streams.branching import Branches
+from penstock.streams.decoding.formats import Format
 from penstock.streams.intake import IntakeConfig
 from penstock.streams.operator import OperatorConfig, TwoInputConfig
 from penstock.streams.outputs import OutputConfig
@@ -25,6 +27,7 @@ __all__ = [
     "StagePlan",
     "Step",
     "TransformStep",
+    "is_made",
 ]
 
 SOURCE = ""
@@ -98,7 +101,8 @@ class Output:
 class StagePlan:
     """All that makes a partition of the stage. Steps stand after those whose frames they take.
 
-    `internal`: its source is a topic between stages, of which nobody needs what is committed.
+    `internal`: its source is a topic between stages, of which nobody needs what is committed. `events_topic` is
+    that of the events which its rows came of, in the format `events_form`: for a first stage its source.
     """
 
     name: str
@@ -109,4 +113,15 @@ class StagePlan:
     steps: tuple[AnyStep, ...]
     outputs: tuple[Output, ...]
     changes_topic: str
-    dead_topic: str
+    events_topic: str
+    events_form: Format
+
+
+def is_made(port: Port, steps: Sequence[AnyStep]) -> bool:
+    """Whether the rows there are none of the source's records: windows that closed, and what follows."""
+    by_name = {step.name: step for step in steps}
+    while (step := by_name.get(port.step)) is not None and not isinstance(step, JoinStep):
+        if isinstance(step, Step) and port.name == CLOSED:
+            return True
+        port = step.after
+    return False

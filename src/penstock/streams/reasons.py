@@ -16,6 +16,8 @@ class Reason(StrEnum):
     """Its time is before 1970 or too far ahead of now."""
     EXPECTATION = "expectation"
     """It was read, and something that was declared of it does not hold."""
+    LATE = "late"
+    """It was replayed, its time is before the watermark by now, and late events of its stream go nowhere."""
     RAISED = "raised"
     """A function or expression of the stream failed on it."""
     HUNG = "hung"

@@ -1,16 +1,35 @@
 """Dead letters of records and rows that a stage could not use after they were decoded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 from penstock.log.records import Fetched, TopicPartition
-from penstock.streams.dead_letters import MADE, DeadLetter
+from penstock.streams.dead_letters import MADE, REPLAYED_FROM, DeadLetter
 from penstock.streams.encoding import encoder_of
+from penstock.streams.frame_records import event_of
 from penstock.streams.isolating import FailedRow
+from penstock.streams.operator import OFFSET, TIME
 from penstock.streams.reasons import Reason
 
-__all__ = ["letters_of_records", "letters_of_rows", "letters_of_values"]
+__all__ = [
+    "Refusal",
+    "late_replayed",
+    "letters_of_later",
+    "letters_of_made",
+    "letters_of_parts",
+    "letters_of_records",
+    "letters_of_rows",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Who refuses rows, and when."""
+
+    stage: str
+    now_ms: int
 
 
 def letters_of_records(
@@ -34,28 +53,86 @@ def letters_of_rows(
     ]
 
 
-def letters_of_values(
-    frame: pl.DataFrame, rows: Sequence[FailedRow], source: TopicPartition, *, stage: str, now_ms: int
+def letters_of_made(
+    frame: pl.DataFrame, rows: Sequence[FailedRow], source: TopicPartition, refusal: Refusal
 ) -> list[DeadLetter]:
-    """Of rows that no record has the bytes of, as JSON: they came from another stage, or were made in this one.
-    Several may have the offset of the same record.
-    """
-    values = encoder_of("json").encode(frame[[row.row for row in rows]])
+    """Of rows that are no events, as JSON: windows that closed, and what became of them."""
     return [
-        DeadLetter(
-            source=source,
-            offset=row.offset,
-            time_ms=row.time_ms,
-            written_ms=now_ms,
-            reason=row.reason,
-            detail=row.detail,
-            value=value,
-            key=None,
-            stage=stage,
-            headers={MADE: b"1"},
-        )
-        for row, value in zip(rows, values, strict=True)
+        _row_letter(row, source, value, refusal, headers={MADE: b"1"})
+        for row, value in zip(rows, _as_json(frame, rows), strict=True)
     ]
+
+
+def letters_of_later(
+    frame: pl.DataFrame, rows: Sequence[FailedRow], source: TopicPartition, events: str, refusal: Refusal
+) -> list[DeadLetter]:
+    """Of rows that came from another stage: each with the place of the event that it came of, in the topic
+    `events`. Several may be of the same event.
+    """
+    letters = []
+    for row, value in zip(rows, _as_json(frame, rows), strict=True):
+        event = event_of(row.offset)
+        if event is None:
+            letters.append(_row_letter(row, source, value, refusal, headers={MADE: b"1"}))
+        else:
+            placed = replace(row, offset=event[1])
+            letter = _row_letter(placed, TopicPartition(events, event[0]), value, refusal)
+            letters.append(replace(letter, row=value))
+    return letters
+
+
+def letters_of_parts(
+    frame: pl.DataFrame, rows: Sequence[FailedRow], source: TopicPartition, refusal: Refusal
+) -> list[DeadLetter]:
+    """Of rows whose records have many, in Arrow: each as a record of that row alone, as the others went on."""
+    encoder = encoder_of("arrow")
+    return [_row_letter(row, source, encoder.encode(frame[[row.row]])[0], refusal) for row in rows]
+
+
+def late_replayed(fetched: Fetched, late: pl.DataFrame, watermark_ms: int) -> list[FailedRow]:
+    """Those of the late events that were replayed."""
+    headers = fetched.records.headers
+    if headers is None:
+        return []
+    offsets = late.get_column(OFFSET).to_list()
+    times_ms = late.get_column(TIME).to_list()
+    positions = fetched.offsets.searchsorted(offsets).tolist()
+    return [
+        FailedRow(
+            row=row,
+            offset=offsets[row],
+            time_ms=times_ms[row],
+            reason=Reason.LATE,
+            detail=f"its time is {(watermark_ms - times_ms[row]) / 1000:.3f} s before the watermark",
+        )
+        for row, position in enumerate(positions)
+        if REPLAYED_FROM in (headers[position] or {})
+    ]
+
+
+def _as_json(frame: pl.DataFrame, rows: Sequence[FailedRow]) -> list[bytes]:
+    return encoder_of("json").encode(frame[[row.row for row in rows]])
+
+
+def _row_letter(
+    row: FailedRow,
+    source: TopicPartition,
+    value: bytes,
+    refusal: Refusal,
+    headers: Mapping[str, bytes] | None = None,
+) -> DeadLetter:
+    return DeadLetter(
+        source=source,
+        offset=row.offset,
+        time_ms=row.time_ms,
+        written_ms=refusal.now_ms,
+        reason=row.reason,
+        detail=row.detail,
+        value=value,
+        key=None,
+        stage=refusal.stage,
+        headers=headers or {},
+    )
 
 
 def _letter(fetched: Fetched, position: int, *, stage: str, now_ms: int, why: tuple[str, str]) -> DeadLetter:

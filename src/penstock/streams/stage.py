@@ -29,9 +29,18 @@ from penstock.streams.plan import (
     StagePlan,
     Step,
     TransformStep,
+    is_made,
 )
 from penstock.streams.reasons import Reason
-from penstock.streams.refusing import letters_of_records, letters_of_rows, letters_of_values
+from penstock.streams.refusing import (
+    Refusal,
+    late_replayed,
+    letters_of_later,
+    letters_of_made,
+    letters_of_parts,
+    letters_of_records,
+    letters_of_rows,
+)
 from penstock.streams.stage_state import (
     StageState,
     check_fingerprints,
@@ -133,7 +142,7 @@ class Stage:
     # What comes in
 
     def process(self, fetched: Fetched, instant: Instant) -> StageResult:
-        """Raises `CorruptRecords` for a record between stages that is none."""
+        """Whatever the records hold: what cannot be read becomes dead letters."""
         assert fetched.source == self.source, "records of this stage's partition"
         self._fetched = fetched
         self.pending = True
@@ -141,7 +150,10 @@ class Stage:
         self.next_offset = fetched.next_offset
         self._dead += taken.dead
         if taken.late is not None:
-            self._flow(Port(name=LATE), taken.late.frame, taken.late.moment)
+            if Port(name=LATE) in self._targets:
+                self._flow(Port(name=LATE), taken.late.frame, taken.late.moment)
+            else:
+                self._too_late(taken.late)
         return self._run(taken.parts)
 
     def refuse(self, fetched: Fetched, reason: Reason, detail: str, instant: Instant) -> StageResult:
@@ -212,7 +224,7 @@ class Stage:
 
     def _transforming(self, step: TransformStep) -> _Accept:
         port = Port(step.name)
-        made = self._is_made(step.after)
+        made = is_made(step.after, self.plan.steps)
 
         def accept(frame: pl.DataFrame, moment: Moment) -> None:
             done = step.transform.apply(frame)
@@ -223,7 +235,7 @@ class Stage:
         return accept
 
     def _branching(self, step: BranchStep) -> _Accept:
-        made = self._is_made(step.after)
+        made = is_made(step.after, self.plan.steps)
 
         def accept(frame: pl.DataFrame, moment: Moment) -> None:
             done = step.branches.apply(frame)
@@ -254,25 +266,28 @@ class Stage:
 
         return accept
 
-    def _is_made(self, port: Port) -> bool:
-        """Whether the rows there are none of the source's records: windows that closed, and what follows."""
-        steps = {step.name: step for step in self.plan.steps}
-        while (step := steps.get(port.step)) is not None and not isinstance(step, JoinStep):
-            if isinstance(step, Step) and port.name == CLOSED:
-                return True
-            port = step.after
-        return step is not None
-
     def _failed(self, frame: pl.DataFrame, rows: Sequence[FailedRow], moment: Moment, *, made: bool) -> None:
-        name = self.plan.name
-        if made or self.plan.internal or self._fetched is None:
-            self._dead += letters_of_values(frame, rows, self.source, stage=name, now_ms=moment.now_ms)
-        else:
-            self._dead += letters_of_rows(self._fetched, rows, stage=name, now_ms=moment.now_ms)
+        plan = self.plan
+        refusal = Refusal(stage=plan.name, now_ms=moment.now_ms)
+        if made:
+            self._dead += letters_of_made(frame, rows, self.source, refusal)
+        elif plan.internal:
+            self._dead += letters_of_later(frame, rows, self.source, plan.events_topic, refusal)
+        elif plan.events_form == "arrow":
+            self._dead += letters_of_parts(frame, rows, self.source, refusal)
+        elif self._fetched is not None:
+            self._dead += letters_of_rows(self._fetched, rows, stage=plan.name, now_ms=moment.now_ms)
+
+    def _too_late(self, part: Part) -> None:
+        """Late events that go nowhere are only counted; but replayed ones are not to vanish once more."""
+        assert self._fetched is not None, "they have just come"
+        rows = late_replayed(self._fetched, part.frame, part.moment.next_watermark_ms)
+        if rows:
+            self._failed(part.frame, rows, part.moment, made=False)
 
     def _putting(self, output: Output) -> _Accept:
         outlet = self._outlets[output.name]
-        made = self._is_made(output.after)
+        made = is_made(output.after, self.plan.steps)
 
         def accept(frame: pl.DataFrame, moment: Moment) -> None:
             put = outlet.put(frame, moment, self._intake.idle)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from penstock.core.errors import ConfigurationError
 from penstock.log.port import TopicSpec
+from penstock.streams.dead_letters import dead_topic
 from penstock.streams.event_intake import EventIntakeConfig
 from penstock.streams.feeds.plan import FeedPlan
 from penstock.streams.feeds.reading import FeedSource
@@ -18,7 +19,17 @@ from penstock.streams.frame_intake import LEFT, RIGHT, FrameIntakeConfig
 from penstock.streams.graph import Branched, From, Graph, Joined, Keyed, Node, Operated, Source, Transformed
 from penstock.streams.intake import IntakeConfig
 from penstock.streams.outputs import StageOutput
-from penstock.streams.plan import AnyStep, BranchStep, JoinStep, Output, Port, StagePlan, Step, TransformStep
+from penstock.streams.plan import (
+    AnyStep,
+    BranchStep,
+    JoinStep,
+    Output,
+    Port,
+    StagePlan,
+    Step,
+    TransformStep,
+    is_made,
+)
 from penstock.streams.sinks import OutputPlace, TopicSink
 from penstock.streams.watermark import WatermarkConfig
 
@@ -54,9 +65,25 @@ class _Draft:
     source: str
     partitions: int
     intake: IntakeConfig
-    internal: bool
+    events: Source
+    """Where its rows are from in the end; of a join those of the left."""
     steps: list[AnyStep] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
+
+    @property
+    def internal(self) -> bool:
+        return self.source != self.events.topic
+
+    def crossing(self, port: Port, topic: str, partitions: int, key: tuple[str, ...], side: str) -> StageOutput:
+        """What sends the rows of a port to the next stage."""
+        return StageOutput(
+            topic=topic,
+            partitions=partitions,
+            input=side,
+            key=key,
+            first=not self.internal,
+            made=is_made(port, self.steps),
+        )
 
 
 def topology(graph: Graph, existing: Mapping[str, int]) -> Topology:
@@ -164,7 +191,7 @@ class _Builder:
         )
         if source.fed_by is not None:
             self._feed(source, source.fed_by, partitions)
-        return self._draft(source.name, source.topic, partitions, intake, internal=False)
+        return self._draft(source.name, source.topic, partitions, intake, source)
 
     def _feed(self, source: Source, fed_by: FeedSource, partitions: int) -> None:
         if partitions > 1 and not source.key:
@@ -185,8 +212,8 @@ class _Builder:
             source=fed_by,
         )
 
-    def _draft(self, name: str, topic: str, partitions: int, intake: IntakeConfig, *, internal: bool) -> _Draft:
-        draft = _Draft(name, topic, partitions, intake, internal)
+    def _draft(self, name: str, topic: str, partitions: int, intake: IntakeConfig, events: Source) -> _Draft:
+        draft = _Draft(name, topic, partitions, intake, events)
         if topic in self._drafts:
             raise ConfigurationError(
                 f"app {self._graph.app!r}: two stages would read topic {topic!r}",
@@ -212,10 +239,10 @@ class _Builder:
             name = f"{draft.name}{at}.by.{_plain('.'.join(by))}"
             topic = f"{_plain(self._graph.app)}.{name}"
             count = self.need(topic, count)
-            output = StageOutput(topic=topic, partitions=count, key=by)
+            output = draft.crossing(port, topic, count, by, "")
             draft.outputs.append(Output(name=f"to {name}", config=output, after=port))
-            intake = FrameIntakeConfig(inputs={"": draft.partitions})
-            self._crossed[known] = (self._draft(name, topic, count, intake, internal=True), Port())
+            intake = FrameIntakeConfig(inputs={"": draft.partitions}, stage=name)
+            self._crossed[known] = (self._draft(name, topic, count, intake, draft.events), Port())
         return self._crossed[known]
 
     def _join(self, node: Joined) -> _Draft:
@@ -228,10 +255,11 @@ class _Builder:
             (left, left_port, LEFT, node.left_by),
             (right, right_port, RIGHT, node.right_by),
         ):
-            output = StageOutput(topic=topic, partitions=count, input=side, key=by)
+            output = draft.crossing(port, topic, count, by, side)
             draft.outputs.append(Output(name=f"to {side} of {node.name}", config=output, after=port))
-        intake = FrameIntakeConfig(inputs={LEFT: left.partitions, RIGHT: right.partitions})
-        joining = self._draft(_plain(node.name), topic, count, intake, internal=True)
+        name = _plain(node.name)
+        intake = FrameIntakeConfig(inputs={LEFT: left.partitions, RIGHT: right.partitions}, stage=name)
+        joining = self._draft(name, topic, count, intake, left.events)
         joining.steps.append(
             JoinStep(name=node.name, config=node.config, left=Port(name=LEFT), right=Port(name=RIGHT))
         )
@@ -239,10 +267,10 @@ class _Builder:
 
     def _plan(self, draft: _Draft) -> StagePlan:
         prefix = f"{_plain(self._graph.app)}.{_plain(draft.name)}"
-        changes, dead = f"{prefix}.changes", f"{draft.source}.dead"
+        changes = f"{prefix}.changes"
         self._own(draft, changes)
         self.need(changes, draft.partitions)
-        self.need(dead, None)
+        self.need(dead_topic(draft.source), None)
         return StagePlan(
             name=draft.name,
             source=draft.source,
@@ -252,7 +280,8 @@ class _Builder:
             steps=tuple(draft.steps),
             outputs=tuple(draft.outputs),
             changes_topic=changes,
-            dead_topic=dead,
+            events_topic=draft.events.topic,
+            events_form=draft.events.form,
         )
 
     def _own(self, draft: _Draft, changes: str) -> None:

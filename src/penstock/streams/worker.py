@@ -21,6 +21,7 @@ from penstock.streams.feeds.feeding import Feeding
 from penstock.streams.feeds.plan import FeedPlan
 from penstock.streams.intake import Instant
 from penstock.streams.micro_batch import MicroBatch
+from penstock.streams.originals import Originals
 from penstock.streams.owned import Owned
 from penstock.streams.plan import StagePlan
 from penstock.streams.restoring import Restorer
@@ -64,7 +65,9 @@ class StreamWorker:
         self._restorer = Restorer(opened.admin, config.folder / "snapshots")
         self._snapshotting = Snapshotting(config, self._restorer, opened.admin, self._failpoints)
         self._feeding = Feeding(feeds, config, opened, clock, self._failpoints)
-        self._topics = {topic: (plan.changes_topic, plan.dead_topic) for topic, plan in plans.items()}
+        self._changes_topics = {topic: plan.changes_topic for topic, plan in plans.items()}
+        many = frozenset(plan.events_topic for plan in plans.values() if plan.events_form == "arrow")
+        self._originals = Originals(opened.admin, many)
         self._failures = 0
         self._new = False
         """Whether it has joined and not polled since: the first poll only tells what it was given."""
@@ -248,12 +251,13 @@ class StreamWorker:
         """Whole or not at all; what is outside of the log is prepared before and published after."""
         batch.collect([owned.stage for owned in self._running() if owned.stage is not None])
         self._failpoints.pass_by("state")
+        batch.find_originals(self._originals)
         batch.prepare()
         self._failpoints.pass_by("output")
         assert self._producer is not None, "it has joined"
         transaction = self._producer.begin()
         try:
-            batch.write(transaction, consumer, self._topics)
+            batch.write(transaction, consumer, self._changes_topics)
             self._failpoints.pass_by("commit")
             ends = transaction.commit()
         except BaseException:

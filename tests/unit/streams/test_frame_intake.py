@@ -1,13 +1,16 @@
 """Frames of another stage: event time is as far as the slowest partition that is not idle."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
 from penstock.core.errors import CorruptRecords, CorruptState
 from penstock.log.records import Fetched, Records, TopicPartition
+from penstock.streams.encoding import encoder_of
 from penstock.streams.frame_intake import FrameIntakeConfig
-from penstock.streams.frame_records import FrameRecord, Origin, read_frame_record
+from penstock.streams.frame_records import FrameRecord, Origin, event_of, read_frame_record, told_apart
 from penstock.streams.intake import Instant
 
 SOURCE = TopicPartition("app.events.by.key", 0)
@@ -41,7 +44,14 @@ def test_a_record_is_read_as_it_was_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "headers"), [(b"junk", None), (b"junk", {}), (b"junk", record(0, 5).headers())]
+    ("value", "headers"),
+    [
+        (b"junk", None),
+        (b"junk", {}),
+        (b"junk", record(0, 5).headers()),
+        (b"", record(0, 2**70).headers()),
+        (encoder_of("arrow").encode(pl.DataFrame({"value": [1]}))[0], record(0, 5).headers()),
+    ],
 )
 def test_what_is_no_record_of_a_stage_is_told(value: bytes, headers: dict[str, bytes] | None) -> None:
     with pytest.raises(CorruptRecords, match="is no record of a stage"):
@@ -68,12 +78,32 @@ def test_an_idle_partition_holds_nothing_back_and_a_woken_one_does_not_turn_back
     assert intake.watermark_ms == 500
 
 
-def test_rows_have_offsets_of_their_own() -> None:
-    intake = FrameIntakeConfig(inputs={"": 1}).build(SOURCE, None)
-    (part,) = intake.take(fetched(record(0, 5, 7, 8, 9), record(0, 5, 10)), NOW).parts
-    offsets = part.frame["_offset"]
-    assert offsets.is_sorted()
-    assert offsets.n_unique() == 4
+def test_rows_keep_the_places_of_their_events() -> None:
+    intake = FrameIntakeConfig(inputs={"": 2}).build(SOURCE, None)
+    frame = pl.DataFrame({"value": [1, 2], "_time": [1, 2], "_offset": [7, 9]})
+    crossed = told_apart(frame, 3, made=False)
+    closed = told_apart(frame, 3, made=True)
+    records = [
+        FrameRecord(origin=Origin("", 1), watermark_ms=5, idle=False, frame=each) for each in (crossed, closed)
+    ]
+    (part,) = intake.take(fetched(*records), NOW).parts
+    assert [event_of(offset) for offset in part.frame["_offset"]] == [(3, 7), (3, 9), None, None]
+    assert told_apart(frame, 0, made=False) is frame
+
+
+def test_what_no_stage_wrote_is_a_dead_letter_and_the_rest_goes_on() -> None:
+    intake = FrameIntakeConfig(inputs={"": 1}, stage="totals").build(SOURCE, None)
+    good = fetched(record(0, 5, 6), record(0, 7, 8), record(0, 9, 10))
+    values = [good.records.values[0], b"junk", good.records.values[2]]
+    assert good.records.headers is not None
+    records = replace(good.records, values=values, headers=[*good.records.headers[:2], good.records.headers[2]])
+    taken = intake.take(replace(good, records=records), NOW)
+    (part,) = taken.parts
+    assert part.frame["value"].to_list() == [6, 10]
+    (letter,) = taken.dead
+    assert (letter.offset, letter.value, letter.reason, letter.stage) == (1, b"junk", "undecodable", "totals")
+    assert letter.source == SOURCE
+    assert intake.statistics().bad == 1
 
 
 def test_two_inputs_take_turns_as_their_records_do() -> None:

@@ -15,6 +15,7 @@ from penstock.log.opening import open_log
 from penstock.log.port import Log
 from penstock.log.records import Records, TopicPartition
 from penstock.streams.batch_size import BatchSizeConfig
+from penstock.streams.letter_box import LetterBox, StoredLetter
 from penstock.streams.restoring import Restorer
 from penstock.streams.state import Snapshot
 from penstock.streams.topology import Topology, topology
@@ -44,13 +45,19 @@ class Turns(Event):
 
 
 class Running:
-    def __init__(self, folder: Path, app: ps.App, batch: BatchSizeConfig | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        app: ps.App,
+        batch: BatchSizeConfig | None = None,
+        record_bytes_max: int = RECORD_BYTES_MAX,
+    ) -> None:
         self.clock = ManualClock()
-        self.log: Log = open_log("", folder, self.clock, LogLimits(record_bytes_max=RECORD_BYTES_MAX))
+        self.log: Log = open_log("", folder, self.clock, LogLimits(record_bytes_max=record_bytes_max))
         self.planned: Topology = topology(app.streams.graph, {})
         self.log.admin.ensure_topics(self.planned.topics)
         self.folder = folder
-        config = WorkerConfig(
+        self.config = WorkerConfig(
             group="app",
             identity="one",
             folder=folder / "streams",
@@ -58,19 +65,28 @@ class Running:
             snapshot_every_s=10,
             tick_s=0.0,
         )
-        self.worker = StreamWorker(config, self.planned.by_source, self.log, self.clock)
 
-    def produce(self, values: list[bytes], partition: int = 0) -> None:
+    def produce(self, values: list[bytes], partition: int = 0, topic: str = "events") -> None:
         times_ms = np.full(len(values), START_MS, dtype=np.int64)
         producer = self.log.producer()
-        producer.append(TopicPartition("events", partition), Records(values=values, times_ms=times_ms)).result()
+        producer.append(TopicPartition(topic, partition), Records(values=values, times_ms=times_ms)).result()
         producer.close()
 
+    def letters(self, topic: str = "events") -> list[StoredLetter]:
+        return list(LetterBox(self.log).letters(topic))
+
+    def replay(self, *values: bytes, topic: str = "events") -> int:
+        """All that were not replayed; mended, if there are values."""
+        mended = (lambda: iter(values)) if values else None
+        return LetterBox(self.log).replay(topic, lambda stored: not stored.replayed, mended)
+
     def run(self, turns: int = 20, seconds: float = 0.25, then: Callable[[], object] | None = None) -> None:
+        """Each time a new worker, on what the one before has left."""
+        self.worker = StreamWorker(self.config, self.planned.by_source, self.log, self.clock)
         self.worker.run(Turns(self.clock, turns, seconds, then))
 
-    def values(self, topic: str) -> list[bytes]:
-        return list(self.log.admin.read(TopicPartition(topic, 0), 0, records_max=1000).records.values)
+    def values(self, topic: str, partition: int = 0) -> list[bytes]:
+        return list(self.log.admin.read(TopicPartition(topic, partition), 0, records_max=1000).records.values)
 
 
 def event(key: str, at: int = START_MS, **more: object) -> bytes:
@@ -149,3 +165,114 @@ def test_snapshots_of_another_log_go(tmp_path: Path) -> None:
     restored = restorer.restore(plan, TopicPartition("events", 0), None)
     assert restored.stage.next_offset is None
     assert list(folder.newest_first()) == []
+
+
+def no_threes(frame: pl.DataFrame) -> pl.DataFrame:
+    if (frame["value"] == 3).any():
+        raise ValueError("no threes")
+    return frame
+
+
+VALUED = {"key": pl.String, "at": pl.Int64, "value": pl.Int64}
+
+
+def joined_and_mapped(**options: object) -> ps.App:
+    """Rows cross twice before the function: to their key, and to the join."""
+    app = ps.App("app")
+    stream = app.stream("events", schema=VALUED, time="at", partitions=2, **options)  # type: ignore[arg-type]
+    users = app.table("users", schema={"key": pl.String, "name": pl.String}, key="key")
+    stream.repartition("key").join_table(users).map(no_threes).into("out")
+    return app
+
+
+def test_a_dead_letter_of_a_later_stage_is_of_the_event_itself_and_goes_back_to_its_topic(
+    tmp_path: Path,
+) -> None:
+    running = Running(tmp_path, joined_and_mapped(lateness="1h"), record_bytes_max=100_000)
+    running.produce([b'{"key": "a", "name": "Anna"}'], topic="users")
+    running.run(20)
+    running.produce([event("a", value=1)], 0)
+    running.produce([b"no json", event("a", value=2), b' {"key":"a", "at":%d,"value":3}' % START_MS], 1)
+    running.run(40)
+    unreadable, letter = (stored.letter for stored in running.letters())
+    assert (unreadable.reason, unreadable.value, unreadable.offset) == ("undecodable", b"no json", 0)
+    assert (letter.source, letter.offset) == (TopicPartition("events", 1), 2)
+    assert letter.value == b' {"key":"a", "at":%d,"value":3}' % START_MS
+    assert letter.row is not None
+    assert json.loads(letter.row) == {"key": "a", "at": START_MS, "value": 3, "name": "Anna"}
+    assert (letter.reason, letter.stage) == ("raised", "events.join.users")
+    assert running.replay(event("a", value=5), event("a", value=4)) == 2
+    running.run(40)
+    out = [json.loads(value) for value in running.values("out")]
+    assert sorted(row["value"] for row in out) == [1, 2, 4, 5]
+    assert {row["name"] for row in out} == {"Anna"}
+    assert {each.state for each in running.worker.status} == {"running"}
+    assert all(stored.replayed for stored in running.letters())
+
+
+def test_an_event_that_its_topic_has_kept_no_longer_is_the_row_that_it_had_become(tmp_path: Path) -> None:
+    app = ps.App("app")
+    stream = app.stream("events", schema=VALUED, time="at")
+    other = app.stream("others", schema={"key": pl.String, "at": pl.Int64}, time="at")
+    stream.join(other, key="key", before="1h", after="1h").map(no_threes).into("out")
+    running = Running(tmp_path, app)
+    running.produce([event("a", value=3)])
+    running.run(20)
+    running.log.admin.truncate(TopicPartition("events", 0), 1)
+    running.produce([event("a")], topic="others")
+    running.run(20)
+    (letter,) = (stored.letter for stored in running.letters())
+    assert (letter.source, letter.offset) == (TopicPartition("events", 0), 0)
+    assert json.loads(letter.value)["value"] == 3
+    assert "penstock-event-gone" in letter.headers
+
+
+def test_what_no_stage_wrote_between_stages_becomes_a_dead_letter(tmp_path: Path) -> None:
+    running = Running(tmp_path, joined_and_mapped(), record_bytes_max=100_000)
+    (topic,) = (
+        plan.source for plan in running.planned.stages if plan.source.endswith("users") and plan.internal
+    )
+    running.produce([b'{"key": "a"}'], topic=topic)
+    running.produce([event("a", value=1)])
+    running.run(60)
+    (letter,) = (stored.letter for stored in running.letters(topic))
+    assert (letter.reason, letter.value) == ("undecodable", b'{"key": "a"}')
+    assert "is no record of a stage" in letter.detail
+    assert {each.state for each in running.worker.status} == {"running"}
+    assert [json.loads(value)["value"] for value in running.values("out")] == [1]
+    running.replay(topic=topic)
+    running.run(40)
+    assert {each.state for each in running.worker.status} == {"running"}
+
+
+def test_a_replayed_event_that_is_too_late_does_not_vanish(tmp_path: Path) -> None:
+    app = ps.App("app")
+    stream = app.stream("events", schema=VALUED, time="at", lateness="1s")
+    stream.map(no_threes).into("out")
+    running = Running(tmp_path, app)
+    running.produce([event("a", value=3), event("a", START_MS + 60_000, value=1)])
+    running.produce([event("late", value=2)])
+    running.run(20)
+    assert running.replay(event("a", value=4)) == 1
+    running.run(20)
+    first, second = (stored.letter for stored in running.letters())
+    assert (first.reason, second.reason, second.value) == ("raised", "late", event("a", value=4))
+    assert "59.000 s before the watermark" in second.detail
+    assert running.replay(event("a", START_MS + 60_000, value=5)) == 1
+    running.run(20)
+    assert [json.loads(value)["value"] for value in running.values("out")] == [1, 5]
+    assert len(running.letters()) == 2
+
+
+def test_late_events_have_their_own_way_where_there_is_one(tmp_path: Path) -> None:
+    app = ps.App("app")
+    stream = app.stream("events", schema=VALUED, time="at", lateness="1s")
+    stream.map(no_threes).into("out")
+    stream.late.into("late")
+    running = Running(tmp_path, app)
+    running.produce([event("a", value=3), event("a", START_MS + 60_000, value=1)])
+    running.run(20)
+    running.replay(event("a", value=4))
+    running.run(20)
+    assert running.values("late") == [event("a", value=4).replace(b": ", b":").replace(b", ", b",")]
+    assert len(running.letters()) == 1
