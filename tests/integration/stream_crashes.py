@@ -61,6 +61,29 @@ events = app.stream(
 events.map(hangs, schema={"number": pl.Int64, "at": pl.Int64}).into("out")
 """
 
+HANGING_CLOSED = """
+import threading
+
+import penstock as ps
+import polars as pl
+
+app = ps.App("crashing")
+
+
+def hangs(frame):
+    if (frame["number"] == 23).any():
+        threading.Event().wait()
+    return frame.select("number", "_time", "_offset")
+
+
+events = app.stream(
+    "events", schema={"number": pl.Int64, "at": pl.Int64}, time="at", key="number", idle="500ms", partitions=2
+)
+windows = events.window(key="number", over="1s").agg(count=ps.count())
+windows.closed.map(hangs, schema={"number": pl.Int64}).into("out")
+"""
+"""The windows close when no more events come: no record makes them."""
+
 START_MS = 1_700_000_000_000
 LATENESS_MS = 1000
 PARTITIONS = 2

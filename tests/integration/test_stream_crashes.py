@@ -11,7 +11,17 @@ import numpy as np
 import psutil
 import pytest
 from command_line import PATIENCE_S
-from stream_crashes import HANGING, PARTITIONS, START_MS, Crashing, Event, kill, ledger, make_events
+from stream_crashes import (
+    HANGING,
+    HANGING_CLOSED,
+    PARTITIONS,
+    START_MS,
+    Crashing,
+    Event,
+    kill,
+    ledger,
+    make_events,
+)
 
 from penstock.streams.watchdog import HUNG_STATUS
 
@@ -144,6 +154,29 @@ def test_a_function_that_hangs_is_found_out(crashing: Crashing, monkeypatch: pyt
     assert out == [n for n in range(60) if n != 23]
     (letter,) = [row for rows in crashing.rows("events.dead").values() for row in rows]
     assert letter["number"] == 23
+
+
+def test_a_function_that_hangs_on_a_window_accuses_no_event(
+    crashing: Crashing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANG_S", "0.7")
+    crashing.write_app(HANGING_CLOSED)
+    crashing.make_topics()
+    crashing.produce([Event(n, n % PARTITIONS, f"key {n}", "g", START_MS + n, n) for n in range(16, 32)])
+
+    def letters() -> list[dict[str, object]]:
+        return [row for rows in crashing.rows("events.dead").values() for row in rows]
+
+    ends = 0
+    while not letters() and ends < 12:
+        worker = crashing.start()
+        crashing.wait_for(lambda worker=worker: bool(letters()) or worker.poll() is not None)
+        ends += worker.poll() == HUNG_STATUS
+    assert 0 < ends <= 6
+    crashing.wait_for(lambda: sum(map(len, crashing.rows("out").values())) == 15)
+    assert [letter["number"] for letter in letters()] == [23]
+    out = sorted(row["number"] for rows in crashing.rows("out").values() for row in rows)
+    assert out == [n for n in range(16, 32) if n != 23]
 
 
 def test_damaged_snapshots_are_passed_over(crashing: Crashing) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from penstock.log.records import Fetched, TopicPartition
+from penstock.streams.made_rows import MadeRows
 from penstock.streams.micro_batch import MicroBatch
 from penstock.streams.plan import StagePlan
 from penstock.streams.reasons import Reason
@@ -17,7 +18,13 @@ __all__ = ["Owned"]
 class Owned:
     """Its `stage` is None until its state has been brought back, and after a batch of it has failed."""
 
-    def __init__(self, plan: StagePlan, source: TopicPartition, suspect: Suspect | None) -> None:
+    def __init__(
+        self,
+        plan: StagePlan,
+        source: TopicPartition,
+        suspect: Suspect | None,
+        made_rows: MadeRows | None = None,
+    ) -> None:
         self.plan = plan
         self.source = source
         self.changes = TopicPartition(plan.changes_topic, source.partition)
@@ -28,6 +35,7 @@ class Owned:
         self.unsaved_bytes = 0
         """Changes since the last snapshot."""
         self._suspect = suspect
+        self._made_rows = made_rows
         self._rows = 0
         self._rows_told = 0
         self._late = 0
@@ -41,6 +49,7 @@ class Owned:
         """
         self.stage = restored.stage
         self.stage.next_offset = position
+        self.stage.made_rows = self._made_rows
         self.changes_end = restored.changes_end
         self.unsaved_bytes = restored.changes_bytes
 
@@ -94,6 +103,8 @@ class Owned:
         assert self.stage is not None, "it is running"
         self.changes_end = ends[self.changes]
         self.unsaved_bytes += size
+        if self._made_rows is not None:
+            self._made_rows.committed()
         next_offset = self.stage.next_offset
         if self._suspect is not None and next_offset is not None and next_offset >= self._suspect.end:
             suspects.clear(self.source)

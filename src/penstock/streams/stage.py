@@ -17,6 +17,7 @@ from penstock.streams.closed import Closing, as_events
 from penstock.streams.dead_letters import DeadLetter
 from penstock.streams.intake import Instant, IntakeStatistics, Part
 from penstock.streams.isolating import FailedRow
+from penstock.streams.made_rows import MadeRows, watched
 from penstock.streams.operator import Moment, Operator, TwoInput, TwoMoment
 from penstock.streams.outputs import Append, Effect, Outlet, Put
 from penstock.streams.plan import (
@@ -128,10 +129,10 @@ class Stage:
         self._names: dict[str, list[str]] = {}
         """Those of effects since changes were taken last."""
         self._dead_count = 0
+        self.made_rows: MadeRows | None = None
+        """Who looks after functions of rows that are no records; None where nobody does."""
         self.pending = False
-        """Whether something may have changed since changes were taken last: then a snapshot has more in it than
-        the changelog.
-        """
+        """Whether it may have changed since changes were taken: then a snapshot has more than the changelog."""
         self._begin()
 
     def _begin(self) -> None:
@@ -225,9 +226,11 @@ class Stage:
     def _transforming(self, step: TransformStep) -> _Accept:
         port = Port(step.name)
         made = is_made(step.after, self.plan.steps)
+        # Of a record between stages not all rows are at fault for one.
+        apart = made or self.plan.internal
 
         def accept(frame: pl.DataFrame, moment: Moment) -> None:
-            done = step.transform.apply(frame)
+            done = watched(self.made_rows if apart else None, step.name, step.transform, frame)
             if done.failed:
                 self._failed(frame, done.failed, moment, made=made)
             self._flow(port, done.frame, moment)

@@ -17,7 +17,7 @@ from penstock.core.clock import Clock
 from penstock.log.records import Fetched, Records, TopicPartition
 from penstock.streams.state import replace_file
 
-__all__ = ["HUNG_STATUS", "Suspect", "SuspectFolder", "Watchdog", "cut", "pieces", "suspect_of"]
+__all__ = ["HUNG_STATUS", "AccusedRows", "Suspect", "SuspectFolder", "Watchdog", "cut", "pieces", "suspect_of"]
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,23 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
     def found(self) -> bool:
         """Whether it is a single record, which is then the culprit."""
         return self.count == 1
+
+
+class AccusedRows(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows that a stage made itself, by digests of their contents: on one of `rows` the function of that step
+    hung; `found` are those that it is known to hang on from before.
+    """
+
+    topic: str
+    partition: int
+    step: str
+    rows: tuple[str, ...]
+    found: tuple[str, ...] = ()
+    detail: str = ""
+
+
+Accuse = Callable[[str], AccusedRows]
+"""Tells which rows are at work, with that as the detail."""
 
 
 def suspect_of(fetched: Fetched, *, reason: str, detail: str) -> Suspect:
@@ -77,8 +94,23 @@ class SuspectFolder:
     def clear(self, source: TopicPartition) -> None:
         self._path(source).unlink(missing_ok=True)
 
-    def _path(self, source: TopicPartition) -> Path:
-        return self._folder / f"{source.topic}-{source.partition}.json"
+    def find_rows(self, source: TopicPartition) -> AccusedRows | None:
+        try:
+            return msgspec.json.decode(self._path(source, ".rows").read_bytes(), type=AccusedRows)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def keep_rows(self, accused: AccusedRows) -> None:
+        """Raises `OSError`."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._path(TopicPartition(accused.topic, accused.partition), ".rows")
+        replace_file(path, msgspec.json.encode(accused))
+
+    def clear_rows(self, source: TopicPartition) -> None:
+        self._path(source, ".rows").unlink(missing_ok=True)
+
+    def _path(self, source: TopicPartition, kind: str = "") -> Path:
+        return self._folder / f"{source.topic}-{source.partition}{kind}.json"
 
 
 class Watchdog:
@@ -98,7 +130,7 @@ class Watchdog:
         self._timeout_s = timeout_s
         self._clock = clock
         self._end_process = end_process
-        self._watched: tuple[float, Suspect] | None = None
+        self._watched: tuple[float, Suspect | Accuse] | None = None
         self._stopped = threading.Event()
         self._excused_s = 0.0
 
@@ -111,35 +143,62 @@ class Watchdog:
     @property
     def suspect(self) -> Suspect | None:
         """What is being worked on."""
-        return self._watched[1] if self._watched is not None else None
+        watched = self._watched[1] if self._watched is not None else None
+        return watched if isinstance(watched, Suspect) else None
 
     def begin(self, fetched: Fetched) -> None:
         """These records are being worked on."""
-        suspect = suspect_of(fetched, reason="hung", detail=f"not done within {self._timeout_s:g} s")
-        self._watched = (self._clock.monotonic() - self._excused_s, suspect)
+        suspect = suspect_of(fetched, reason="hung", detail=self._detail)
+        self._watched = (self._now_s(), suspect)
 
     def end(self) -> None:
         self._watched = None
 
+    def begin_rows(self, accuse: Accuse) -> "tuple[float, Suspect | Accuse] | None":
+        """A function works on rows that a stage made itself, maybe amid records, which are not at fault for it.
+        What to give to `end_rows`.
+        """
+        before, now_s = self._watched, self._now_s()
+        self._watched = (now_s, accuse)
+        return (before[0] - now_s, before[1]) if before is not None else None
+
+    def end_rows(self, before: "tuple[float, Suspect | Accuse] | None") -> None:
+        """It has returned; the time that it took does not count for the records."""
+        self._watched = (before[0] + self._now_s(), before[1]) if before is not None else None
+
     def look(self) -> None:
         """Ends the process where it hangs."""
         watched = self._watched
-        if watched is None or self._clock.monotonic() - self._excused_s - watched[0] <= self._timeout_s:
+        if watched is None or self._now_s() - watched[0] <= self._timeout_s:
             return
-        suspect = watched[1]
-        log.error(
-            "%s/%d, offsets %d to %d: not done within %.0f s; the process ends, and tries them again in parts",
-            suspect.topic,
-            suspect.partition,
-            suspect.begin,
-            suspect.end - 1,
-            self._timeout_s,
-        )
         try:
-            self._suspects.keep(suspect)
-        except OSError:
+            self._keep(watched[1])
+        except Exception:
             log.exception("what it hung on could not be kept")
         self._end_process(HUNG_STATUS)
+
+    def _keep(self, hung: "Suspect | Accuse") -> None:
+        if isinstance(hung, Suspect):
+            log.error(
+                "%s/%d, offsets %d to %d: not done within %.0f s; the process ends and tries them in parts",
+                *(hung.topic, hung.partition, hung.begin, hung.end - 1, self._timeout_s),
+            )
+            self._suspects.keep(hung)
+            return
+        accused = hung(self._detail)
+        log.error(
+            "%s/%d: %r is not done with %d rows within %.0f s; the process ends and tries them in parts",
+            *(accused.topic, accused.partition, accused.step, len(accused.rows), self._timeout_s),
+        )
+        self._suspects.keep_rows(accused)
+
+    @property
+    def _detail(self) -> str:
+        return f"not done within {self._timeout_s:g} s"
+
+    def _now_s(self) -> float:
+        """Without the time in which nothing could go on."""
+        return self._clock.monotonic() - self._excused_s
 
     def looked_late(self, late_s: float) -> None:
         """The time in which the whole process stood still is nobody's fault."""

@@ -20,6 +20,7 @@ from penstock.streams.batch_size import BatchSize
 from penstock.streams.feeds.feeding import Feeding
 from penstock.streams.feeds.plan import FeedPlan
 from penstock.streams.intake import Instant
+from penstock.streams.made_rows import MadeRows
 from penstock.streams.micro_batch import MicroBatch
 from penstock.streams.originals import Originals
 from penstock.streams.owned import Owned
@@ -294,7 +295,8 @@ class StreamWorker:
                 self._feeding.assigned(source)
                 continue
             plan = self._plans[source.topic]
-            self._owned[source] = Owned(plan, source, self._suspects.find(source))
+            made_rows = MadeRows(source, self._suspects, self._watchdog)
+            self._owned[source] = Owned(plan, source, self._suspects.find(source), made_rows)
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """All that was begun is committed by now."""
