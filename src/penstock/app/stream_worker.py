@@ -55,6 +55,8 @@ class _StreamProcess:
         self._drain_s = start.settings.server.drain_s
         self._log = open_from_settings(start.settings, clock)
         self._topology = self._planned(app.streams.graph)
+        for name in app.streams.graph.unused:
+            log.warning("nothing of stream %r goes anywhere (hint: send it on with into())", name)
         self._metrics = MetricSet()
         add_process_metrics(self._metrics)
         self._told = StreamMetrics(self._metrics, self._topology)
@@ -150,7 +152,8 @@ class _StreamProcess:
     def _lines(self) -> Iterator[str]:
         for stage in self._topology.stages:
             count = f"{stage.partitions} partitions" if stage.partitions > 1 else "1 partition"
-            yield f"  stream {stage.name}  from topic {stage.source}, {count}"
+            ends = ", ".join(output.name for output in stage.outputs)
+            yield f"  stream {stage.name}  from topic {stage.source}, {count}{f'  {ends}' if ends else ''}"
         for feed in self._topology.feeds:
             yield f"  feed {feed.name}  from {feed.source.title} to topic {feed.target}"
 

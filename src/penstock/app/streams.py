@@ -19,7 +19,7 @@ from penstock.app.stream_parts import (
 )
 from penstock.app.views import Window, WindowedView
 from penstock.core.durations import duration_s
-from penstock.core.errors import ConfigurationError
+from penstock.core.errors import ConfigurationError, shown
 from penstock.streams.branching import BranchesConfig
 from penstock.streams.decoding.formats import Format
 from penstock.streams.deduplicating import DeduplicateConfig
@@ -215,7 +215,7 @@ class Stream:
             parent=self.origin,
             branches=branches,
         )
-        return {name: Stream(self.declared, From(node, name)) for name in names}
+        return _ByBranch({name: Stream(self.declared, From(node, name)) for name in names})
 
     # Several events
 
@@ -250,6 +250,11 @@ class Stream:
         """Each event with the view's aggregates as columns, as of the event: over the windows' time up to its
         own, itself among them.
         """
+        if not isinstance(view, WindowedView):
+            raise ConfigurationError(
+                f"a stream is not enriched by {shown(view)}",
+                hint="by a window with its aggregates: stream.window(...).agg(n=ps.count())",
+            )
         return view.read_by(self)
 
     def join(  # noqa: PLR0913 - likewise
@@ -345,6 +350,13 @@ class Stream:
             transform=transform,
         )
         return Stream(self.declared, From(node))
+
+
+class _ByBranch(dict[str, Stream]):
+    def __missing__(self, name: object) -> Stream:
+        raise ConfigurationError(
+            f"there is no branch {shown(name)}", hint=f"the branches are {', '.join(self)}"
+        )
 
 
 def _names(expression: object, schema: pl.Schema) -> list[str]:

@@ -76,6 +76,14 @@ class Window:
             config = replace(config, keys_max=self._keys_max)
         return WindowedView(self._stream, self._name, self._by, config)
 
+    def __getattr__(self, name: str) -> object:
+        if name in ("closed", "into"):
+            raise ConfigurationError(
+                f"{self._name!r} has no aggregates yet, and so no {name}",
+                hint=f"call agg first: stream.window(...).agg(n=ps.count()).{name}",
+            )
+        raise AttributeError(f"a window has no {name!r}")
+
 
 class WindowedView:
     """The aggregates of windows: read by a stream (`stream.enrich(view)`), or sent on as windows close."""

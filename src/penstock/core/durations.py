@@ -4,7 +4,7 @@ import re
 
 from penstock.core.errors import ConfigurationError, shown
 
-__all__ = ["duration_s"]
+__all__ = ["duration_s", "shown_ms"]
 
 _S_MAX = 1e15
 """No time, and within what a float holds: an integer may not be."""
@@ -27,3 +27,12 @@ def duration_s(value: object, what: str) -> float:
             hint='write a number with its unit, ms, s, m, h or d, as in "10m"; a bare number is seconds',
         )
     return float(match[1]) * _UNITS_S[match[2]]
+
+
+def shown_ms(value: float) -> str:
+    """Milliseconds as people write them: in the largest unit of which they are a whole number."""
+    for unit in ("d", "h", "m", "s"):
+        count = value / (1000 * _UNITS_S[unit])
+        if value and count == int(count):
+            return f"{int(count)}{unit}"
+    return f"{value}ms"

@@ -42,7 +42,10 @@ _SCALARS: dict[object, pl.DataType] = {
     timedelta: pl.Duration("us"),
     Decimal: pl.Decimal(38, 9),
 }
-_KNOWN = "int, float, bool, str, bytes, datetime, date, time, timedelta, Decimal, lists and structs of them"
+_KNOWN = (
+    "Polars' types (pl.Float64, pl.String, …), or "
+    "int, float, bool, str, bytes, datetime, date, time, timedelta, Decimal, lists and structs of them"
+)
 
 
 class ColumnType(NamedTuple):

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from penstock.core.durations import shown_ms
 from penstock.core.errors import ConfigurationError, CorruptState
 from penstock.streams.joins.key_codes import KeyCodes
 from penstock.streams.joins.row_buffer import RowBuffer
@@ -50,7 +51,7 @@ class DeduplicateConfig:
             raise ConfigurationError("duplicates have no key to be told by", hint="name its columns")
         if not (0 <= self.within_ms <= WITHIN_MS_MAX and 1 <= self.events_max <= KEYS_MAX):
             raise ConfigurationError(
-                f"duplicates within {self.within_ms} ms among {self.events_max} events cannot be told",
+                f"duplicates within {shown_ms(self.within_ms)} among {self.events_max} events cannot be told",
                 hint="0 <= within <= ten years, 1 <= events_max <= 100,000,000",
             )
 

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 import msgspec
 import polars as pl
 
+from penstock.core.durations import shown_ms
 from penstock.core.errors import ConfigurationError, CorruptState, StorageFailed
 from penstock.log.records import TopicPartition
 from penstock.streams.operator import Moment
@@ -57,7 +58,7 @@ class Gathered:
     def __post_init__(self) -> None:
         if self.rows_max < 1 or self.every_ms < 1:
             raise ConfigurationError(
-                f"files in {self.folder} cannot have {self.rows_max} rows, or one each {self.every_ms} ms",
+                f"files in {self.folder} cannot have {self.rows_max} rows, or come each {shown_ms(self.every_ms)}",
                 hint="both are 1 or more",
             )
 

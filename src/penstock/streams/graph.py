@@ -4,7 +4,7 @@ Nodes name the nodes before them; `topology` makes stages of them.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -17,10 +17,22 @@ from penstock.streams.feeds.reading import FeedSource
 from penstock.streams.operator import OperatorConfig, TwoInputConfig
 from penstock.streams.plan import MAIN
 from penstock.streams.schema import StreamSchema
-from penstock.streams.sinks import Sink
+from penstock.streams.sinks import Sink, TopicSink
 from penstock.streams.transforming import Transform
 
-__all__ = ["Branched", "From", "Graph", "Joined", "Keyed", "Node", "Operated", "Sent", "Source", "Transformed"]
+__all__ = [
+    "Branched",
+    "From",
+    "Graph",
+    "Joined",
+    "Keyed",
+    "Node",
+    "Operated",
+    "Sent",
+    "Source",
+    "Transformed",
+    "sources_of",
+]
 
 
 _NAME = re.compile(r"\w[\w .-]*")
@@ -111,6 +123,18 @@ class Joined(Node):
     config: TwoInputConfig
 
 
+def sources_of(origin: From) -> Iterator[Source]:
+    """All that the rows there come from."""
+    match origin.node:
+        case Source():
+            yield origin.node
+        case Joined():
+            yield from sources_of(origin.node.left)
+            yield from sources_of(origin.node.right)
+        case Transformed() | Branched() | Operated() | Keyed():
+            yield from sources_of(origin.node.parent)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sent:
     """What comes out of a port goes to a sink."""
@@ -167,6 +191,33 @@ class Graph:
                 f"app {self.app!r} has two outputs {sent.name!r}", hint="tell them apart by name=..."
             )
         self.outputs[sent.name] = sent
+
+    def check_loops(self) -> None:
+        """Raises `ConfigurationError` where events would come back to a topic that they came from."""
+        sent = sorted(
+            (topic, each.sink.topic)
+            for each in self.outputs.values()
+            if isinstance(each.sink, TopicSink)
+            for topic in {source.topic for source in sources_of(each.parent)}
+        )
+        for begin in sorted(source.topic for source in self.sources.values()):
+            ways = {begin: [begin]}
+            for _ in self.sources:
+                for topic, target in sent:
+                    if topic in ways and target == begin:
+                        raise ConfigurationError(
+                            f"app {self.app!r} sends events to {begin!r}, which it reads: they would go round "
+                            f"for ever, {' → '.join((*ways[topic], begin))}",
+                            hint="send them to another topic",
+                        )
+                    if topic in ways and target not in ways:
+                        ways[target] = [*ways[topic], target]
+
+    @property
+    def unused(self) -> list[str]:
+        """The names of streams and tables of which nothing goes anywhere."""
+        used = {source.name for sent in self.outputs.values() for source in sources_of(sent.parent)}
+        return [name for name in self.sources if name not in used]
 
     @property
     def empty(self) -> bool:

@@ -118,6 +118,7 @@ class _Builder:
             draft, port = self._at(sent.parent)
             place = OutputPlace(app=self._graph.app, stage=draft.name, output=sent.name, topics=self)
             draft.outputs.append(Output(name=sent.name, config=sent.sink.output(place), after=port))
+        self._graph.check_loops()
         stages = tuple(self._plan(draft) for draft in self._drafts.values())
         return Topology(stages=stages, topics=tuple(self._specs.values()), feeds=tuple(self._feeds.values()))
 
@@ -294,11 +295,10 @@ class _Builder:
                 f" state in one topic, {changes!r}",
                 hint="name streams and steps so that they differ in more than signs and spaces",
             )
-        for topic in (changes, draft.source):
+        for topic in (changes, draft.source) if draft.internal else (changes,):
             if topic in taken:
                 raise ConfigurationError(
-                    f"app {self._graph.app!r} sends events to {topic!r}, "
-                    + ("which is Penstock's own" if topic == changes or draft.internal else "which it reads"),
+                    f"app {self._graph.app!r} sends events to {topic!r}, which is Penstock's own",
                     hint="send them to another topic",
                 )
 

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from penstock.core.durations import duration_s
+from penstock.core.durations import duration_s, shown_ms
 from penstock.core.errors import ConfigurationError
 
 
@@ -46,3 +46,12 @@ def test_what_is_none(value: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"max_age is .*, not a time") as caught:
         duration_s(value, "max_age")
     assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0ms"), (1, "1ms"), (1500, "1500ms"), (60_000, "1m"), (90_000, "90s"), (172_800_000, "2d")],
+)
+def test_milliseconds_as_people_write_them(value: int, shown: str) -> None:
+    assert shown_ms(value) == shown
+    assert round(duration_s(shown, "it") * 1000) == value

@@ -242,6 +242,27 @@ def test_nothing_is_sent_where_only_a_stage_reads_or_writes(topic: str, why: str
         app.check()
 
 
+def test_events_that_would_go_round_are_refused_and_a_chain_is_not() -> None:
+    app = ps.App("test")
+    events, others, third = (
+        app.stream(name, schema=SCHEMA, time="at") for name in ("events", "others", "third")
+    )
+    events.filter(pl.col("value") > 0).into("others")
+    others.join(events, key="key", before="1s").into("third")
+    app.check()
+    third.branch(all=pl.lit(value=True))["all"].into("others", name="back")
+    with pytest.raises(ConfigurationError, match="for ever, others → third → others"):
+        app.check()
+
+
+def test_streams_of_which_nothing_goes_anywhere() -> None:
+    app = ps.App("test")
+    events, others, _, idle = (app.stream(name, schema=SCHEMA, time="at") for name in "abcd")
+    idle.filter(pl.col("value") > 0)
+    events.join(others, key="key", before="1s").into("out")
+    assert app.streams.graph.unused == ["c", "d"]
+
+
 @pytest.mark.parametrize("name", ["../other", "/abs", "a/b", "", ".."])
 def test_names_that_are_no_part_of_a_folder(name: str) -> None:
     app = ps.App("test")
@@ -260,5 +281,16 @@ def test_mistakes_in_what_is_given() -> None:
         stream.into("out", format="xml")  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="no format 'xml'"):
         app.stream("others", schema=SCHEMA, time="at", format="xml")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="no branch 'golden'") as caught:
+        stream.branch(gold=pl.col("value") > 1, otherwise="rest")["golden"]
+    assert caught.value.hint == "the branches are gold, rest"
+    window = stream.window(key="key", over="1h")
+    with pytest.raises(ConfigurationError, match="no aggregates yet") as caught:
+        window.into("out")  # type: ignore[operator]
+    assert caught.value.hint == "call agg first: stream.window(...).agg(n=ps.count()).into"
+    with pytest.raises(ConfigurationError, match="not enriched by"):
+        stream.enrich(window)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="a window over 1m cannot go by 7s"):
+        stream.window(key="key", over="60s", every="7s").agg(n=ps.count())
     with pytest.raises(ConfigurationError, match="cannot be called 'step 1'"):
         stream.window(key="key", over="1h", name="step 1").agg(n=ps.count())

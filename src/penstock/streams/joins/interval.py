@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from penstock.core.durations import shown_ms
 from penstock.core.errors import ConfigurationError, CorruptState
 from penstock.streams.joins.columns import JoinColumns, read_rows
 from penstock.streams.joins.journal import Journal
@@ -56,7 +57,7 @@ class IntervalJoinConfig:
         lengths = (self.before_ms, self.after_ms, self.before_ms + self.after_ms)
         if any(abs(length) > INTERVAL_MS_MAX for length in lengths) or lengths[2] < 0:
             raise ConfigurationError(
-                f"a join from {self.before_ms} ms before to {self.after_ms} ms after cannot work",
+                f"a join from {shown_ms(self.before_ms)} before to {shown_ms(self.after_ms)} after cannot work",
                 hint="before + after is at least 0, and each at most ten years",
             )
         if self.how not in ("inner", "left"):

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from penstock.core.durations import shown_ms
 from penstock.core.errors import ConfigurationError, CorruptState
 from penstock.streams.joins.columns import JoinColumns, read_rows
 from penstock.streams.joins.journal import Journal
@@ -59,7 +60,8 @@ class TableJoinConfig:
             )
         if not 0 <= self.ttl_ms <= TTL_MS_MAX:
             raise ConfigurationError(
-                f"a table cannot keep its records for {self.ttl_ms} ms", hint="0 <= ttl <= a hundred years"
+                f"a table cannot keep its records for {shown_ms(self.ttl_ms)}",
+                hint="0 <= ttl <= a hundred years",
             )
         if not (1 <= self.keys_max <= KEYS_MAX and 1 <= self.waiting_rows_max <= KEYS_MAX):
             raise ConfigurationError(

@@ -62,7 +62,7 @@ class Inputs:
                 raise InvalidInput(
                     f"the column {name!r} is of {dtype}, which a window cannot aggregate",
                     where=name,
-                    hint="cast it to a number before the window, or count it with distinct",
+                    hint="windows aggregate numbers, times and booleans: cast it, or count it with distinct",
                 )
             self.kinds[name] = ColumnKind(dtype)
 

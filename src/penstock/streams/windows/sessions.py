@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from penstock.core.durations import shown_ms
 from penstock.core.errors import ConfigurationError
 from penstock.streams.operator import TIME, Moment
 from penstock.streams.windows.aggregates.extremes import Highest, Max, Min
@@ -58,7 +59,7 @@ class SessionConfig:
             )
         if self.gap_ms <= 0 or self.keys_max < 1:
             raise ConfigurationError(
-                f"sessions with a gap of {self.gap_ms} ms and {self.keys_max} keys",
+                f"sessions with a gap of {shown_ms(self.gap_ms)} and {self.keys_max} keys",
                 hint="both must be positive",
             )
         for name in self.aggregates:

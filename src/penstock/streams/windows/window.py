@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from penstock.core.durations import shown_ms
 from penstock.core.errors import ConfigurationError, InvalidInput
 from penstock.streams.operator import TIME, Moment
 from penstock.streams.windows.aggregates.part import Aggregate
@@ -71,7 +72,7 @@ class WindowConfig:
             )
         if self.over_ms <= 0 or self.step_ms <= 0 or self.over_ms % self.step_ms:
             raise ConfigurationError(
-                f"a window over {self.over_ms} ms cannot go by {self.every_ms} ms",
+                f"a window over {shown_ms(self.over_ms)} cannot go by {shown_ms(self.step_ms)}",
                 hint="make the window's length a multiple of its step",
             )
         if self.closing and self.every_ms is None:

@@ -116,7 +116,7 @@ def test_damage_and_the_state_of_another_join_are_seen() -> None:
     ("values", "told"),
     [
         ({"mode": "now"}, "'now'"),
-        ({"ttl_ms": -1}, "-1 ms"),
+        ({"ttl_ms": -1}, "-1ms"),
         ({"keys_max": 0}, "0 keys"),
         ({"waiting_rows_max": 0}, "0 rows"),
     ],
