@@ -58,7 +58,7 @@ class Gathered:
     def __post_init__(self) -> None:
         if self.rows_max < 1 or self.every_ms < 1:
             raise ConfigurationError(
-                f"files in {self.folder} cannot have {self.rows_max} rows, or come each {shown_ms(self.every_ms)}",
+                f"files in {self.folder} cannot have {self.rows_max} rows or {shown_ms(self.every_ms)} each",
                 hint="both are 1 or more",
             )
 

@@ -48,3 +48,7 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
     dead: int = 0
     keys: int = 0
     watermark_ms: int | None = None
+
+    @property
+    def stuck(self) -> bool:
+        return bool(self.problem)
