@@ -50,8 +50,8 @@ class MicroBatch:
         dead = [letter for results in self._results.values() for result in results for letter in result.dead]
         self._dead = originals.complete(dead) if dead else dead
 
-    def changes_bytes(self, source: TopicPartition) -> int:
-        return len(self._changes[source])
+    def changes(self, source: TopicPartition) -> bytes:
+        return self._changes[source]
 
     def prepare(self) -> None:
         """What is outside of the log, before the commit. Raises `StorageFailed`."""

@@ -9,6 +9,7 @@ from penstock.streams.plan import StagePlan
 from penstock.streams.reasons import Reason
 from penstock.streams.restoring import Restored
 from penstock.streams.stage import Stage
+from penstock.streams.state import mark_of
 from penstock.streams.watchdog import Suspect, SuspectFolder, Watchdog, pieces
 from penstock.streams.worker_config import PartitionStatus
 
@@ -32,6 +33,8 @@ class Owned:
         self.problem = ""
         self.changes_end = 0
         """The offset of the changelog up to which it is in `stage`."""
+        self.mark = bytes(8)
+        """Of the changes before that."""
         self.unsaved_bytes = 0
         """Changes since the last snapshot."""
         self._suspect = suspect
@@ -51,6 +54,7 @@ class Owned:
         self.stage.next_offset = position
         self.stage.made_rows = self._made_rows
         self.changes_end = restored.changes_end
+        self.mark = restored.mark
         self.unsaved_bytes = restored.changes_bytes
 
     def drop(self) -> None:
@@ -98,11 +102,12 @@ class Owned:
         if not result.empty:
             batch.add(self.source, result)
 
-    def committed(self, ends: Mapping[TopicPartition, int], size: int, suspects: SuspectFolder) -> None:
-        """A batch that it has a part in is durable, with changes of `size` bytes."""
+    def committed(self, ends: Mapping[TopicPartition, int], changes: bytes, suspects: SuspectFolder) -> None:
+        """A batch that it has a part in is durable, with these changes."""
         assert self.stage is not None, "it is running"
         self.changes_end = ends[self.changes]
-        self.unsaved_bytes += size
+        self.mark = mark_of(changes)
+        self.unsaved_bytes += len(changes)
         if self._made_rows is not None:
             self._made_rows.committed()
         next_offset = self.stage.next_offset

@@ -1,6 +1,7 @@
 """A partition's stage as it was when it last committed: the newest snapshot, and the changes since."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from penstock.log.records import TopicPartition
 from penstock.streams.plan import StagePlan
 from penstock.streams.stage import Stage
 from penstock.streams.stage_state import begins_anew, next_offset_of
-from penstock.streams.state import SnapshotFolder
+from penstock.streams.state import Snapshot, SnapshotFolder, mark_of
 
 __all__ = ["Restored", "Restorer"]
 
@@ -28,6 +29,8 @@ class Restored:
     stage: Stage
     changes_end: int
     changes_bytes: int
+    mark: bytes
+    """Of the last changes."""
 
 
 class Restorer:
@@ -59,8 +62,73 @@ class Restorer:
                     "0" if committed is None else committed,
                     reached,
                 )
-                return Restored(stage=Stage(plan, source, anew=True), changes_end=end, changes_bytes=0)
-        stage, offset = self._begun(plan, source, begin, end)
+                return Restored(
+                    stage=Stage(plan, source, anew=True), changes_end=end, changes_bytes=0, mark=mark_of(b"")
+                )
+        return self._restored(plan, source, changes, (begin, end))
+
+    def _restored(
+        self, plan: StagePlan, source: TopicPartition, changes: TopicPartition, bounds: tuple[int, int]
+    ) -> Restored:
+        """From the newest snapshot that can be read and be followed by what comes after it."""
+        failure: CorruptState | None = None
+        for snapshot in self._candidates(plan, source, changes, bounds):
+            try:
+                return self._followed(plan, source, changes, (snapshot, bounds[1]))
+            except CorruptState as error:
+                failure = error
+                if snapshot is not None:
+                    log.warning("%s: its snapshot at %d is not used: %s", source, snapshot.offset, error)
+        begin = bounds[0]
+        if failure is not None and not begin:
+            raise failure
+        raise CorruptState(
+            f"the state of {source} is gone: its changes are kept from offset {begin} on, and there is no "
+            "whole snapshot from before that",
+            hint=f"bring back the snapshots in {self._folder}, or reset the group: it begins anew there",
+        ) from failure
+
+    def _candidates(
+        self, plan: StagePlan, source: TopicPartition, changes: TopicPartition, bounds: tuple[int, int]
+    ) -> Iterator[Snapshot | None]:
+        """Snapshots that changes follow without a gap; None for the beginning of the changelog, where it still
+        has that. Those of another log go.
+        """
+        begin, end = bounds
+        folder = self.snapshots(plan, source.partition)
+        for offset in folder.forget_after(end):
+            log.warning(
+                "%s: its snapshot at %d is removed: the changelog ends at %d, so it is of another log",
+                *(source, offset, end),
+            )
+        for snapshot in folder.newest_first():
+            if snapshot.offset < begin:
+                break
+            if snapshot.offset > begin:
+                before = self._admin.read(changes, snapshot.offset - 1, records_max=1)
+                if mark_of(before.records.values[0]) != snapshot.mark:
+                    log.warning(
+                        "%s: its snapshot at %d is removed: other changes came before it, in another log",
+                        *(source, snapshot.offset),
+                    )
+                    folder.forget(snapshot.offset)
+                    continue
+            yield snapshot
+        if not begin:
+            yield None
+
+    def _followed(
+        self,
+        plan: StagePlan,
+        source: TopicPartition,
+        changes: TopicPartition,
+        span: tuple[Snapshot | None, int],
+    ) -> Restored:
+        """A snapshot, or the empty state, with the changes up to that end. Raises `CorruptState`."""
+        snapshot, end = span
+        stage = Stage(plan, source, snapshot.state if snapshot is not None else None)
+        offset = snapshot.offset if snapshot is not None else 0
+        mark = snapshot.mark if snapshot is not None else mark_of(b"")
         size = 0
         while offset < end:
             fetched = self._admin.read(changes, offset, records_max=READ_RECORDS_MAX)
@@ -71,33 +139,9 @@ class Restorer:
                     stage = Stage(plan, source)
                 stage.apply_changes(value)
                 size += len(value)
+            mark = mark_of(fetched.records.values[-1])
             offset = fetched.next_offset
-        return Restored(stage=stage, changes_end=max(offset, end), changes_bytes=size)
-
-    def _begun(self, plan: StagePlan, source: TopicPartition, begin: int, end: int) -> tuple[Stage, int]:
-        """From the newest snapshot that can be read and that changes follow without a gap. Those from beyond
-        the changelog's end are of another log, and go.
-        """
-        folder = self.snapshots(plan, source.partition)
-        for offset in folder.forget_after(end):
-            log.warning(
-                "%s: its snapshot at %d is removed: the changelog ends at %d, so it is of another log",
-                *(source, offset, end),
-            )
-        for snapshot in folder.newest_first():
-            if snapshot.offset < begin:
-                break
-            try:
-                return Stage(plan, source, snapshot.state), snapshot.offset
-            except CorruptState as error:
-                log.warning("%s: its snapshot at %d is not used: %s", source, snapshot.offset, error)
-        if begin > 0:
-            raise CorruptState(
-                f"the state of {source} is gone: its changes are kept from offset {begin} on, and there is no "
-                "whole snapshot from before that",
-                hint=f"bring back the snapshots in {self._folder}, or reset the group: it begins anew there",
-            )
-        return Stage(plan, source), 0
+        return Restored(stage=stage, changes_end=max(offset, end), changes_bytes=size, mark=mark)
 
     def _bounds(self, changes: TopicPartition) -> tuple[int, int]:
         for info in self._admin.topics():

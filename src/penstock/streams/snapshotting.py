@@ -90,7 +90,7 @@ class Snapshotting:
 
     def _begin(self, owned: Owned) -> None:
         assert owned.stage is not None, "it is running"
-        snapshot = Snapshot(offset=owned.changes_end, state=owned.stage.snapshot())
+        snapshot = Snapshot(offset=owned.changes_end, state=owned.stage.snapshot(), mark=owned.mark)
         owned.unsaved_bytes = 0
         self._sizes[owned.source] = len(snapshot.state)
         folder = self._restorer.snapshots(owned.plan, owned.source.partition)
@@ -108,8 +108,9 @@ class Snapshotting:
         self._writing = None
         try:
             needed = writing.future.result()
-            if needed > 0:
-                self._admin.truncate(writing.changes, needed)
+            if needed > 1:
+                # The changes before it tell that it is of this log.
+                self._admin.truncate(writing.changes, needed - 1)
         except StorageFailed as error:
             log.warning("%s: no snapshot was kept: %s; the changelog still has it all", writing.changes, error)
         except PenstockError as error:

@@ -5,6 +5,7 @@ synced, and renamed into place with a checksum; of the two that are kept the new
 """
 
 import contextlib
+import hashlib
 import logging
 import os
 import struct
@@ -15,14 +16,15 @@ from pathlib import Path
 
 from penstock.core.errors import StorageFailed
 
-__all__ = ["KEPT", "Snapshot", "SnapshotFolder", "replace_file"]
+__all__ = ["KEPT", "Snapshot", "SnapshotFolder", "mark_of", "replace_file"]
 
 log = logging.getLogger(__name__)
 
 KEPT = 2
-_MAGIC = b"PSSNAP01"
+_MAGIC = b"PSSNAP02"
+_MARK_BYTES = 8
 _HEAD = struct.Struct("<8sIqQ")
-"""Magic, CRC of all that follows it in the file, offset, bytes of the state."""
+"""Magic, CRC of all that follows it in the file, offset, bytes of the mark and the state, which come next."""
 _SUFFIX = ".state"
 
 
@@ -32,6 +34,12 @@ class Snapshot:
 
     offset: int
     state: bytes
+    mark: bytes = bytes(_MARK_BYTES)
+    """Of the changes before that offset: in another log there are others."""
+
+
+def mark_of(changes: bytes) -> bytes:
+    return hashlib.blake2b(changes, digest_size=_MARK_BYTES).digest()
 
 
 class SnapshotFolder:
@@ -43,9 +51,9 @@ class SnapshotFolder:
     def newest_first(self) -> Iterator[Snapshot]:
         """Those that are whole. Damaged ones are told of in the log and left where they are."""
         for offset, path in reversed(self._found()):
-            state = _read(path, offset)
-            if state is not None:
-                yield Snapshot(offset=offset, state=state)
+            content = _read(path, offset)
+            if content is not None:
+                yield Snapshot(offset=offset, mark=content[:_MARK_BYTES], state=content[_MARK_BYTES:])
             else:
                 log.warning("snapshot %s is damaged; an older one is taken", path)
 
@@ -57,14 +65,19 @@ class SnapshotFolder:
                 path.unlink()
         return [offset for offset, _ in gone]
 
+    def forget(self, offset: int) -> None:
+        """Removes the one of that offset."""
+        with contextlib.suppress(OSError):
+            self._path(offset).unlink()
+
     def write(self, snapshot: Snapshot) -> int:
         """Keeps it. Older ones than the last `KEPT` go. The offset from which on the changelog is still needed.
 
         Raises `StorageFailed` where it could not be kept; what was there still is.
         """
-        body = struct.pack("<qQ", snapshot.offset, len(snapshot.state))
+        body = struct.pack("<qQ", snapshot.offset, _MARK_BYTES + len(snapshot.state)) + snapshot.mark
         head = _MAGIC + struct.pack("<I", zlib.crc32(snapshot.state, zlib.crc32(body))) + body
-        path = self._folder / f"{snapshot.offset:020d}{_SUFFIX}"
+        path = self._path(snapshot.offset)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             replace_file(path, head, snapshot.state)
@@ -90,13 +103,16 @@ class SnapshotFolder:
         # With a single one there is nothing older to fall back to but the changelog itself.
         return needed if whole == KEPT else 0
 
+    def _path(self, offset: int) -> Path:
+        return self._folder / f"{offset:020d}{_SUFFIX}"
+
     def _found(self) -> list[tuple[int, Path]]:
         paths = self._folder.glob(f"*{_SUFFIX}")
         return sorted((int(path.stem), path) for path in paths if path.stem.isdecimal())
 
 
 def _read(path: Path, offset: int) -> bytes | None:
-    """The state in the file; None where it is not whole."""
+    """The mark and the state in the file; None where they are not whole."""
     try:
         content = path.read_bytes()
     except OSError:

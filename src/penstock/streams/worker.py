@@ -266,7 +266,7 @@ class StreamWorker:
             raise
         self._failpoints.pass_by("committed")
         for source in batch.sources:
-            self._owned[source].committed(ends, batch.changes_bytes(source), self._suspects)
+            self._owned[source].committed(ends, batch.changes(source), self._suspects)
         self._failures = 0
         batch.publish()
 

@@ -7,9 +7,11 @@ from threading import Event
 
 import numpy as np
 import polars as pl
+import pytest
 
 import penstock as ps
 from penstock.core.clock import ManualClock
+from penstock.core.errors import CorruptState
 from penstock.log.embedded.limits import LogLimits
 from penstock.log.opening import open_log
 from penstock.log.port import Log
@@ -17,7 +19,8 @@ from penstock.log.records import Records, TopicPartition
 from penstock.streams.batch_size import BatchSizeConfig
 from penstock.streams.letter_box import LetterBox, StoredLetter
 from penstock.streams.restoring import Restorer
-from penstock.streams.state import Snapshot
+from penstock.streams.stage import Stage
+from penstock.streams.state import Snapshot, mark_of
 from penstock.streams.topology import Topology, topology
 from penstock.streams.worker import StreamWorker
 from penstock.streams.worker_config import WorkerConfig
@@ -165,6 +168,54 @@ def test_snapshots_of_another_log_go(tmp_path: Path) -> None:
     restored = restorer.restore(plan, TopicPartition("events", 0), None)
     assert restored.stage.next_offset is None
     assert list(folder.newest_first()) == []
+
+
+def counted(tmp_path: Path) -> tuple[Running, Restorer, TopicPartition]:
+    """A window's count of three batches, after each of which a snapshot was taken."""
+    app, stream = declared()
+    stream.window(key="key", over="1h").agg(n=ps.count()).into("out")
+    running = Running(tmp_path, app)
+    for key in "abc":
+        running.produce([event(key)])
+        running.run(20, seconds=6.0)
+    running.produce([event("d")])
+    running.run(8, seconds=0.1)
+    return running, Restorer(running.log.admin, tmp_path / "streams" / "snapshots"), TopicPartition("events", 0)
+
+
+def test_where_changes_cannot_be_applied_to_a_snapshot_an_older_one_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, restorer, source = counted(tmp_path)
+    (plan,) = running.planned.stages
+    kept = [snapshot.offset for snapshot in restorer.snapshots(plan, 0).newest_first()]
+    assert len(kept) == 2
+    applied = Stage.apply_changes
+    tried: list[Stage] = []
+
+    def damaged(stage: Stage, changes: bytes) -> None:
+        if stage not in tried:
+            tried.append(stage)
+        if stage is tried[0]:
+            raise CorruptState("these do not fit")
+        applied(stage, changes)
+
+    monkeypatch.setattr(Stage, "apply_changes", damaged)
+    restored = restorer.restore(plan, source, 4)
+    assert len(tried) == 2
+    assert restored.stage.next_offset == 4
+    assert [each.keys for each in restored.stage.statistics().operators.values()] == [4]  # type: ignore[attr-defined]
+
+
+def test_a_snapshot_whose_changes_are_others_is_of_another_log(tmp_path: Path) -> None:
+    running, restorer, source = counted(tmp_path)
+    (plan,) = running.planned.stages
+    folder = restorer.snapshots(plan, 0)
+    newest, older = folder.newest_first()
+    folder.write(Snapshot(offset=newest.offset, state=older.state, mark=mark_of(b"of another log")))
+    restored = restorer.restore(plan, source, 4)
+    assert restored.stage.next_offset == 4
+    assert [snapshot.offset for snapshot in folder.newest_first()] == [older.offset]
 
 
 def no_threes(frame: pl.DataFrame) -> pl.DataFrame:
