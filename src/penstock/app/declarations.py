@@ -187,6 +187,7 @@ class App:
         key: str | Sequence[str] | None = None,
         lateness: str | float = 0,
         idle: str | float | None = "1m",
+        ahead: str | float = "1d",
         expect: "Mapping[str, pl.Expr] | Sequence[pl.Expr]" = (),
         topic: str | None = None,
         partitions: int | None = None,
@@ -203,6 +204,7 @@ class App:
         when its record was produced. `key` says by which columns whoever produces shares events out over the
         topic's `partitions`. Events may come out of order by `lateness`; later ones are set apart
         (`stream.late`). A partition without events for `idle` holds nothing back (None: it does).
+        An event that is further ahead of the clock than `ahead` is bad: it would close every window.
         What is not as `expect` says or cannot be read (`extra="forbid"`: or has other fields too) becomes a
         dead letter. `retention` is how long the topic keeps its records (default: for ever).
         """
@@ -224,6 +226,7 @@ class App:
             format=format,
             extra=extra,
             source=source,
+            ahead=ahead,
         )
 
     def model(  # noqa: PLR0913 - what a user writes, each by its name

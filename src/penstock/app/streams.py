@@ -52,6 +52,7 @@ def declare_stream(  # noqa: PLR0913 - what a user writes, each by its name
     format: Format,  # noqa: A002 - as it is written
     extra: Literal["ignore", "forbid"],
     source: FeedSource | None = None,
+    ahead: Duration = "1d",
 ) -> "Stream":
     """See `App.stream`."""
     columns = StreamSchema.of(schema, time=time, unit=unit, extra=extra)
@@ -68,6 +69,7 @@ def declare_stream(  # noqa: PLR0913 - what a user writes, each by its name
         form=format,
         lateness_ms=milliseconds(lateness, f"lateness {what}"),
         idle_ms=None if idle is None else milliseconds(idle, f"idle {what}"),
+        ahead_ms=milliseconds(ahead, f"ahead {what}"),
         expectations=Expectations.of(expect, dtypes) if expect else None,
         partitions=partitions,
         retention_s=None if retention is None else duration_s(retention, f"retention {what}"),

@@ -11,6 +11,7 @@ import polars as pl
 
 from penstock.core.errors import ConfigurationError, shown
 from penstock.streams.branching import Branches
+from penstock.streams.decoding.event_times import DAY_MS
 from penstock.streams.decoding.formats import Format
 from penstock.streams.expectations import Expectations
 from penstock.streams.feeds.reading import FeedSource
@@ -68,6 +69,8 @@ class Source(Node):
     form: Format = "json"
     lateness_ms: int = 0
     idle_ms: int | None = None
+    ahead_ms: int = DAY_MS
+    """How far in the future an event's time may be."""
     expectations: Expectations | None = None
     partitions: int | None = None
     retention_s: float | None = None

@@ -43,14 +43,22 @@ def letters_of_records(
 
 
 def letters_of_rows(
-    fetched: Fetched, rows: Sequence[FailedRow], *, stage: str, now_ms: int
+    fetched: Fetched, frame: pl.DataFrame, rows: Sequence[FailedRow], refusal: Refusal
 ) -> list[DeadLetter]:
-    """Of rows that were decoded from those records: each with the bytes of its record."""
+    """Of rows that were decoded from those records: each with the bytes of its record. One whose offset is none
+    of theirs has been given that by a function, and counts as made.
+    """
+    letters = []
+    last = len(fetched.offsets) - 1
     positions = fetched.offsets.searchsorted([row.offset for row in rows]).tolist()
-    return [
-        _letter(fetched, position, stage=stage, now_ms=now_ms, why=(row.reason, row.detail))
-        for position, row in zip(positions, rows, strict=True)
-    ]
+    for position, row in zip(positions, rows, strict=True):
+        if position <= last and int(fetched.offsets[position]) == row.offset:
+            why = (row.reason, row.detail)
+            letters.append(_letter(fetched, position, stage=refusal.stage, now_ms=refusal.now_ms, why=why))
+        else:
+            placed = replace(row, offset=int(fetched.offsets[min(position, last)]))
+            letters += letters_of_made(frame, [placed], fetched.source, refusal)
+    return letters
 
 
 def letters_of_made(

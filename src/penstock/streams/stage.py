@@ -279,7 +279,7 @@ class Stage:
         elif plan.events_form == "arrow":
             self._dead += letters_of_parts(frame, rows, self.source, refusal)
         elif self._fetched is not None:
-            self._dead += letters_of_rows(self._fetched, rows, stage=plan.name, now_ms=moment.now_ms)
+            self._dead += letters_of_rows(self._fetched, frame, rows, refusal)
 
     def _too_late(self, part: Part) -> None:
         """Late events that go nowhere are only counted; but replayed ones are not to vanish once more."""

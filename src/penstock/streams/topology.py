@@ -188,6 +188,7 @@ class _Builder:
             form=source.form,
             watermark=WatermarkConfig(lateness_ms=source.lateness_ms, idle_ms=source.idle_ms),
             expectations=source.expectations,
+            ahead_ms=source.ahead_ms,
             table_key=source.key if source.table else (),
         )
         if source.fed_by is not None:

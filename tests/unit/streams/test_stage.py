@@ -270,3 +270,32 @@ def test_a_pair_that_a_function_raises_on_is_the_only_one_set_aside() -> None:
     assert sorted(row["value_right"] for row in runner.rows("out")) == [0.0, 1.0, 2.0, 4.0]
     (letter,) = [json.loads(value) for value in runner.dead]
     assert letter["value_right"] == 3.0
+
+
+def misplaced(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(_offset=pl.col("_offset") + 1_000)
+
+
+def refused(frame: pl.DataFrame) -> pl.DataFrame:
+    raise ValueError("not today")
+
+
+def test_rows_whose_function_misplaced_them_are_set_aside_as_made() -> None:
+    app = ps.App("app")
+    schema = {"key": pl.String, "at": pl.Int64}
+    stream = app.stream("events", schema=schema, time="at")
+    stream.map(misplaced).map(refused, schema=schema).into("out")
+    runner = StageRunner(app)
+    runner.produce("events", [{"key": "a", "at": START_MS}, {"key": "b", "at": START_MS}])
+    runner.run()
+    assert [json.loads(value)["key"] for value in runner.dead] == ["a", "b"]
+
+
+def test_how_far_ahead_of_the_clock_an_event_may_be_is_said_by_its_stream() -> None:
+    for ahead, expected in (("1d", 1), ("365d", 0)):
+        app = ps.App("app")
+        app.stream("events", schema={"at": pl.Int64}, time="at", ahead=ahead).into("out")
+        runner = StageRunner(app)
+        runner.produce("events", [{"at": START_MS + 10**10 + 2 * 86_400_000}])
+        runner.run()
+        assert len(runner.dead) == expected
