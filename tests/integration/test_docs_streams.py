@@ -88,3 +88,26 @@ def test_a_fed_stream(tmp_path: Path) -> None:
         assert "2.parquet cannot be read" in status
         assert server.end() == 0
     assert "  feed flights  from flights to topic flights" in server.log
+
+
+def test_sessions_tables_branches_and_functions(tmp_path: Path) -> None:
+    (app,) = [block for block in blocks("python") if "# shop.py" in block]
+    (commands,) = [block for block in blocks("sh") if "produce clicks" in block]
+    line = CommandLine(tmp_path)
+    with running(line, app) as server:
+        wait_for(lambda: line.run("status").status == 0, "the worker")
+        wait_for(lambda: line.run("log", "tail", "clicks").status == 0, "the topics")
+        shell(commands, tmp_path)
+        wait_for(lambda: len(line.run("log", "tail", "gold-scored").stdout.splitlines()) == 2, "the scores")
+        later = json.dumps({"user": "eve", "page": "home", "at": 1_357_040_000_000, "seconds": 1.0})
+        shell(f"echo '{later}' | penstock log produce clicks", tmp_path)
+        wait_for(lambda: len(line.run("log", "tail", "sessions").stdout.splitlines()) == 3, "the sessions")
+        wait_for(lambda: len(list((tmp_path / "rest").glob("*.parquet"))) > 0, "the files")
+        sessions = [
+            row.split("  ", maxsplit=3)[2] for row in line.run("log", "tail", "sessions").stdout.splitlines()
+        ]
+        assert sorted(sessions) == ["ada", "ada", "bob"]
+        assert (tmp_path / "notified.txt").read_text().split() == ["bob", "ada"]
+        assert "bob" in set(pl.read_parquet(tmp_path / "rest" / "*.parquet")["user"])
+        assert server.end() == 0
+    assert "stream clicks  from topic clicks, 1 partition  to " in server.log

@@ -1,4 +1,4 @@
-"""`penstock run`: serve an app file."""
+"""`penstock run`: serve an app file's models, and work on its streams."""
 
 from typing import Annotated
 
@@ -22,7 +22,7 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Serve the models that an app file declares, until Ctrl-C."""
+    """Serve the models that an app file declares, and work on its streams, until Ctrl-C."""
     import asyncio
 
     import penstock
