@@ -197,16 +197,13 @@ class App:
         source: "FeedSource | None" = None,
     ) -> "Stream":
         """Events of a topic (default: of the stream's name), as rows of `schema`: a dataclass, a msgspec
-        struct, or a dict of names and Polars types. A `source` (`ps.parquet`, `ps.delta`, `ps.call`) brings
-        its rows into the topic, each once, in their order.
+        struct, or a dict of names and Polars types. A `source` brings its rows into the topic, each once.
 
-        `time` is the column with the time of the event, a datetime, or a number in `unit`; without one it is
-        when its record was produced. `key` says by which columns whoever produces shares events out over the
-        topic's `partitions`. Events may come out of order by `lateness`; later ones are set apart
-        (`stream.late`). A partition without events for `idle` holds nothing back (None: it does).
-        An event that is further ahead of the clock than `ahead` is bad: it would close every window.
-        What is not as `expect` says or cannot be read (`extra="forbid"`: or has other fields too) becomes a
-        dead letter. `retention` is how long the topic keeps its records (default: for ever).
+        `time` is the event's time, a datetime or a number in `unit`; without, when its record was produced.
+        `key` says how whoever produces shares events out over the topic's `partitions`. Events may be out of
+        order by `lateness`; later ones are set apart (`stream.late`). A partition without events for `idle`
+        holds nothing back (None: it does). What is not as `expect` says, is `ahead` of the clock, or cannot be
+        read (`extra="forbid"`: or has more fields) becomes a dead letter. `retention`: how long records stay.
         """
         from penstock.app.streams import declare_stream
 
