@@ -110,6 +110,10 @@ def test_replay_one_mended_then_the_rest(dead: CommandLine) -> None:
         (["replay", "departures"], "say which to replay"),
         (["replay", "departures", "0/0", "--all"], "say which to replay"),
         (["replay", "departures", "--all", "--values", "two.jsonl"], "has 2 events for 3 dead letters"),
+        (
+            ["replay", "departures", "--reason", "shema"],
+            "has the reason 'shema'\nhint: there are schema, undecodable",
+        ),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, list) else "",
 )
@@ -117,6 +121,26 @@ def test_mistakes(dead: CommandLine, arguments: list[str], message: str) -> None
     (dead.folder / "two.jsonl").write_bytes(b"1\n2\n")
     assert message in dead.run("dlq", *arguments).error
     assert len(departures(dead, 1)) == 3
+
+
+def test_what_becomes_of_replayed_events_is_said(dead: CommandLine) -> None:
+    said = dead.run("dlq", "replay", "departures", "0/0").stderr
+    assert said.startswith("1 replayed\n")
+    assert "too late by now go to stream.late" in said
+
+
+def test_topics_whose_letters_are_none_are_not_named(dead: CommandLine) -> None:
+    with open_in(dead.folder) as log:
+        log.admin.ensure_topics([TopicSpec(name="quiet.dead")])
+    assert "hint: these have: departures\n" in dead.run("dlq", "list", "nowhere").error
+    assert dead.run("dlq", "list", "quiet").stderr == "no dead letters of topic quiet\n"
+
+
+def test_names_are_whole_on_a_narrow_terminal(dead: CommandLine) -> None:
+    narrow = {"COLUMNS": "60"}
+    listed = dead.run("dlq", "list", "departures", environment=narrow).stdout
+    assert "departures/1/2" in listed
+    assert "Expected `int`, got `str` - at `$.id`" in listed
 
 
 def test_a_log_without_any(commands: CommandLine) -> None:

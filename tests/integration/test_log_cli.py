@@ -1,6 +1,7 @@
 """`penstock log`, as a user has it."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -77,8 +78,21 @@ def test_a_line_without_its_key_is_named(folder: Path) -> None:
     given = '{"a": 1}\n{"b": 1}\n'
     done = run(folder, "produce", "events", "--partitions", "1", "--key-field", "a", given=given)
     assert done.returncode == 1
-    assert "line 2 has no field 'a'" in done.stderr
+    assert "line 2 has no field 'a' to take the key from; nothing was appended\n" in done.stderr
+    assert "hint: mend the line" in done.stderr
     assert tail(folder, "events") == []
+
+
+def test_what_was_appended_before_a_bad_line_is_said(folder: Path) -> None:
+    run(folder, "produce", "events", "--partitions", "1")
+    given = '{"a": 1}\n' * 200_000 + "no json\n"
+    done = run(folder, "produce", "events", "--key-field", "a", given=given)
+    said = re.search(
+        r"line 200001 is no JSON: .*; the first (\d+) events were appended, and none after", done.stderr
+    )
+    assert said is not None, done.stderr
+    (info,) = json.loads(run(folder, "topics", "--json").stdout)
+    assert info["ends"] == [int(said[1])]
 
 
 def test_groups_read_again(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """`penstock dlq`: the events that a stream could not use, looked at, mended and sent back."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from heapq import nlargest
@@ -14,7 +14,7 @@ import typer
 from penstock.cli.options import ConfigOption, JsonOption, SetOption, settings_from
 from penstock.cli.output import print_json, print_table, print_text, say
 from penstock.core.clock import SystemClock
-from penstock.core.errors import InvalidInput
+from penstock.core.errors import InvalidInput, NotFound, shown
 
 if TYPE_CHECKING:
     from penstock.streams.letter_box import LetterBox, LetterSummary, StoredLetter
@@ -48,7 +48,7 @@ def list_letters(
         )
         return
     if not summaries:
-        say("no dead letters")
+        say("no dead letters" + ("" if topic is None else f" of topic {topic}"))
         return
     print_table(
         ("topic", "reason", "letters", "replayed", "last"),
@@ -56,21 +56,25 @@ def list_letters(
     )
     if last:
         print_text("")
-        print_table(
-            ("letter", "written", "from", "stage", "reason", "detail", "replayed"),
-            (
-                (
-                    each.name,
-                    _time(each.letter.written_ms),
-                    f"{each.letter.source}/{each.letter.offset}",
-                    each.letter.stage,
-                    each.letter.reason,
-                    each.letter.detail[:DETAIL_SHOWN_MAX],
-                    "yes" if each.replayed else "",
-                )
-                for each in last
-            ),
-        )
+        _print_letters(last)
+
+
+def _print_letters(letters: "Sequence[StoredLetter]") -> None:
+    """Columns in which all rows would be alike are left out."""
+    columns: dict[str, list[str]] = {
+        "letter": [each.name for each in letters],
+        "written": [_time(each.letter.written_ms) for each in letters],
+        "from": [_origin(each) for each in letters],
+        "stage": [each.letter.stage for each in letters],
+        "reason": [each.letter.reason for each in letters],
+        "detail": [_short(each.letter.detail) for each in letters],
+        "replayed": ["yes" if each.replayed else "" for each in letters],
+    }
+    if all(each.letter.stage == each.letter.source.topic for each in letters):
+        del columns["stage"]
+    if not any(columns["replayed"]):
+        del columns["replayed"]
+    print_table(tuple(columns), zip(*columns.values(), strict=True))
 
 
 @app.command()
@@ -95,15 +99,27 @@ def show(
     if as_json:
         print_json(_shown(stored) | {"value": _value_shown(stored.letter.value)})
         return
-    facts = _shown(stored)
-    headers = facts.pop("headers")
+    found = stored.letter
+    facts = {
+        "letter": stored.name,
+        "from": _origin(stored),
+        "stage": found.stage,
+        "reason": found.reason,
+        "detail": found.detail,
+        "time": _time(found.time_ms),
+        "written": _time(found.written_ms),
+        "key": "" if found.key is None else found.key.decode("utf-8", "backslashreplace"),
+        "replayed": "yes" if stored.replayed else "no",
+    }
     for name, fact in facts.items():
-        print_text(f"{name:<12}{fact}")
-    if isinstance(headers, dict):
-        for name, content in headers.items():
-            print_text(f"{'header':<12}{name}: {content}")
-    print_text("")
-    print_text(_readable(stored.letter.value))
+        print_text(f"{name:<12}{_printable(fact)}".rstrip())
+    for name, content in found.headers.items():
+        print_text(
+            f"{'header':<12}{_printable(name)}: {_printable(content.decode('utf-8', 'backslashreplace'))}"
+        )
+    if found.row is not None:
+        print_text(f"\nas stage {found.stage} had it:\n{_readable(found.row)}\n\nas it came:")
+    print_text(("" if found.row is not None else "\n") + _readable(found.value))
 
 
 @app.command()
@@ -127,7 +143,12 @@ def replay(  # noqa: PLR0913, PLR0917 - the options of one command
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Append events once more to the topic that they came from, as they were or mended."""
+    """Append events once more to the topic that they came from, as they were or mended.
+
+    There they are new events: all that is made of the topic is made of them, too. One that is older by now than
+    the stream's lateness allows is late, as any other: it goes to `stream.late`, or where that goes nowhere
+    becomes a dead letter again, of the reason "late".
+    """
     if sum((bool(letters), reason is not None, everything)) != 1:
         raise InvalidInput(
             "say which to replay, in one way", hint="name letters, or give --reason REASON, or --all"
@@ -136,8 +157,10 @@ def replay(  # noqa: PLR0913, PLR0917 - the options of one command
     with _letter_box(config, overrides) as box:
         if not again:
             _check_new(box, topic, places)
+        _check_reason(box, topic, reason)
         wanted = _wanted(places, reason, again=again)
         skipped = 0 if again or places else sum(map(_wanted_replayed(reason), box.letters(topic)))
+        made = 0 if places else sum(map(_unreplayable(reason), box.letters(topic)))
         if values is None:
             count = box.replay(topic, wanted)
         else:
@@ -147,6 +170,13 @@ def replay(  # noqa: PLR0913, PLR0917 - the options of one command
         print_json({"replayed": count, "skipped": skipped})
         return
     say(f"{count} replayed" + (f"; {skipped} were before, and --again replays them too" if skipped else ""))
+    if made:
+        say(f"{made} cannot be: windows that closed, or what nobody knows where it came from")
+    if count:
+        say(
+            "they are new events of the stream; those that are too late by now go to stream.late, or where that"
+            " goes nowhere are listed here again, as late"
+        )
 
 
 def _check_new(box: "LetterBox", topic: str, places: set[tuple[int, int]]) -> None:
@@ -159,13 +189,25 @@ def _check_new(box: "LetterBox", topic: str, places: set[tuple[int, int]]) -> No
             )
         if not stored.replayable:
             raise InvalidInput(
-                f"{partition}/{offset} is a row that stage {stored.letter.stage} made, and was no record",
-                hint="mend what raised on it, and produce the events that it came of once more",
+                f"{partition}/{offset} is no event: it is a window that closed, or was made of one",
+                hint="mend what raised on it, and let the group read the window's events again",
             )
         if stored.replayed:
             raise InvalidInput(
                 f"the dead letter {partition}/{offset} was replayed before", hint="--again replays it once more"
             )
+
+
+def _check_reason(box: "LetterBox", topic: str, reason: str | None) -> None:
+    """Raises `NotFound` for one that no letter has."""
+    if reason is None:
+        return
+    known = [summary.reason for summary in box.summaries(topic)]
+    if reason not in known:
+        raise NotFound(
+            f"no dead letter of topic {shown(topic)} has the reason {shown(reason)}",
+            hint=f"there are {', '.join(known)}" if known else "it has no dead letters",
+        )
 
 
 @contextmanager
@@ -207,6 +249,10 @@ def _wanted_replayed(reason: str | None) -> "Callable[[StoredLetter], bool]":
     return lambda stored: stored.replayed and (reason is None or stored.letter.reason == reason)
 
 
+def _unreplayable(reason: str | None) -> "Callable[[StoredLetter], bool]":
+    return lambda stored: not stored.replayable and (reason is None or stored.letter.reason == reason)
+
+
 def _mended(path: Path, count: int) -> list[bytes]:
     """One value a line. One letter may have a file of several lines, as an editor writes JSON."""
     content = path.read_bytes()
@@ -224,6 +270,15 @@ def _mended(path: Path, count: int) -> list[bytes]:
 
 def _written(stored: "StoredLetter") -> tuple[int, int, int]:
     return stored.letter.written_ms, stored.place.partition, stored.offset
+
+
+def _origin(stored: "StoredLetter") -> str:
+    letter = stored.letter
+    return f"{letter.source}/{letter.offset}" if stored.replayable else str(letter.source)
+
+
+def _short(detail: str) -> str:
+    return detail if len(detail) <= DETAIL_SHOWN_MAX else f"{detail[: DETAIL_SHOWN_MAX - 1]}…"
 
 
 def _time(time_ms: int) -> str:
@@ -259,6 +314,7 @@ def _shown(stored: "StoredLetter") -> dict[str, object]:
         "written_ms": letter.written_ms,
         "key": None if letter.key is None else letter.key.decode("utf-8", "backslashreplace"),
         "replayed": stored.replayed,
+        **({} if letter.row is None else {"row": letter.row.decode("utf-8", "backslashreplace")}),
         "headers": {
             name: content.decode("utf-8", "backslashreplace") for name, content in letter.headers.items()
         },
@@ -279,4 +335,8 @@ def _readable(value: bytes) -> str:
         text = msgspec.json.format(value, indent=2).decode()
     except (ValueError, RecursionError):
         text = value.decode("utf-8", "backslashreplace")
+    return _printable(text)
+
+
+def _printable(text: str) -> str:
     return "".join(each if each.isprintable() or each in "\n\t" else repr(each)[1:-1] for each in text)

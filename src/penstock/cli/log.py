@@ -120,7 +120,12 @@ def produce(
         count = 0
         for lines in lines_of(sys.stdin.fileno()):
             time_ms = int(clock.now().timestamp() * 1000)
-            appends.add(records_of(lines, time_ms, key_field, count + 1))
+            try:
+                records = records_of(lines, time_ms, key_field, count + 1)
+            except InvalidInput as error:
+                appends.close()
+                raise _refused(error, count) from None
+            appends.add(records)
             count += len(lines)
         appends.close()
     say(f"{count} records appended to {topic}")
@@ -218,6 +223,21 @@ class _Appends:
         for future in self._waiting:
             future.result()
         self._producer.close()
+
+
+def _refused(error: InvalidInput, appended: int) -> InvalidInput:
+    """Of a line of events that are appended together: with what has become of the others."""
+    before = (
+        f"the first {appended} events were appended, and none after them"
+        if appended
+        else "nothing was appended"
+    )
+    return InvalidInput(
+        f"{error.message}; {before}",
+        where=error.where,
+        hint="mend the line or leave it out, and send what was not appended once more;"
+        " without --key-field lines are taken as they are",
+    )
 
 
 def _copy(log: "Log", begins: dict[TopicPartition, int], ends: dict[TopicPartition, int], into: str) -> int:

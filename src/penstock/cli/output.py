@@ -9,7 +9,11 @@ import msgspec
 
 from penstock.core.errors import PenstockError
 
-__all__ = ["print_error", "print_json", "print_table", "print_text", "say"]
+__all__ = ["column_widths", "print_error", "print_json", "print_table", "print_text", "say"]
+
+GAP = 2
+PROSE_WIDTH_MIN = 24
+"""A column of words is not made narrower than that."""
 
 
 def print_json(value: object) -> None:
@@ -24,20 +28,48 @@ def print_text(text: str) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Data as a table on stdout."""
+    """Data as a table on stdout.
+
+    On a terminal columns of several words are broken between these where a line would be longer than it is.
+    Names and numbers are never broken: they are there to be copied. In a file or pipe each row is a line.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     console = Console()
+    widths = column_widths(columns, cells, console.width if console.is_terminal else None)
+    console.width = sum(widths) + GAP * len(widths)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(column, width=width, overflow="fold")
+    for row in cells:
+        table.add_row(*map(Text, row))
     with console.capture() as printed:
         console.print(table)
-    _write(sys.stdout, printed.get())
+    _write(sys.stdout, "".join(line.rstrip() + "\n" for line in printed.get().splitlines()))
+
+
+def column_widths(columns: Sequence[str], cells: Sequence[Sequence[str]], line: int | None) -> list[int]:
+    """How wide each column is, on lines of so many characters; None: as many as it takes."""
+    from rich.cells import cell_len
+
+    widest, least = [], []
+    for number, column in enumerate(columns):
+        texts = [column, *(row[number] for row in cells)]
+        whole = max((cell_len(part) for text in texts for part in text.splitlines()), default=0)
+        word = max((cell_len(part) for text in texts for part in text.split()), default=0)
+        widest.append(whole)
+        least.append(min(whole, max(word, PROSE_WIDTH_MIN)))
+    if line is None or sum(widest) + GAP * (len(widest) - 1) <= line:
+        return widest
+    # What is left beyond the least goes to those who want more, by how much they do.
+    left = max(line - GAP * (len(least) - 1) - sum(least), 0)
+    wanted = sum(widest) - sum(least)
+    return [
+        low + (high - low) * left // wanted if wanted else low for low, high in zip(least, widest, strict=True)
+    ]
 
 
 def say(text: str) -> None:

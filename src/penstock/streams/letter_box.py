@@ -7,11 +7,12 @@ replayed and noted, or neither.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import lt
 
 import msgspec
 import numpy as np
 
-from penstock.core.errors import NotFound
+from penstock.core.errors import InvalidInput, NotFound
 from penstock.log.port import Admin, Log, TopicInfo, Transaction
 from penstock.log.records import Records, TopicPartition
 from penstock.streams.dead_letters import (
@@ -23,6 +24,7 @@ from penstock.streams.dead_letters import (
     letters_of,
     source_topic,
 )
+from penstock.streams.frame_records import FROM
 
 __all__ = ["LetterBox", "LetterSummary", "StoredLetter"]
 
@@ -74,9 +76,13 @@ class LetterBox:
         self._admin: Admin = log.admin
 
     def topics(self) -> tuple[str, ...]:
-        """Those that have a dead-letter topic."""
+        """Those that have dead letters."""
         return tuple(
-            sorted(source_topic(each.spec.name) for each in self._admin.topics() if _is_dead(each.spec.name))
+            sorted(
+                source_topic(each.spec.name)
+                for each in self._admin.topics()
+                if _is_dead(each.spec.name) and any(map(lt, each.begins, each.ends))
+            )
         )
 
     def summaries(self, topic: str) -> list[LetterSummary]:
@@ -134,7 +140,8 @@ class LetterBox:
         how many.
 
         `values` gives what is to be appended instead of each event's own bytes, in the order of the letters;
-        letters beyond them stay. A partition's letters keep their order.
+        letters beyond them stay. A partition's letters keep their order. Raises `InvalidInput` for a value in
+        place of a frame between stages, which only Penstock writes.
 
         Raises `Fenced` where another replay began meanwhile, `NotFound` for a partition that is there no more:
         what was committed before stands.
@@ -152,6 +159,11 @@ class LetterBox:
                 value = stored.letter.value if given is None else next(given, None)
                 if value is None:
                     break  # letters that came meanwhile, and that nobody has mended
+                if given is not None and FROM in stored.letter.headers:
+                    raise InvalidInput(
+                        f"{stored.name} is a frame between two stages, and cannot be mended",
+                        hint="replay it as it is, once what it failed on is mended",
+                    )
                 stored = replace(stored, letter=replace(stored.letter, value=value))  # noqa: PLW2901 - mended
                 page.append(stored)
                 size_bytes += len(value)

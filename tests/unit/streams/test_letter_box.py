@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from penstock.core.errors import NotFound, StorageFailed
+from penstock.core.errors import InvalidInput, NotFound, StorageFailed
 from penstock.log.port import Log, TopicInfo, TopicSpec
 from penstock.log.records import Fetched, Records, TopicPartition
 from penstock.streams.dead_letters import MADE, DeadLetter, letters_of, records_of
@@ -228,3 +228,17 @@ def test_rows_that_a_stage_made_are_not_appended_to_its_topic() -> None:
     assert box.replay("departures", lambda stored: True) == 1
     assert values(log, 0) == [b"2"]
     assert [stored.replayable for stored in box.letters("departures")] == [False, True]
+
+
+def test_frames_between_stages_are_replayed_as_they_are_only() -> None:
+    box, log = box_with([letter(0, headers={"penstock-from": b"0 "})])
+    with pytest.raises(InvalidInput, match="cannot be mended"):
+        box.replay("departures", lambda stored: True, lambda: iter([b"{}"]))
+    assert values(log, 0) == []
+    assert box.replay("departures", lambda stored: True) == 1
+    assert values(log, 0) == [b"0"]
+
+
+def test_topics_without_letters_are_not_named() -> None:
+    box, _ = box_with([], DictLog(departures=1, departures_dead=1))
+    assert box.topics() == ()
