@@ -169,6 +169,10 @@ def replay(  # noqa: PLR0913, PLR0917 - the options of one command
     if as_json:
         print_json({"replayed": count, "skipped": skipped})
         return
+    _say_replayed(count, skipped, made)
+
+
+def _say_replayed(count: int, skipped: int, made: int) -> None:
     say(f"{count} replayed" + (f"; {skipped} were before, and --again replays them too" if skipped else ""))
     if made:
         say(f"{made} cannot be: windows that closed, or what nobody knows where it came from")

@@ -26,7 +26,11 @@ __all__ = ["Batch", "CallableSink"]
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Where rows come from: the offsets of the first and last record of this partition that they came of."""
+    """Where rows come from: the least and greatest offset of the events that they came of.
+
+    In a stage behind a join or repartition the events are those of the stream's own topic, of several partitions,
+    each of which has its number times 2**48 added; rows of a closed window have -1 there.
+    """
 
     stage: str
     partition: int
