@@ -2,7 +2,8 @@
 
 What failed to commit is given again. Rows that the function raises on are found by halving and set aside;
 where it raises `StorageFailed`, all of them wait and are given again. `Batch` says which rows they are: whoever
-keeps the last offset of each stage and partition can tell what was there before.
+keeps the last offset of each stage and partition can tell what was there before, if no join or repartition comes
+before the function.
 """
 
 import inspect
@@ -28,8 +29,8 @@ __all__ = ["Batch", "CallableSink"]
 class Batch:
     """Where rows come from: the least and greatest offset of the events that they came of.
 
-    In a stage behind a join or repartition the events are those of the stream's own topic, of several partitions,
-    each of which has its number times 2**48 added; rows of a closed window have -1 there.
+    In a stage behind a join or repartition the events are those of the stream's own topic, of several
+    partitions, each of which has its number times 2**48 added; rows of a closed window have -1 there.
     """
 
     stage: str
