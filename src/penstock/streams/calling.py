@@ -2,8 +2,8 @@
 
 What failed to commit is given again. Rows that the function raises on are found by halving and set aside;
 where it raises `StorageFailed`, all of them wait and are given again. `Batch` says which rows they are: whoever
-keeps the last offset of each stage and partition can tell what was there before, if no join or repartition comes
-before the function.
+keeps the last offset of each stage and partition can tell what was there before, if no join or repartition
+comes before the function.
 """
 
 import inspect
