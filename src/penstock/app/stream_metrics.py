@@ -12,6 +12,10 @@ _COUNTED = {
     "rows": ("penstock_stream_events_total", "Events that a stage has taken in."),
     "late": ("penstock_stream_late_events_total", "Events that came later than their stream allows."),
     "dead": ("penstock_stream_dead_letters_total", "Events that became dead letters."),
+    "expired": (
+        "penstock_stream_expired_records_total",
+        "Records that retention let go of before they were read.",
+    ),
 }
 _MEASURED = {
     "lag": ("penstock_stream_lag_records", "Records that wait in a stage's partitions."),

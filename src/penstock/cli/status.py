@@ -124,7 +124,10 @@ def _partition_lines(worker: "WorkerStatus") -> Iterator[str]:
         counted = [f"lag {each.lag}", f"{each.rows_per_s:.0f} rows/s"]
         counted += [
             f"{name} {count}"
-            for name, count in (("late", each.late), ("dead letters", each.dead), ("keys", each.keys))
+            for name, count in (
+                *(("late", each.late), ("dead letters", each.dead)),
+                *(("expired unread", each.expired), ("keys", each.keys)),
+            )
             if count
         ]
         yield f"   {each.topic}/{each.partition}  {state}{', '.join(counted)}"

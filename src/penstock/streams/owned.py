@@ -43,6 +43,7 @@ class Owned:
         self._rows_told = 0
         self._late = 0
         self._dead = 0
+        self._expired = 0
 
     # Its life
 
@@ -84,6 +85,7 @@ class Owned:
         """
         assert self.stage is not None, "it is running"
         suspect = self._suspect
+        position = self.stage.next_offset
         piece, culprit = (fetched, False) if suspect is None else next(pieces(fetched, suspect))
         if culprit:
             assert suspect is not None, "there is no culprit without a suspect"
@@ -94,6 +96,8 @@ class Owned:
             watchdog.end()
         batch.add(self.source, result)
         self._rows += result.rows
+        if position is not None:
+            self._expired += int(piece.offsets[0]) - position
         return piece.next_offset
 
     def tick(self, batch: MicroBatch) -> None:
@@ -139,6 +143,7 @@ class Owned:
             rows_per_s=rows / elapsed_s if 0 < elapsed_s < float("inf") else 0.0,
             late=self._late,
             dead=self._dead,
+            expired=self._expired,
             keys=keys,
             watermark_ms=watermark_ms,
         )

@@ -46,6 +46,8 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
     rows_per_s: float = 0.0
     late: int = 0
     dead: int = 0
+    expired: int = 0
+    """Records that retention let go of before they were read."""
     keys: int = 0
     watermark_ms: int | None = None
 

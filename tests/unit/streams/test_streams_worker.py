@@ -218,6 +218,21 @@ def test_a_snapshot_whose_changes_are_others_is_of_another_log(tmp_path: Path) -
     assert [snapshot.offset for snapshot in folder.newest_first()] == [older.offset]
 
 
+def test_what_retention_let_go_of_before_it_was_read_is_told(tmp_path: Path) -> None:
+    app, stream = declared()
+    stream.into("out")
+    running = Running(tmp_path, app)
+    running.produce([event("a")])
+    running.run(20)
+    for key in "bcd":
+        running.produce([event(key)])
+    running.log.admin.truncate(TopicPartition("events", 0), 3)
+    again = Running(tmp_path, app)
+    again.run(20)
+    assert [json.loads(value)["key"] for value in again.values("out")] == ["a", "d"]
+    assert [each.expired for each in again.worker.status] == [2]
+
+
 def no_threes(frame: pl.DataFrame) -> pl.DataFrame:
     if (frame["value"] == 3).any():
         raise ValueError("no threes")
