@@ -32,6 +32,15 @@ class MicroBatch:
     def empty(self) -> bool:
         return not self._results
 
+    @property
+    def largest(self) -> TopicPartition | None:
+        """The partition of which most goes into the log."""
+        sizes = {
+            source: sum(each.records.size_bytes for result in results for each in result.appends)
+            for source, results in self._results.items()
+        }
+        return max(sizes, key=sizes.__getitem__, default=None)
+
     def add(self, source: TopicPartition, result: StageResult) -> None:
         self._results.setdefault(source, []).append(result)
 

@@ -70,6 +70,7 @@ class StreamWorker:
         many = frozenset(plan.events_topic for plan in plans.values() if plan.events_form == "arrow")
         self._originals = Originals(opened.admin, many)
         self._failures = 0
+        self._batch = MicroBatch(self._instant())
         self._new = False
         """Whether it has joined and not polled since: the first poll only tells what it was given."""
         self._consumer: Consumer | None = None
@@ -138,7 +139,11 @@ class StreamWorker:
             else:
                 log.error("%s offset %d becomes a dead letter: %s", owned.source, int(each.offsets[0]), error)
                 owned.suspect(suspect_of(each, reason="raised", detail=f"TooLarge: {error}"))
-        if not self._fetched:
+        source = self._batch.largest if not self._fetched else None
+        if source is not None and source in self._owned:
+            # Of time alone: there is no record to set aside.
+            self._stop_partition(self._owned[source], error, self._joined())
+        elif not self._fetched:
             raise error
 
     def _drop_all(self) -> None:
@@ -173,7 +178,7 @@ class StreamWorker:
 
     def _work_on(self, fetched: Sequence[Fetched], consumer: Consumer, now_s: float) -> None:
         """One transaction: what was fetched, and what time alone brings where all was fetched."""
-        batch = self._process(fetched, consumer)
+        batch = self._batch = self._process(fetched, consumer)
         if now_s - self._ticked_s >= self._config.tick_s:
             self._ticked_s = now_s
             self._tick(batch, fetched)

@@ -233,6 +233,20 @@ def test_what_retention_let_go_of_before_it_was_read_is_told(tmp_path: Path) -> 
     assert [each.expired for each in again.worker.status] == [2]
 
 
+def test_windows_that_do_not_fit_into_the_log_when_they_close_stop_their_partition_alone(
+    tmp_path: Path,
+) -> None:
+    app, stream = declared(partitions=2, key="key", idle="1s")
+    view = stream.window(key="key", gap="2s").agg(n=ps.count())
+    view.closed.with_columns(long=pl.col("key").str.replace_all("x", "x" * 300)).into("out")
+    running = Running(tmp_path, app)
+    running.produce([event("x" * 20)])
+    running.produce([event("b")], partition=1)
+    running.run(60)
+    assert [json.loads(value)["key"] for value in running.values("out")] == ["b"]
+    assert {each.partition: each.state for each in running.worker.status} == {0: "stuck", 1: "running"}
+
+
 def no_threes(frame: pl.DataFrame) -> pl.DataFrame:
     if (frame["value"] == 3).any():
         raise ValueError("no threes")
