@@ -12,7 +12,9 @@ from command_line import PATIENCE_S, PENSTOCK, CommandLine
 COMMANDS = [
     [], ["run"], ["predict"], ["config"], ["config", "show"], ["model"], ["model", "push"], ["model", "list"],
     ["model", "show"], ["model", "alias"], ["model", "pull"], ["model", "delete"], ["model", "gc"], ["status"],
-    ["limits"], ["dlq"], ["drill"], ["drill", "surge"],
+    ["limits"], ["dlq"], ["drill"], ["drill", "surge"], ["log"], ["log", "topics"],
+    ["log", "tail"], ["log", "produce"], ["log", "lag"], ["log", "replay"], ["dlq", "list"], ["dlq", "show"],
+    ["dlq", "replay"],
 ]  # fmt: skip
 
 
@@ -25,7 +27,8 @@ def test_every_command_has_help(commands: CommandLine, command: list[str]) -> No
 
 def test_help_of_all_commands_is_tested(commands: CommandLine) -> None:
     listed = commands.succeeds("--help") + commands.succeeds("model", "--help")
-    listed += commands.succeeds("drill", "--help")
+    for group in ("drill", "log", "dlq"):
+        listed += commands.succeeds(group, "--help")
     rows = [line.strip("│ ").split()[:1] for line in listed.splitlines() if line.startswith("│ ")]
     named = {row[0] for row in rows if row and not row[0].startswith("-")}
     assert named == {word for command in COMMANDS for word in command} - {"show"} | {"show"}
@@ -86,7 +89,7 @@ def test_a_reader_that_leaves_early_is_no_error(pushed: CommandLine) -> None:
 
 def test_a_limit_is_set_for_models_that_there_are(pushed: CommandLine, tmp_path: Path) -> None:
     # A registry of its own: limits would hold for the servers of other tests.
-    shutil.copytree(pushed.folder / ".penstock", tmp_path / ".penstock")
+    shutil.copytree(pushed.folder / ".penstock", tmp_path / ".penstock", ignore=shutil.ignore_patterns("run"))
     pushed = CommandLine(tmp_path)
     pushed.succeeds("limits", "set", "5", "--model", "late")
     said = pushed.fails("limits", "set", "5", "--model", "latr")
