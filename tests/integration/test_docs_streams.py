@@ -82,7 +82,8 @@ def test_a_fed_stream(tmp_path: Path) -> None:
         told = line.run("log", "tail", "departures-by-hour", "-n", "20").stdout.splitlines()
         counts = [json.loads(row.split("  ", maxsplit=3)[3])["departures"] for row in told]
         assert sum(counts) == 40
-        wait_for(lambda: len(pl.read_parquet(str(tmp_path / "flights-table" / "*.parquet"))) == 41, "the table")
+        table = tmp_path / "flights-table"
+        wait_for(lambda: sum(len(pl.read_parquet(each)) for each in table.glob("*.parquet")) == 41, "the table")
         status = line.run("status").stdout
         assert re.search(r"history\.flights\.feed/0 +STUCK", status), status
         assert "2.parquet cannot be read" in status
