@@ -4,8 +4,7 @@ A table is a topic whose records say what a key has from then on, or that it is 
 
 - `latest`: what was read of the table by then, the last record of the key. Nothing waits.
 - `as_of`: what the table had at the event's time. The event waits until the table's watermark has passed it, or
-the
-  table is idle. Equal to Polars' `join_asof` over the whole history with the time-to-live as tolerance, in
+  the table is idle. Equal to Polars' `join_asof` over the whole history with the time-to-live as tolerance, in
   whichever order both are read.
 
 In either a record holds for its time-to-live by event time at most: later events get nulls.
@@ -233,7 +232,8 @@ class TableJoin:
         )
         joined = [] if ready is None else [self._joined(ready)]
         oldest_ms = self._waiting.oldest_ms
-        self._versions.advance(self._left_ms if oldest_ms is None else min(self._left_ms, oldest_ms))
+        bound_ms = self._left_ms if oldest_ms is None else min(self._left_ms, oldest_ms)
+        self._versions.advance(bound_ms, self._right_ms)
         if self._codes.is_full:
             self._codes.prune(self._versions.codes())
         return joined

@@ -56,6 +56,7 @@ class Versions:
         """So many versions are looked through for those that nobody can see."""
         self.compacted_ms = BEGINNING_MS
         self._bound_ms = BEGINNING_MS
+        self._settled_ms = BEGINNING_MS
         self._known = np.zeros(COMPACT_ROWS_MIN, np.bool_)
         self.keys = 0
         self.keys_evicted = 0
@@ -76,9 +77,12 @@ class Versions:
         if self.keys > self._keys_max or len(self) > self.compact_at:
             self._compact()
 
-    def advance(self, bound_ms: int) -> None:
-        """Nobody will look for a place in time before the bound any more."""
+    def advance(self, bound_ms: int, settled_ms: int) -> None:
+        """Nobody will look for a place in time before the bound any more, and no version older than
+        `settled_ms` will come.
+        """
         self._bound_ms = max(self._bound_ms, bound_ms)
+        self._settled_ms = max(self._settled_ms, settled_ms)
         if self._tiers and self._bound_ms - max(self.compacted_ms, -ALWAYS // 2) > self._ttl_ms:
             self._compact()
 
@@ -143,7 +147,8 @@ class Versions:
         for tier in self._tiers:
             keep = ~tier.superseded(self._bound_ms if self._by_time else ALWAYS)
             keep &= tier.times >= self._bound_ms - self._ttl_ms
-            settled = tier.times <= self._bound_ms if self._by_time else np.True_
+            # What says that a key is gone hides older versions, those too that are yet to come.
+            settled = tier.times <= min(self._bound_ms, self._settled_ms) if self._by_time else np.True_
             keep &= ~(tier.deleted & settled) if len(self._tiers) == 1 else np.True_
             compacted += self._rebuilt([tier], keep)
         self._tiers = compacted

@@ -61,6 +61,14 @@ def test_as_of_waits_for_the_table() -> None:
     assert join.output_watermark_ms(moment_at(40, 15, idle=True)) == 40
 
 
+def test_a_key_that_is_gone_hides_older_records_that_come_later() -> None:
+    join = TableJoinConfig(columns=COLUMNS, ttl_ms=15, mode="as_of").build(None)
+    gone = table_of(("a", None, 10)).with_columns(pl.lit(value=True).alias(DELETED))
+    join.process_right(gone, moment_at(20, 5))
+    join.process_right(table_of(("a", 1, 7)), moment_at(20, 5))
+    assert asked(join, ("a", 20), moment=moment_at(20, 25)) == [None]
+
+
 def test_too_many_that_wait_go_on_with_what_is_known() -> None:
     join = TableJoinConfig(columns=COLUMNS, ttl_ms=1000, mode="as_of", waiting_rows_max=3).build(None)
     assert asked(join, *[("a", time) for time in range(5)]) == [None, None]
