@@ -16,6 +16,7 @@ import polars as pl
 
 from penstock.core.durations import shown_ms
 from penstock.core.errors import ConfigurationError, CorruptState
+from penstock.streams.joins.columns import rows_at
 from penstock.streams.joins.key_codes import KeyCodes
 from penstock.streams.joins.row_buffer import RowBuffer
 from penstock.streams.joins.sorted_index import NO_CODE
@@ -95,7 +96,7 @@ class Deduplicate:
         self._config = config
         self._names = [*config.key, TIME]
         self._codes = KeyCodes(config.key)
-        self._seen = RowBuffer(rows_max=config.events_max)
+        self._seen = RowBuffer(rows_max=config.events_max, tells=False)
         self._duplicates = 0
         self._watermark_ms = BEGINNING_MS
         self._entries: list[_Entry] = []
@@ -110,7 +111,7 @@ class Deduplicate:
         times = frame.get_column(TIME).to_numpy()
         fresh = self._fresh(codes, times)
         whole = bool(fresh.all())
-        rows = frame if whole else frame[np.flatnonzero(fresh)]
+        rows = frame if whole else rows_at(frame, np.flatnonzero(fresh))
         seen = rows[self._names]
         entry = _Entry(rows.height, frame.height - rows.height, moment.next_watermark_ms)
         self._remember(seen, codes if whole else codes[fresh], entry)
@@ -169,7 +170,7 @@ class Deduplicate:
         self._watermark_ms = max(self._watermark_ms, entry.watermark_ms)
         if (codes == NO_CODE).any():
             whole = codes != NO_CODE
-            seen, codes = seen[np.flatnonzero(whole)], codes[whole]
+            seen, codes = rows_at(seen, np.flatnonzero(whole)), codes[whole]
         times = seen.get_column(TIME).to_numpy()
         self._seen.insert(seen, codes, times, np.zeros(len(codes), np.bool_))
         self._seen.expire(self._watermark_ms - self._config.within_ms)
@@ -207,12 +208,16 @@ def _first_ones(codes: Ints, times: Ints, within_ms: int) -> Mask:
     first = np.zeros(len(codes), np.bool_)
     rows = np.arange(len(codes))
     for _ in range(ROUNDS_MAX):
-        _, firsts, groups = np.unique(codes[rows], return_index=True, return_inverse=True)
-        first[rows[firsts]] = True
+        # `np.unique` would put them into a hash table, at some microseconds each.
+        ordered = rows[np.argsort(codes[rows], kind="stable")]
+        starts = np.ones(len(rows), np.bool_)
+        np.not_equal(codes[ordered[1:]], codes[ordered[:-1]], out=starts[1:])
+        firsts = ordered[starts]
+        first[firsts] = True
         if len(firsts) == len(rows):
             return first
-        near = np.abs(times[rows] - times[rows[firsts]][groups]) <= within_ms
-        rows = rows[~near]
+        far = np.abs(times[ordered] - times[firsts][np.cumsum(starts) - 1]) > within_ms
+        rows = ordered[far]
         if len(rows) == 0:
             return first
     seen: dict[int, list[int]] = {}

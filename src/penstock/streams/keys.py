@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ INDEXED_MIN = 1 << 15
 """A dictionary of fewer keys stays in the processor's caches."""
 STALE_SHARE = 8
 """The index is built anew when as many keys have come and gone as one in so many."""
+REST_FRAMES = 64
+"""So many frames do without the index after one half of whose keys it did not find: most keys are new."""
+NO_SLOT = -1
 Slots = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 Key = Any
@@ -24,23 +28,34 @@ Key = Any
 
 
 class _Numbering(dict[Key, int]):
-    """Gives a key that it does not know the next free slot, so that looking up runs without a loop of ours."""
+    """The slots of keys, which are looked up and given without a loop of ours over rows."""
 
     def __init__(self) -> None:
         self.names: list[Key] = []
         self.free: list[int] = []
         self.fresh: list[int] = []
 
-    def __missing__(self, key: Key) -> int:
-        if self.free:
-            slot = self.free.pop()
+    def slots_of(self, keys: list[Key]) -> Slots:
+        """Keys that are not known get the next free slots, in their order."""
+        slots = np.fromiter(map(self.get, keys, repeat(NO_SLOT)), np.int64, count=len(keys))
+        missed = np.flatnonzero(slots == NO_SLOT)
+        if len(missed):
+            unknown = [keys[row] for row in missed.tolist()]
+            self._give(list(dict.fromkeys(unknown)))
+            slots[missed] = np.fromiter(map(self.__getitem__, unknown), np.int64, count=len(unknown))
+        return slots
+
+    def _give(self, keys: list[Key]) -> None:
+        """To different keys, none of them known."""
+        again = self.free[len(self.free) - min(len(keys), len(self.free)) :][::-1]
+        del self.free[len(self.free) - len(again) :]
+        for slot, key in zip(again, keys, strict=False):
             self.names[slot] = key
-        else:
-            slot = len(self.names)
-            self.names.append(key)
-        self[key] = slot
-        self.fresh.append(slot)
-        return slot
+        end = len(self.names)
+        self.names += keys[len(again) :]
+        slots = [*again, *range(end, len(self.names))]
+        self.update(zip(keys, slots, strict=True))
+        self.fresh += slots
 
 
 class KeyTable:
@@ -56,6 +71,7 @@ class KeyTable:
         """Slots given since the index was built, some of which may have been released."""
         self._removed = 0
         """Keys of the index that were released."""
+        self._resting_frames = 0
 
     def __len__(self) -> int:
         return len(self._numbering)
@@ -70,7 +86,12 @@ class KeyTable:
         of another type than before.
         """
         self.check(frame)
-        if len(self._numbering) < INDEXED_MIN or not self._indexed():
+        if len(self._numbering) < INDEXED_MIN:
+            return self._looked_up(frame)
+        if self._resting_frames:
+            self._resting_frames -= 1
+            return self._looked_up(frame)
+        if not self._indexed():
             return self._looked_up(frame)
         assert self._index is not None
         keys = frame.select(self.columns)
@@ -78,18 +99,20 @@ class KeyTable:
         missed = np.flatnonzero(slots < 0)
         if len(missed):
             slots[missed] = self._looked_up(keys[missed])
+            if 2 * len(missed) > len(slots):
+                self._resting_frames = REST_FRAMES
         return slots
 
     def _looked_up(self, frame: pl.DataFrame) -> Slots:
         """By the dictionary."""
-        numbering = self._numbering
-        lookup, known = numbering.__getitem__, len(numbering.fresh)
+        fresh = self._numbering.fresh
+        known = len(fresh)
         if len(self.columns) == 1:
-            found: Iterable[int] = map(lookup, frame.get_column(self.columns[0]).to_list())
+            keys = frame.get_column(self.columns[0]).to_list()
         else:
-            found = map(lookup, zip(*(frame.get_column(name).to_list() for name in self.columns), strict=True))
-        slots = np.fromiter(found, np.int64, count=frame.height)
-        self._unindexed += numbering.fresh[known:]
+            keys = list(zip(*(frame.get_column(name).to_list() for name in self.columns), strict=True))
+        slots = self._numbering.slots_of(keys)
+        self._unindexed += fresh[known:]
         return slots
 
     def _indexed(self) -> bool:
@@ -146,10 +169,11 @@ class KeyTable:
         numbering = self._numbering
         if self._index is not None:
             self._removed += self._index.remove(slots)
-        for slot in slots.tolist():
-            del numbering[numbering.names[slot]]
-            numbering.names[slot] = None
-            numbering.free.append(slot)
+        names, listed = numbering.names, slots.tolist()
+        for slot in listed:
+            del numbering[names[slot]]
+            names[slot] = None
+        numbering.free += listed
 
     def adopt(self, slots: Slots, keys: pl.DataFrame) -> None:
         """Gives new keys the slots that they had elsewhere, where `take_fresh` told them in this order. Raises

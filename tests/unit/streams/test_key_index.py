@@ -46,7 +46,8 @@ def test_other_types_go_by_the_dictionary(dtype: pl.DataType) -> None:
 
 @pytest.mark.parametrize("columns", [["text"], ["text", "integer"]])
 def test_a_table_with_an_index_is_one_without(columns: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys come, go and come again, and the tables are dumped and loaded."""
+    """Keys come, go and come again, and the tables are dumped and loaded; the index rests now and then."""
+    monkeypatch.setattr(keys_module, "REST_FRAMES", 2)
     generator = np.random.default_rng(5)
     every = pl.DataFrame(COLUMNS).select(columns)
     tables = {1: KeyTable(columns), 1 << 30: KeyTable(columns)}
@@ -66,3 +67,31 @@ def test_a_table_with_an_index_is_one_without(columns: list[str], monkeypatch: p
                 other.load(*table.dump())
                 tables[indexed_min] = other
         assert seen[0] == seen[1]
+
+
+def test_an_index_that_finds_few_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    find = KeyIndex.find
+
+    def counted(index: KeyIndex, keys: pl.DataFrame) -> np.ndarray:
+        asked.append(keys.height)
+        return find(index, keys)
+
+    monkeypatch.setattr(KeyIndex, "find", counted)
+    monkeypatch.setattr(keys_module, "INDEXED_MIN", 10)
+    monkeypatch.setattr(keys_module, "REST_FRAMES", 3)
+    table = KeyTable(["integer"])
+
+    def slots_of(first: int, rows: int) -> list[int]:
+        return table.slots_of(pl.DataFrame({"integer": range(first, first + rows)})).tolist()
+
+    assert slots_of(0, 20) == list(range(20))
+    assert slots_of(10, 20) == list(range(10, 30))
+    assert asked == [20], "a half is not more than a half"
+    assert slots_of(25, 11) == list(range(25, 36))
+    assert asked == [20, 11]
+    for _ in range(3):
+        assert slots_of(0, 7) == list(range(7))
+    assert asked == [20, 11]
+    assert slots_of(0, 7) == list(range(7))
+    assert asked == [20, 11, 7]

@@ -11,7 +11,7 @@ from penstock.core.errors import ConfigurationError, CorruptState
 from penstock.streams.keys import read_table
 from penstock.streams.operator import DELETED, OFFSET, TIME
 
-__all__ = ["JoinColumns", "read_rows"]
+__all__ = ["JoinColumns", "read_rows", "rows_at"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,3 +101,8 @@ def read_rows(arrays: Mapping[str, npt.NDArray[np.generic]], name: str, expected
     if table.schema != expected.schema:
         raise CorruptState(f"the table {name!r} of a join's state has other columns: {table.schema}")
     return table
+
+
+def rows_at(frame: pl.DataFrame, numbers: npt.NDArray[np.int64]) -> pl.DataFrame:
+    """The rows with these numbers, none negative, in this order. (Polars looks signed numbers through.)"""
+    return frame[pl.Series(numbers.astype(np.uint32))]

@@ -18,7 +18,7 @@ import polars as pl
 
 from penstock.core.durations import shown_ms
 from penstock.core.errors import ConfigurationError, CorruptState
-from penstock.streams.joins.columns import JoinColumns, read_rows
+from penstock.streams.joins.columns import JoinColumns, read_rows, rows_at
 from penstock.streams.joins.journal import Journal
 from penstock.streams.joins.key_codes import KeyCodes
 from penstock.streams.joins.row_buffer import Found, RowBuffer
@@ -115,12 +115,14 @@ class IntervalJoin:
     def __init__(self, config: IntervalJoinConfig) -> None:
         self._config = config
         self._codes = KeyCodes(config.columns.left_key)
-        self._left = RowBuffer(rows_max=config.rows_max)
-        self._right = RowBuffer(rows_max=config.rows_max)
+        self._left = RowBuffer(rows_max=config.rows_max, tells=config.how == "left")
+        self._right = RowBuffer(rows_max=config.rows_max, tells=False)
         self._moment = TwoMoment(left_watermark_ms=BEGINNING_MS, right_watermark_ms=BEGINNING_MS, now_ms=0)
         self._pairs = 0
         self._renamed = config.columns.renamed
         self._names = {left: config.columns.empty(left=left).columns for left in (True, False)}
+        self._given = {True: [*config.columns.left, TIME, OFFSET], False: [*self._renamed, TIME]}
+        """The columns of either side that make a pair."""
         self._journal = Journal()
 
     def process_left(self, frame: pl.DataFrame, moment: TwoMoment) -> Iterator[pl.DataFrame]:
@@ -234,7 +236,7 @@ class IntervalJoin:
         self._right.evict()
         if self._codes.is_full:
             self._codes.prune([*self._left.codes(), *self._right.codes()])
-        return found, unmatched if self._config.how == "left" else []
+        return found, unmatched
 
     def _find(self, frame: pl.DataFrame, codes: Ints, *, left: bool) -> Found:
         times = frame.get_column(TIME).to_numpy()
@@ -248,7 +250,7 @@ class IntervalJoin:
         times = frame.get_column(TIME).to_numpy()
         if not (left and self._config.how == "left") and (codes == NO_CODE).any():
             whole = codes != NO_CODE
-            frame, codes = frame[np.flatnonzero(whole)], codes[whole]
+            frame, codes = rows_at(frame, np.flatnonzero(whole)), codes[whole]
             times, matched = times[whole], matched[whole]
         (self._left if left else self._right).insert(frame, codes, times, matched)
 
@@ -269,8 +271,9 @@ class IntervalJoin:
         self, frame: pl.DataFrame, found: Found | None, unmatched: list[pl.DataFrame], *, left: bool
     ) -> Iterator[pl.DataFrame]:
         if found is not None:
-            for asking, met in found.chunks(self._config.chunk_rows):
-                asked = frame[asking]
+            asking_columns = frame[self._given[left]]
+            for asking, met in found.chunks(self._config.chunk_rows, self._given[not left]):
+                asked = rows_at(asking_columns, asking)
                 yield self._paired(asked, met) if left else self._paired(met, asked)
         missing = [pl.lit(None, dtype).alias(name) for name, dtype in self._right_schema().items()]
         for rows in unmatched:

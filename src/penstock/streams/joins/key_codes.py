@@ -29,11 +29,10 @@ class KeyCodes:
 
     def codes(self, frame: pl.DataFrame, columns: Sequence[str] | None = None) -> Ints:
         """`columns` stand for the key's where they have other names there. Raises `InvalidInput`."""
-        keys = (
-            frame
-            if columns is None
-            else frame.select(columns).rename(dict(zip(columns, self._columns, strict=True)))
-        )
+        keys = frame
+        if columns is not None:
+            keys = frame[list(columns)]
+            keys.columns = self._columns
         codes = self._table.slots_of(keys)
         for column in self._columns:
             values = keys.get_column(column)

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from penstock.streams.joins.columns import rows_at
 from penstock.streams.joins.sorted_index import SortedIndex, expanded, merge_from
 from penstock.streams.watermark import BEGINNING_MS
 
@@ -25,7 +26,7 @@ class _Tier:
     def __init__(self, rows: pl.DataFrame, codes: Ints, times: Ints, matched: Mask) -> None:
         if len(times) > 1 and (times[1:] < times[:-1]).any():
             order = np.argsort(times, kind="stable")
-            rows, codes, times, matched = rows[order], codes[order], times[order], matched[order]
+            rows, codes, times, matched = rows_at(rows, order), codes[order], times[order], matched[order]
         self.rows = rows.rechunk()
         self.codes = codes
         self.times = times
@@ -54,12 +55,14 @@ class Found:
     def pairs(self) -> int:
         return int((self.ends - self.starts).sum())
 
-    def chunks(self, rows_max: int) -> Iterator[tuple[Ints, pl.DataFrame]]:
-        """The asking row of each pair and what it found, at most so many at a time, by asking row."""
+    def chunks(self, rows_max: int, names: list[str]) -> Iterator[tuple[Ints, pl.DataFrame]]:
+        """The asking row of each pair and these columns of what it found, at most so many at a time, by asking
+        row.
+        """
         if not len(self.asked):
             return
         ends_at = np.cumsum(self.ends - self.starts)
-        everything = pl.concat([tier.rows for tier in self.tiers], rechunk=False)
+        everything = pl.concat([tier.rows for tier in self.tiers], rechunk=False)[names]
         for begin in range(0, int(ends_at[-1]), rows_max):
             end = min(begin + rows_max, int(ends_at[-1]))
             first = int(np.searchsorted(ends_at, begin, side="right"))
@@ -69,7 +72,8 @@ class Found:
             starts[0] = ends[0] - (ends_at[first] - begin)
             ends[-1] -= ends_at[last] - end
             positions, owners = expanded(starts, ends)
-            yield self.asked[first : last + 1][owners], everything[self._numbers(positions, owners + first)]
+            found = rows_at(everything, self._numbers(positions, owners + first))
+            yield self.asked[first : last + 1][owners], found
 
     def _numbers(self, positions: Ints, owners: Ints) -> Ints:
         """Rows' numbers among those of all tiers one after another."""
@@ -85,10 +89,14 @@ class Found:
 
 
 class RowBuffer:
-    """Keeps rows until their time is before a bound. `rows_evicted` counts those that had to go earlier."""
+    """Keeps rows until their time is before a bound. `rows_evicted` counts those that had to go earlier.
 
-    def __init__(self, *, rows_max: int) -> None:
+    `tells`: rows that are let go of are given back where they were never matched.
+    """
+
+    def __init__(self, *, rows_max: int, tells: bool) -> None:
         self._rows_max = rows_max
+        self._tells = tells
         self._tiers: list[_Tier] = []
         self.bound_ms = BEGINNING_MS
         self.rows_evicted = 0
@@ -130,7 +138,7 @@ class RowBuffer:
         for tier in self._tiers:
             end = int(np.searchsorted(tier.times, bound_ms))
             if end > tier.gone:
-                unmatched += _unmatched(tier, tier.gone, end)
+                unmatched += self._unmatched(tier, end)
                 tier.gone = end
         self._tiers = [_without_garbage(tier) for tier in self._tiers if len(tier)]
         return unmatched
@@ -150,7 +158,7 @@ class RowBuffer:
             end = min(tier.gone + excess, len(tier.times))
             excess -= end - tier.gone
             self.rows_evicted += end - tier.gone
-            unmatched += _unmatched(tier, tier.gone, end)
+            unmatched += self._unmatched(tier, end)
             tier.gone = end
         self._tiers = [_rebuilt([tier]) for tier in self._tiers if len(tier)]
         return unmatched
@@ -170,6 +178,12 @@ class RowBuffer:
         if len(tiers) > 1 and SortedIndex.can_be_one([tier.index for tier in tiers]):
             self._tiers[start:] = [_rebuilt(tiers)]
 
+    def _unmatched(self, tier: _Tier, end: int) -> list[pl.DataFrame]:
+        if not self._tells:
+            return []
+        alone = np.flatnonzero(~tier.matched[tier.gone : end])
+        return [rows_at(tier.rows, tier.gone + alone)] if len(alone) else []
+
 
 _NONE = np.zeros(0, np.int64)
 
@@ -186,11 +200,6 @@ def _rebuilt(tiers: Sequence[_Tier]) -> _Tier:
 
 def _without_garbage(tier: _Tier) -> _Tier:
     return _rebuilt([tier]) if tier.gone > max(len(tier), GARBAGE_ROWS_MIN) else tier
-
-
-def _unmatched(tier: _Tier, begin: int, end: int) -> list[pl.DataFrame]:
-    alone = ~tier.matched[begin:end]
-    return [tier.rows[begin + np.flatnonzero(alone)]] if alone.any() else []
 
 
 def _mark(tier: _Tier, starts: Ints, ends: Ints) -> None:

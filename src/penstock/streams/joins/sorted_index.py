@@ -12,6 +12,7 @@ import numpy.typing as npt
 __all__ = ["NO_CODE", "SortedIndex", "expanded", "merge_from"]
 
 Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 NO_CODE = -1
 """The code of a row whose key has a null: it is found by nobody, and finds nothing."""
 TIERS = 4
@@ -50,14 +51,27 @@ class SortedIndex:
 
     def ranges(self, codes: Ints, low: Ints, high: Ints) -> tuple[Ints, Ints]:
         """For each code, the positions [start, end) in `rows` of those with low <= place <= high."""
-        ranks = np.searchsorted(self._groups, codes)
-        ranks[ranks == len(self._groups)] = 0
-        unknown = (self._groups[ranks] != codes) | (codes == NO_CODE)
-        starts = np.searchsorted(self._packed, ranks * self._span + self._relative(low), side="left")
-        ends = np.searchsorted(self._packed, ranks * self._span + self._relative(high), side="right")
+        groups, unknown = self._groups_of(codes)
+        starts = np.searchsorted(self._packed, groups + self._relative(low), side="left")
+        ends = np.searchsorted(self._packed, groups + self._relative(high), side="right")
         ends[unknown | (ends <= starts)] = 0
         starts[ends == 0] = 0
         return starts, ends
+
+    def ends(self, codes: Ints, high: Ints) -> Ints:
+        """For each code, the end in `rows` of those with place <= high; 0 where there are none."""
+        groups, unknown = self._groups_of(codes)
+        ends = np.searchsorted(self._packed, groups + self._relative(high), side="right")
+        unknown |= self.codes[ends - 1] != codes
+        ends[unknown] = 0
+        return ends
+
+    def _groups_of(self, codes: Ints) -> tuple[Ints, Mask]:
+        """What the places of each code are counted from in the one integer; which codes are not in here."""
+        ranks = np.searchsorted(self._groups, codes)
+        ranks[ranks == len(self._groups)] = 0
+        unknown: Mask = (self._groups[ranks] != codes) | (codes == NO_CODE)
+        return ranks * self._span, unknown
 
     @staticmethod
     def can_be_one(indexes: "Sequence[SortedIndex]") -> bool:
@@ -66,7 +80,9 @@ class SortedIndex:
         return sum(index.keys for index in indexes) * span < PACKED_MAX
 
     def _relative(self, places: Ints) -> Ints:
-        return np.clip(places, self.first - 1, self.last + 1) - (self.first - 1)
+        before = self.first - 1
+        relative: Ints = np.minimum(np.maximum(places, before), self.last + 1) - before
+        return relative
 
 
 def expanded(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:

@@ -20,7 +20,7 @@ import polars as pl
 
 from penstock.core.durations import shown_ms
 from penstock.core.errors import ConfigurationError, CorruptState
-from penstock.streams.joins.columns import JoinColumns, read_rows
+from penstock.streams.joins.columns import JoinColumns, read_rows, rows_at
 from penstock.streams.joins.journal import Journal
 from penstock.streams.joins.key_codes import KeyCodes
 from penstock.streams.joins.sorted_index import NO_CODE
@@ -132,7 +132,7 @@ class TableJoin:
 
     def process_right(self, frame: pl.DataFrame, moment: TwoMoment) -> Iterator[pl.DataFrame]:
         if DELETED not in frame.columns:
-            frame = frame.with_columns(pl.lit(value=False).alias(DELETED))
+            frame = frame.hstack([pl.Series(DELETED, [False]).new_from_index(0, frame.height)])
         frame = frame[self._empty[1].columns]
         waited = len(self._waiting)
         result = self._change_right(frame, moment)
@@ -218,9 +218,12 @@ class TableJoin:
         codes = self._codes.codes(frame, self._config.columns.right_key)
         if (codes == NO_CODE).any():
             whole = codes != NO_CODE
-            frame, codes = frame[np.flatnonzero(whole)], codes[whole]
+            frame, codes = rows_at(frame, np.flatnonzero(whole)), codes[whole]
         times = frame.get_column(TIME).to_numpy()
-        deleted = frame.get_column(DELETED).fill_null(value=False).to_numpy()
+        deletions = frame.get_column(DELETED)
+        if deletions.null_count():
+            deletions = deletions.fill_null(value=False)
+        deleted = deletions.to_numpy()
         self._versions.insert(frame, codes, times, deleted)
 
     def _advance(self, moment: TwoMoment) -> list[pl.DataFrame]:
@@ -245,11 +248,12 @@ class TableJoin:
             missing = [pl.lit(None, columns.right[old]).alias(new) for old, new in columns.renamed.items()]
             return frame.select(*columns.left, *missing, TIME, OFFSET)
         versions, numbers = found
-        places = pl.Series(numbers)
-        if (absent := numbers < 0).any():
-            places = places.set(pl.Series(absent), None)
         # Frames are taken apart and put together without Polars' planner, which costs more than the rows do.
-        values = versions[list(columns.renamed)][places]
+        values = versions[list(columns.renamed)]
+        if (absent := numbers < 0).any():
+            values = values[pl.Series(numbers).set(pl.Series(absent), None)]
+        else:
+            values = rows_at(values, numbers)
         values.columns = list(columns.renamed.values())
         return frame[list(columns.left)].hstack([*values.get_columns(), *frame[[TIME, OFFSET]].get_columns()])
 

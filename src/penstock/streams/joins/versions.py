@@ -94,9 +94,8 @@ class Versions:
         best = np.full(len(codes), -ALWAYS, np.int64)
         numbers = np.full(len(codes), -1, np.int64)
         base = 0
-        lowest = np.full(len(codes), -ALWAYS, np.int64)
         for tier in self._tiers:
-            _, ends = tier.index.ranges(codes, lowest, places)
+            ends = tier.index.ends(codes, places)
             last = ends - 1
             # Of equal places the later version holds, which is in the later tier.
             better = (ends > 0) & (tier.index.axis[last] >= best)
@@ -116,12 +115,13 @@ class Versions:
         return rows, np.concatenate([tier.deleted for tier in self._tiers] or [np.zeros(0, np.bool_)])
 
     def _count(self, codes: Ints) -> None:
-        distinct = np.unique(codes)
-        end = int(distinct[-1]) + 1
+        end = int(codes.max()) + 1
         if end > len(self._known):
             self._known = np.concatenate([self._known, np.zeros(max(end, len(self._known)), np.bool_)])
-        self.keys += int(np.count_nonzero(~self._known[distinct]))
-        self._known[distinct] = True
+        # `np.unique` would put them into a hash table, at some microseconds each.
+        fresh = np.sort(codes[~self._known[codes]])
+        self.keys += int(np.count_nonzero(fresh[1:] != fresh[:-1])) + (len(fresh) > 0)
+        self._known[fresh] = True
 
     def _merge(self, start: int) -> None:
         tiers = self._tiers[start:]
