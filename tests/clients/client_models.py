@@ -19,14 +19,13 @@ APP = """
 import time
 import numpy as np
 import penstock as ps
-from penstock import InvalidInput, Objective, Signature
+from penstock import InvalidInput, Signature
 
-app = ps.App("clients")
 # A machine with much else to do must not be refused for that.
-PATIENT = Objective(latency_ms=60_000)
-app.model("late", objective=PATIENT)
-app.model("linear", version=2, objective=PATIENT)
-app.model("spare", objective=PATIENT)
+app = ps.App("clients", objective=ps.Objective(latency_ms=60_000))
+app.model("late")
+app.model("linear", version=2)
+app.model("spare")
 
 TYPES = (
     ("flag", "BOOL"), ("u8", "UINT8"), ("u16", "UINT16"), ("u32", "UINT32"), ("u64", "UINT64"),
@@ -40,7 +39,6 @@ TYPES = (
         inputs={name: f"{datatype}[-1, 3]" for name, datatype in TYPES},
         outputs={f"{name}_back": f"{datatype}[-1, 3]" for name, datatype in TYPES},
     ),
-    objective=PATIENT,
 )
 def types(inputs):
     return {f"{name}_back": array[:, ::-1] for name, array in inputs.items()}
@@ -48,7 +46,6 @@ def types(inputs):
 @app.callable(
     "half",
     signature=Signature.of(inputs={"x": "FP16[-1, 3]"}, outputs={"y": "FP16[-1, 3]"}),
-    objective=PATIENT,
 )
 def half(inputs):
     return {"y": inputs["x"][:, ::-1]}
@@ -56,7 +53,6 @@ def half(inputs):
 @app.callable(
     "reverse",
     signature=Signature.of(inputs={"x": "FP32[-1, -1]"}, outputs={"y": "FP32[-1, -1]"}),
-    objective=PATIENT,
 )
 def reverse(inputs):
     return {"y": inputs["x"][:, ::-1]}
@@ -64,7 +60,6 @@ def reverse(inputs):
 @app.callable(
     "moody",
     signature=Signature.of(inputs={"x": "FP32?[-1]"}, outputs={"y": "FP32[-1]"}),
-    objective=PATIENT,
 )
 def moody(inputs):
     x = inputs["x"]
@@ -80,7 +75,6 @@ BF16 = """
 @app.callable(
     "brain",
     signature=Signature.of(inputs={"x": "BF16[-1, 3]"}, outputs={"y": "BF16[-1, 3]"}),
-    objective=PATIENT,
 )
 def brain(inputs):
     return {"y": inputs["x"][:, ::-1]}

@@ -1,7 +1,7 @@
 """What a client's test needs: an environment with the client, and a server to ask."""
 
 import os
-import socket
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,23 +27,9 @@ def client_python(name: str) -> Path:
     return python
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
+@dataclass(frozen=True)
 class ClientServer:
-    """A running server, with the port that it has for gRPC."""
+    """A running server, and the file with what its clients' scripts are told of it."""
 
-    def __init__(self, server: RunningServer, grpc_port: int, facts: Path) -> None:
-        self.server = server
-        self.grpc_port = grpc_port
-        self.facts = facts
-
-    def require_grpc(self) -> None:
-        try:
-            socket.create_connection(("127.0.0.1", self.grpc_port), timeout=1).close()
-        except OSError:
-            missing("this server speaks no gRPC")
+    server: RunningServer
+    facts: Path

@@ -63,9 +63,7 @@ def command(example: Example, text: str) -> tuple[list[str], dict[str, str]]:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda each: f"{each.page}:{each.line}")
 def test_example(taxis: ClientServer, tmp_path: Path, example: Example) -> None:
-    if ":8001" in example.text:
-        taxis.require_grpc()
-    text = example.text.replace("127.0.0.1:8001", f"127.0.0.1:{taxis.grpc_port}")
+    text = example.text.replace("127.0.0.1:8001", f"127.0.0.1:{taxis.server.grpc_port}")
     # A port may stand for itself: `ScoringServerClient("127.0.0.1", 8000)`.
     text = re.sub(r"\b8000\b", str(taxis.server.port), text)
     arguments, environment = command(example, text)

@@ -23,7 +23,6 @@ ENVIRONMENTS = {
     "mlflow_scoring": "mlflow",
     "triton_forbidden": "triton",
 }
-SPEAK_GRPC = {"triton_grpc", "triton_grpc_aio", "triton_forbidden", "kserve_grpc"}
 ASK_TAXIS = {"triton_forbidden"}
 SCRIPT_S_MAX = 120
 
@@ -53,8 +52,6 @@ class Results:
     def _run(self, script: str) -> None:
         python = client_python(ENVIRONMENTS[script])
         asked = self._taxis if script in ASK_TAXIS else self._served
-        if script in SPEAK_GRPC:
-            asked.require_grpc()
         command = [str(python), "-W", "ignore", str(SCRIPTS / f"{script}.py"), str(asked.facts)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=SCRIPT_S_MAX, check=False)

@@ -75,7 +75,8 @@ import penstock as ps
 from penstock import Signature
 from penstock.core.errors import InvalidInput
 
-app = ps.App("tests")
+# A machine with much else to do must not be refused for that.
+app = ps.App("tests", objective=ps.Objective(latency_ms=60_000))
 app.model("late")
 app.model("linear", version=2)
 NUMBER = Signature.of(inputs={"x": "FP32[-1]"}, outputs={"y": "FP32[-1]"})
@@ -119,14 +120,14 @@ def picky(inputs):
         print("printed by the model")
     return {"y": x}
 
-@app.callable("slow", signature=NUMBER, objective=ps.Objective(latency_ms=60_000))
+@app.callable("slow", signature=NUMBER)
 def slow(inputs):
     until = time.monotonic() + float(inputs["x"][0])
     while time.monotonic() < until:  # holds the lock of its interpreter
         pass
     return {"y": inputs["x"]}
 
-@app.callable("sleepy", signature=NUMBER, objective=ps.Objective(latency_ms=60_000))
+@app.callable("sleepy", signature=NUMBER)
 def sleepy(inputs):
     time.sleep(float(inputs["x"].max()))
     return {"y": inputs["x"]}

@@ -130,7 +130,7 @@ class Serving:
         self.port = self.server.bind()
         self.address = f"127.0.0.1:{self.port}"
         batching = BatchingConfig(
-            objective_s=0.1, rows_max=100, queue_rows_max=queue_rows_max, queue_bytes_max=2**26
+            objective_s=PATIENCE_S, rows_max=100, queue_rows_max=queue_rows_max, queue_bytes_max=2**26
         )
         for model, runtime in (("late", self.late), ("words", self.words)):
             self.plane.add(

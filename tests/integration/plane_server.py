@@ -139,7 +139,12 @@ class PlaneServer:
 
     def add(self, model: str, version: str = "1", **further: Any) -> FunctionRuntime:
         """Serves one of `MODELS`."""
-        batching = {"rows_max": 64, "queue_rows_max": 4096, "queue_bytes_max": 1 << 26, "objective_s": 0.05}
+        batching = {
+            "rows_max": 64,
+            "queue_rows_max": 4096,
+            "queue_bytes_max": 1 << 26,
+            "objective_s": PATIENCE_S,
+        }
         batching |= further.pop("batching", {})
         signature, behave = MODELS[model]
         runtime = self.runtimes[model, version] = FunctionRuntime(signature, behave)

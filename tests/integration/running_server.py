@@ -19,6 +19,7 @@ import psutil
 from command_line import PATIENCE_S, CommandLine
 
 _LISTENING = re.compile(r"listening on http://127\.0\.0\.1:(\d+)")
+_SPEAKING_GRPC = re.compile(r"gRPC on port (\d+)")
 _DATATYPES = {"float32": "FP32", "float64": "FP64", "int64": "INT64", "object": "BYTES"}
 
 BODY_BYTES_MAX = 1_000_000
@@ -37,6 +38,13 @@ class RunningServer:
     def log(self) -> str:
         """What it has said on stderr."""
         return self._log.read_text()
+
+    @property
+    def grpc_port(self) -> int:
+        """Where it speaks gRPC. It was started with a port for it, perhaps 0."""
+        found = _SPEAKING_GRPC.search(self.log)
+        assert found is not None, self.log
+        return int(found[1])
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)

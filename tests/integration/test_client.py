@@ -20,7 +20,7 @@ from penstock.client import CallRejected, CallTimedOut, HedgePolicy
 
 PAIR_APP = """
 import penstock as ps
-app = ps.App("pair")
+app = ps.App("pair", objective=ps.Objective(latency_ms=60_000))
 
 @app.callable("double", signature=ps.Signature.of(inputs={"x": "FP32[-1]"}, outputs={"y": "FP32[-1]"}))
 def double(inputs):

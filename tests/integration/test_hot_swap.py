@@ -13,7 +13,7 @@ from running_server import RunningServer, running
 
 APP = """
 import penstock as ps
-app = ps.App("swap")
+app = ps.App("swap", objective=ps.Objective(latency_ms=60_000))
 app.model("adding")
 """
 SWITCH_S_MAX = 2.0

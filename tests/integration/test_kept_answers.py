@@ -18,7 +18,7 @@ APP = """
 import os, penstock as ps
 import numpy as np
 
-app = ps.App("kept")
+app = ps.App("kept", objective=ps.Objective(latency_ms=60_000))
 calls = []
 
 @app.callable(

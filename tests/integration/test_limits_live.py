@@ -13,7 +13,7 @@ from running_server import RunningServer, running
 
 APP = """
 import penstock as ps
-app = ps.App("limited")
+app = ps.App("limited", objective=ps.Objective(latency_ms=60_000))
 NUMBER = ps.Signature.of(inputs={"x": "FP32[-1]"}, outputs={"y": "FP32[-1]"})
 
 @app.callable("same", signature=NUMBER)
@@ -56,9 +56,7 @@ def test_limits_hold_over_all_workers_and_change_while_they_run(commands: Comman
         assert ask(server, 30, ACME).status_code == 429
         assert ask(server, 41, ACME).status_code == 413
 
-        found = re.search(r"gRPC on port (\d+)", server.log)
-        assert found is not None
-        with grpc.insecure_channel(f"127.0.0.1:{found[1]}") as channel:
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
             check_that_it_is_refused(channel)
 
         metrics = httpx.get(f"{server.url}/metrics", trust_env=False).text

@@ -12,7 +12,7 @@ APP = """
 import os
 import numpy as np
 import penstock as ps
-app = ps.App("health")
+app = ps.App("health", objective=ps.Objective(latency_ms=60_000))
 NUMBER = ps.Signature.of(inputs={"x": "FP32[-1]"}, outputs={"y": "FP32[-1]"})
 CHECKED = ps.Health(every="200ms", failures=3, inputs={"x": [1, 2]}, outputs={"y": [2, 4]})
 

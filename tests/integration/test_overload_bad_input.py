@@ -91,9 +91,7 @@ def answers_of(connection: socket.socket, silence_s: float = 0.5) -> list[bytes]
 
 @pytest.fixture
 def opened(watched: RunningServer) -> Iterator[grpc.Channel]:
-    found = re.search(r"gRPC on port (\d+)", watched.log)
-    assert found is not None
-    with grpc.insecure_channel(f"127.0.0.1:{found[1]}") as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{watched.grpc_port}") as channel:
         yield channel
 
 

@@ -19,10 +19,10 @@ APP = """
 import time
 import numpy as np
 import penstock as ps
-app = ps.App("life")
+app = ps.App("life", objective=ps.Objective(latency_ms=60_000))
 NUMBER = ps.Signature.of(inputs={"x": "FP32[-1]"}, outputs={"y": "FP32[-1]"})
 
-@app.callable("sleepy", signature=NUMBER, batch_rows_max=1, objective=ps.Objective(latency_ms=60_000))
+@app.callable("sleepy", signature=NUMBER, batch_rows_max=1)
 def sleepy(inputs):
     time.sleep(float(inputs["x"][0]))
     return {"y": inputs["x"]}

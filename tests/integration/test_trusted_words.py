@@ -37,9 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 @pytest.fixture
 def opened(server: RunningServer) -> Iterator[grpc.Channel]:
-    found = re.search(r"gRPC on port (\d+)", server.log)
-    assert found is not None
-    with grpc.insecure_channel(f"127.0.0.1:{found[1]}") as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         yield channel
 
 

@@ -19,14 +19,14 @@ from test_server_life import all_gone, shared_memory
 
 APP = """
 import penstock as ps
-app = ps.App("workers")
+app = ps.App("workers", objective=ps.Objective(latency_ms=60_000))
 app.model("adding")
 """
 BREAKABLE = """
 import os
 from pathlib import Path
 import penstock as ps
-app = ps.App("breakable")
+app = ps.App("breakable", objective=ps.Objective(latency_ms=60_000))
 NUMBER = ps.Signature.of(inputs={"x": "FP32[-1]"}, outputs={"y": "FP32[-1]"})
 
 @app.callable("fragile", signature=NUMBER)

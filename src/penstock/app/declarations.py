@@ -7,6 +7,7 @@ import msgspec
 
 from penstock.app.caching import Cache, check_cache
 from penstock.app.fallbacks import check_backups, rungs
+from penstock.app.objectives import Objective, chosen_objective
 from penstock.core.durations import duration_s
 from penstock.core.errors import ConfigurationError, InvalidInput, shown
 from penstock.core.rng import secret_bytes
@@ -27,20 +28,9 @@ if TYPE_CHECKING:
     from penstock.streams.feeds.reading import FeedSource
     from penstock.streams.schema import TimeUnit
 
-__all__ = ["App", "CallableDeclaration", "Declaration", "Health", "ModelDeclaration", "Objective"]
+__all__ = ["App", "CallableDeclaration", "Declaration", "Health", "ModelDeclaration"]
 
 F = TypeVar("F", bound=Callable[..., object])
-
-
-class Objective(msgspec.Struct, frozen=True, kw_only=True):
-    """What is promised for a model: the latency of an answer, and the share of requests that keep it."""
-
-    latency_ms: float = 100.0
-    availability: float = 0.999
-
-    def __post_init__(self) -> None:
-        if not self.latency_ms > 0 or not 0 < self.availability < 1:
-            raise ConfigurationError(f"objective {self!r}: latency_ms is above 0, availability between 0 and 1")
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,10 +97,11 @@ Declaration = ModelDeclaration | CallableDeclaration
 
 
 class App:
-    """The declarations of one app file."""
+    """The declarations of one app file. `objective` is for the models that are declared without one."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, objective: Objective | None = None) -> None:
         self.name = name
+        self.objective = chosen_objective(f"app {name!r}", objective, Objective())
         self._declared: dict[str, Declaration] = {}
         self._limits: dict[tuple[str | None, str | None], RateRule] = {}
         self.keys = ApiKeys(secret_bytes())
@@ -257,7 +248,7 @@ class App:
             alias=alias,
             version=version,
             beside=tuple(beside),
-            objective=objective or Objective(),
+            objective=chosen_objective(f"model {name!r}", objective, self.objective),
             batch_rows_max=batch_rows_max,
             fallback=rungs(name, fallback),
             breaker=breaker,
@@ -290,6 +281,7 @@ class App:
         has no rows to be checked on.
         """
         ladder = rungs(name, fallback)
+        promised = chosen_objective(f"model {name!r}", objective, self.objective)
 
         def declare(target: F) -> F:
             self._declare(
@@ -297,7 +289,7 @@ class App:
                     name=name,
                     signature=signature,
                     target=target,
-                    objective=objective or Objective(),
+                    objective=promised,
                     batch_rows_max=batch_rows_max,
                     fallback=ladder,
                     breaker=breaker,

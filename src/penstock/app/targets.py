@@ -52,7 +52,8 @@ def look_up(app: App, loader: Loader, wanted: Wanted) -> Targets:
     declared = {each.name: each for each in app.declarations}
     defaults = {name: each for name, each in declared.items() if name not in wanted.unloaded}
     for pinned in wanted.loaded:
-        defaults.setdefault(pinned.model, declared.get(pinned.model) or ModelDeclaration(name=pinned.model))
+        ordered = ModelDeclaration(name=pinned.model, objective=app.objective)
+        defaults.setdefault(pinned.model, declared.get(pinned.model, ordered))
     found: dict[tuple[str, str], Target] = {}
     unknown: dict[str, PenstockError] = {}
     settled: set[str] = set()

@@ -49,27 +49,6 @@ def test_a_bound_that_bounds_nothing(rows: int) -> None:
     assert app.model("a", batch_rows_max=1).batch_rows_max == 1
 
 
-@pytest.mark.parametrize(
-    "promised",
-    [
-        {"latency_ms": 0},
-        {"latency_ms": -5},
-        {"latency_ms": float("nan")},
-        {"availability": 0},
-        {"availability": 1},
-        {"availability": float("nan")},
-    ],
-)
-def test_objectives_that_cannot_be_kept(promised: dict[str, float]) -> None:
-    with pytest.raises(ConfigurationError, match="objective"):
-        Objective(**promised)
-
-
-def test_objectives() -> None:
-    assert (Objective().latency_ms, Objective().availability) == (100.0, 0.999)
-    assert Objective(latency_ms=0.5, availability=0.9) == Objective(latency_ms=0.5, availability=0.9)
-
-
 @pytest.mark.parametrize("version", ["1", 1.0, True, 0, -1, 2**31, "x" * 100_000])
 def test_a_version_is_a_number(version: Any) -> None:
     with pytest.raises(ConfigurationError, match="not a version's number") as raised:

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from penstock.app.declarations import App
+from penstock.app.objectives import Objective
 from penstock.app.targets import Targets, look_up
 from penstock.core.errors import NotFound
 from penstock.core.signature import Signature
@@ -61,6 +62,17 @@ def test_orders_of_clients() -> None:
     assert meant(looked_up(("b", "3"), ("b", ""))) == {("a", "2"): True, ("b", "1"): True, ("b", "3"): False}
     assert meant(looked_up(unloaded=("a",))) == {}
     assert meant(looked_up(("a", "1"), unloaded=("a",))) == {("a", "1"): False}
+
+
+def test_what_clients_order_is_promised_what_the_app_promises() -> None:
+    loaded: list[Any] = []
+    loader: Any = FakeLoader()
+    loader.load = lambda declared, version: loaded.append(declared)
+    app = App("test", objective=Objective(latency_ms=7))
+    ordered = Wanted(loaded=(Pinned("a", "3"), Pinned("b", "")), unloaded=())
+    for target in look_up(app, loader, ordered).wanted:
+        target.load()
+    assert {each.name: each.objective.latency_ms for each in loaded} == {"a": 7, "b": 7}
 
 
 def test_what_is_not_known_hides_nothing_else() -> None:
