@@ -14,13 +14,13 @@ from typing import Protocol, TypeVar
 import msgspec
 import polars as pl
 
+from penstock.core.durable_files import make_folder, replace_file
 from penstock.core.durations import shown_ms
 from penstock.core.errors import ConfigurationError, CorruptState, StorageFailed
 from penstock.log.records import TopicPartition
 from penstock.streams.operator import Moment
 from penstock.streams.outputs import NOTHING, Effect, Outlet, Put, visible
 from penstock.streams.sinks import OutputPlace
-from penstock.streams.state import replace_file
 
 __all__ = ["PENDING", "Gathered", "Publisher", "file_prefix"]
 
@@ -172,7 +172,7 @@ class _File(Effect):
         self._config.publisher.arranged(folder, self._content).write_parquet(buffer)
         pending = folder / PENDING
         try:
-            pending.mkdir(parents=True, exist_ok=True)
+            make_folder(pending)
             replace_file(pending / self._name, buffer.getvalue())
         except OSError as error:
             raise StorageFailed(f"{folder}: no Parquet file was written: {error.strerror}") from error

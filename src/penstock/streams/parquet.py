@@ -4,13 +4,13 @@ A file that was gathered and committed is moved to where readers find it.
 """
 
 import contextlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
+from penstock.core.durable_files import sync_folder
 from penstock.core.errors import ConfigurationError, StorageFailed
 from penstock.streams.feeds.files import FileReader
 from penstock.streams.feeds.parquet_files import ParquetFiles, is_pattern
@@ -60,11 +60,7 @@ class _Moved:
         try:
             with contextlib.suppress(FileNotFoundError):
                 (folder / PENDING / name).replace(folder / name)
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_folder(folder)
         except OSError as error:
             raise StorageFailed(f"{folder}: {name} was not moved: {error.strerror}") from error
 

@@ -7,16 +7,16 @@ synced, and renamed into place with a checksum; of the two that are kept the new
 import contextlib
 import hashlib
 import logging
-import os
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from penstock.core.durable_files import make_folder, replace_file
 from penstock.core.errors import StorageFailed
 
-__all__ = ["KEPT", "Snapshot", "SnapshotFolder", "mark_of", "replace_file"]
+__all__ = ["KEPT", "Snapshot", "SnapshotFolder", "mark_of"]
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class SnapshotFolder:
         head = _MAGIC + struct.pack("<I", zlib.crc32(snapshot.state, zlib.crc32(body))) + body
         path = self._path(snapshot.offset)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             replace_file(path, head, snapshot.state)
         except OSError as error:
             raise StorageFailed(f"snapshot {path}: {error.strerror or error}") from error
@@ -123,24 +123,3 @@ def _read(path: Path, offset: int) -> bytes | None:
     body = memoryview(content)[12:]
     whole = magic == _MAGIC and said == offset and len(content) == _HEAD.size + size
     return content[_HEAD.size :] if whole and zlib.crc32(body) == crc else None
-
-
-def replace_file(path: Path, *pieces: bytes) -> None:
-    """Writes a file whole or not at all, durably. Raises `OSError`."""
-    beside = path.with_name(path.name + ".new")
-    try:
-        with beside.open("wb") as stream:
-            for piece in pieces:
-                stream.write(piece)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 
 from penstock.core.clock import Clock
+from penstock.core.durable_files import make_folder, replace_file
 from penstock.log.records import Fetched, Records, TopicPartition
-from penstock.streams.state import replace_file
 
 __all__ = ["HUNG_STATUS", "AccusedRows", "Suspect", "SuspectFolder", "Watchdog", "cut", "pieces", "suspect_of"]
 
@@ -87,7 +87,7 @@ class SuspectFolder:
 
     def keep(self, suspect: Suspect) -> None:
         """Raises `OSError`."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         path = self._path(TopicPartition(suspect.topic, suspect.partition))
         replace_file(path, msgspec.json.encode(suspect))
 
@@ -102,7 +102,7 @@ class SuspectFolder:
 
     def keep_rows(self, accused: AccusedRows) -> None:
         """Raises `OSError`."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         path = self._path(TopicPartition(accused.topic, accused.partition), ".rows")
         replace_file(path, msgspec.json.encode(accused))
 

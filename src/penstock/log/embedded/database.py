@@ -1,11 +1,11 @@
 """The database file of an embedded log: how it is opened and made, and what its failures mean."""
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from penstock.core.durable_files import make_folder, sync_folder
 from penstock.core.errors import ConfigurationError, StorageFailed
 from penstock.log.embedded.schema import APPLICATION_ID, TABLES, VERSION
 from penstock.log.embedded.write_lock import WriteLock
@@ -47,7 +47,7 @@ class Database:
         """
         database = cls(folder)
         try:
-            _make_folder(folder)
+            make_folder(folder)
             lock = WriteLock(folder)
         except OSError as error:
             raise StorageFailed(
@@ -130,20 +130,4 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={VERSION}")
     connection.execute("COMMIT")
-    _sync(path.parent)
-
-
-def _make_folder(folder: Path) -> None:
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)

@@ -15,10 +15,11 @@ from typing import BinaryIO, Protocol
 
 import msgspec
 
+from penstock.core.durable_files import make_folder, sync_folder
 from penstock.core.errors import CorruptArtifact, InvalidInput, NotFound, StorageFailed
 from penstock.core.rng import unique_token
 
-__all__ = ["ArtifactStore", "FolderArtifactStore", "OnStep", "StoredArtifact", "make_folder", "no_step"]
+__all__ = ["ArtifactStore", "FolderArtifactStore", "OnStep", "StoredArtifact", "no_step"]
 
 CHUNK_BYTES = 1024 * 1024
 PART_SUFFIX = ".part"
@@ -275,24 +276,6 @@ def _remove_unlocked(part: Path) -> bool:
     except (BlockingIOError, FileNotFoundError):
         return False
     return True
-
-
-def make_folder(folder: Path) -> None:
-    """Makes the folder and those above it, durably. Raises `OSError`."""
-    if folder.is_dir():
-        return
-    make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    sync_folder(folder.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes renames in the folder durable. Raises `OSError`."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _storage_failed(error: OSError, undone: str) -> StorageFailed:

@@ -15,8 +15,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from penstock.core.durable_files import make_folder
 from penstock.core.errors import ConfigurationError, PenstockError, StorageFailed
-from penstock.models.registry.artifacts import make_folder
 
 __all__ = ["Database"]
 
