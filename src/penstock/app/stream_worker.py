@@ -8,20 +8,24 @@ import asyncio
 import contextlib
 import logging
 import os
-import socket
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
 from penstock.app.loading import load_app
-from penstock.app.logs import configure_logs
 from penstock.app.stream_metrics import StreamMetrics
-from penstock.app.supervised import ORPHAN_DRAIN_S, REPORT_EVERY_S, end_process, hear, supervised
+from penstock.app.supervised import (
+    ORPHAN_DRAIN_S,
+    REPORT_EVERY_S,
+    WorkerChannel,
+    begin,
+    end_process,
+    open_channel,
+    supervised,
+)
 from penstock.core.clock import Clock, SystemClock
-from penstock.core.errors import ConfigurationError, PenstockError
+from penstock.core.errors import ConfigurationError
 from penstock.core.failpoints import FAILPOINT_VARIABLE, failpoints_of
 from penstock.core.memory import collect_seldom, resident_bytes
 from penstock.core.rng import unique_token
@@ -34,20 +38,17 @@ from penstock.streams.graph import Graph
 from penstock.streams.topology import Topology, topology
 from penstock.streams.worker import StreamWorker
 from penstock.streams.worker_config import WorkerConfig
-from penstock.supervision.channel import Channel
-from penstock.supervision.messages import Failed, FromWorker, Ready, Report, Sample, Start, ToWorker
+from penstock.supervision.messages import Ready, Report, Sample, Start, ToWorker
 
 __all__ = ["main"]
 
 log = logging.getLogger(__name__)
 
-_decoder: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
-
 
 class _StreamProcess:
     """Works on an app's streams until it is told to drain or its supervisor ends."""
 
-    def __init__(self, start: Start, channel: Channel[FromWorker, ToWorker], clock: Clock) -> None:
+    def __init__(self, start: Start, channel: WorkerChannel, clock: Clock) -> None:
         app, file = load_app(start.app)
         if not app.has_streams:
             raise ConfigurationError(f"{file}: app {app.name!r} declares no streams")
@@ -177,32 +178,15 @@ def _worker_config(app: str, start: Start) -> WorkerConfig:
     )
 
 
-async def _work(channel_descriptor: int, drain: asyncio.Event) -> int:
-    """The life of the worker; its exit status."""
-    connected = socket.socket(fileno=channel_descriptor)
-    channel: Channel[FromWorker, ToWorker] = await Channel.open(connected, _decoder)
-    start = await channel.receive()
-    if not isinstance(start, Start):
-        return 1
-    configure_logs(start.settings, f"stream worker {start.number}")
-    try:
-        worker = _StreamProcess(start, channel, SystemClock())
-        hearing = asyncio.ensure_future(hear(worker, channel, drain))
-        await worker.run(drain)
-        hearing.cancel()
-    except PenstockError as error:
-        channel.send(Failed(message=error.message, hint=error.hint))
-        await channel.flush()
-        return 1
-    return 0
-
-
 def main() -> None:
-    channel, lifeline = (int(descriptor) for descriptor in sys.argv[1:3])
-    supervised(lifeline, (channel, lifeline))
+    descriptor, lifeline = (int(number) for number in sys.argv[1:3])
+    supervised(lifeline, (descriptor, lifeline))
 
     async def life() -> int:
-        return await _work(channel, asyncio.Event())
+        channel = await open_channel(descriptor)
+        return await begin(
+            channel, "stream worker", lambda start: _StreamProcess(start, channel, SystemClock())
+        )
 
     end_process(asyncio.run(life()))
 

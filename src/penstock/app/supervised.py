@@ -1,18 +1,33 @@
-"""What every process of a supervisor does: listen to it, end with it, and leave signals to it."""
+"""What every process of a supervisor does: begin as it says, listen to it, end with it, leave signals to it."""
 
 import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NoReturn, Protocol
 
-from penstock.supervision.channel import Channel
-from penstock.supervision.messages import Drain, FromWorker, ToWorker
+import msgspec
 
-__all__ = ["ORPHAN_DRAIN_S", "REPORT_EVERY_S", "Supervised", "end_process", "hear", "supervised"]
+from penstock.app.logs import configure_logs
+from penstock.core.errors import PenstockError
+from penstock.supervision.channel import Channel
+from penstock.supervision.messages import Drain, Failed, FromWorker, Start, ToWorker
+
+__all__ = [
+    "ORPHAN_DRAIN_S",
+    "REPORT_EVERY_S",
+    "Supervised",
+    "WorkerChannel",
+    "begin",
+    "end_process",
+    "hear",
+    "open_channel",
+    "supervised",
+]
 
 log = logging.getLogger(__name__)
 
@@ -20,9 +35,16 @@ REPORT_EVERY_S = 1.0
 ORPHAN_DRAIN_S = 5.0
 ORPHAN_MARGIN_S = 5.0
 
+WorkerChannel = Channel[FromWorker, ToWorker]
+_decoder: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+
 
 class Supervised(Protocol):
     """A worker as its supervisor speaks to it."""
+
+    async def run(self, drain: asyncio.Event) -> None:
+        """Works until `drain` is set, and ends what it has begun. Raises what keeps it from that."""
+        ...
 
     def hear(self, message: ToWorker) -> None: ...
 
@@ -43,7 +65,34 @@ def supervised(lifeline: int, descriptors: Iterable[int]) -> None:
         os.set_inheritable(descriptor, False)  # a model's own processes are no workers
 
 
-async def hear(worker: Supervised, channel: Channel[FromWorker, ToWorker], drain: asyncio.Event) -> None:
+async def open_channel(descriptor: int) -> WorkerChannel:
+    """To the supervisor, over the worker's end of a socket pair."""
+    return await Channel.open(socket.socket(fileno=descriptor), _decoder)
+
+
+async def begin(channel: WorkerChannel, role: str, make: Callable[[Start], Supervised]) -> int:
+    """The life of a worker, from the supervisor's first message on; its exit status. `role`: as logs call it.
+
+    What keeps it from work, in its making or later, is said to the supervisor.
+    """
+    start = await channel.receive()
+    if not isinstance(start, Start):
+        return 1
+    configure_logs(start.settings, f"{role} {start.number}")
+    drain = asyncio.Event()
+    try:
+        worker = make(start)
+        hearing = asyncio.ensure_future(hear(worker, channel, drain))
+        await worker.run(drain)
+        hearing.cancel()
+    except PenstockError as error:
+        channel.send(Failed(message=error.message, hint=error.hint))
+        await channel.flush()
+        return 1
+    return 0
+
+
+async def hear(worker: Supervised, channel: WorkerChannel, drain: asyncio.Event) -> None:
     """Passes on what the supervisor says, until it has said to drain or is gone; then sets `drain`."""
     while (message := await channel.receive()) is not None:
         try:

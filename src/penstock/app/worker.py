@@ -9,7 +9,6 @@ import socket
 import sys
 from collections.abc import Coroutine
 
-import msgspec
 import uvloop
 
 import penstock
@@ -19,9 +18,16 @@ from penstock.app.known_limits import declared_by
 from penstock.app.limits import LimitsFollower, make_limits, make_rights, open_buckets
 from penstock.app.loader import Loader
 from penstock.app.loading import load_app
-from penstock.app.logs import configure_logs
 from penstock.app.reconciler import Reconciler
-from penstock.app.supervised import ORPHAN_DRAIN_S, REPORT_EVERY_S, end_process, hear, supervised
+from penstock.app.supervised import (
+    ORPHAN_DRAIN_S,
+    REPORT_EVERY_S,
+    WorkerChannel,
+    begin,
+    end_process,
+    open_channel,
+    supervised,
+)
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import ConfigurationError, ModelFailed, PenstockError
 from penstock.core.memory import collect_seldom, give_back_memory, resident_bytes
@@ -34,13 +40,10 @@ from penstock.serving.protocols.grpc.server import GrpcConfig, GrpcServer
 from penstock.serving.protocols.http.application import HttpApplication, HttpConfig
 from penstock.serving.pulse import Pulse
 from penstock.serving.server import HttpServer
-from penstock.supervision.channel import Channel
 from penstock.supervision.messages import (
     Answer,
     Applied,
     Drain,
-    Failed,
-    FromWorker,
     InstanceReady,
     LoadedModel,
     Ready,
@@ -58,8 +61,6 @@ log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 2.0
 
-_decoder: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
-
 
 class _Worker:
     """Serves an app's models on a socket that it shares, until it is told to drain or its supervisor ends."""
@@ -69,7 +70,7 @@ class _Worker:
         start: Start,
         listener: socket.socket,
         buckets: BucketTable,
-        channel: Channel[FromWorker, ToWorker],
+        channel: WorkerChannel,
         clock: Clock,
     ) -> None:
         app, file = load_app(start.app)
@@ -303,39 +304,20 @@ class _Worker:
         task.add_done_callback(self._background.discard)
 
 
-async def _serve(
-    channel_descriptor: int, listener: socket.socket, buckets: BucketTable, drain: asyncio.Event
-) -> int:
-    """The life of the worker; its exit status."""
-    connected = socket.socket(fileno=channel_descriptor)
-    channel: Channel[FromWorker, ToWorker] = await Channel.open(connected, _decoder)
-    start = await channel.receive()
-    if not isinstance(start, Start):
-        return 1
-    configure_logs(start.settings, f"worker {start.number}")
-    try:
-        worker = _Worker(start, listener, buckets, channel, SystemClock())
-        hearing = asyncio.ensure_future(hear(worker, channel, drain))
-        await worker.run(drain)
-        hearing.cancel()
-    except PenstockError as error:
-        channel.send(Failed(message=error.message, hint=error.hint))
-        await channel.flush()
-        return 1
-    return 0
-
-
 def main() -> None:
     # gRPC's own core logs what clients send as it is, control characters included.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    channel, lifeline, listening, shared = (int(descriptor) for descriptor in sys.argv[1:5])
-    supervised(lifeline, (channel, lifeline, listening, shared))
+    descriptor, lifeline, listening, shared = (int(number) for number in sys.argv[1:5])
+    supervised(lifeline, (descriptor, lifeline, listening, shared))
     listener = socket.socket(fileno=listening)
     listener.setblocking(False)
     buckets = open_buckets(shared)
 
     async def life() -> int:
-        return await _serve(channel, listener, buckets, asyncio.Event())
+        channel = await open_channel(descriptor)
+        return await begin(
+            channel, "worker", lambda start: _Worker(start, listener, buckets, channel, SystemClock())
+        )
 
     end_process(uvloop.run(life()))
 
