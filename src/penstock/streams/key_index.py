@@ -59,23 +59,25 @@ class KeyIndex:
             found[missed] = self._slots_at(keys[missed], self._table[places[missed] ^ 1])
         return found
 
-    def remove(self, slots: Slots) -> int:
-        """Those of the slots that are in here are not found any more; how many these are."""
+    def remove(self, slots: Slots) -> None:
+        """Those of the slots that are in here are not found any more."""
         rows = self._row_of[slots[slots < len(self._row_of)]]
         rows = rows[rows != NOWHERE]
         self._row_of[self._slots[rows]] = NOWHERE
         self._slots[rows] = NOWHERE
-        return len(rows)
 
     def _places(self, keys: pl.DataFrame) -> Slots:
         hashes = keys.to_series().hash() if keys.width == 1 else keys.hash_rows()
         return (hashes.to_numpy() & self._mask).astype(np.int64)
 
     def _slots_at(self, keys: pl.DataFrame, rows: npt.NDArray[np.int32]) -> Slots:
-        at = pl.Series(rows)
+        # By index, and not by Polars' expressions: those go through its planner and its threads.
+        at = pl.Series(rows.astype(np.uint32))
         same = np.ones(len(rows), np.bool_)
         for mine, asked in zip(self._keys.get_columns(), keys.get_columns(), strict=True):
-            same &= mine.gather(at).eq_missing(asked).to_numpy()
+            found = mine[at]
+            nullable = found.null_count() or asked.null_count()
+            same &= (found.eq_missing(asked) if nullable else found == asked).to_numpy()
         return np.where(same, self._slots[rows], NOWHERE)
 
 

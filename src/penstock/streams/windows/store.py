@@ -256,6 +256,11 @@ class TileStore:
         return (self.tiles, *self.sketch_tiles)
 
     @property
+    def count(self) -> int:
+        """Tiles held, those of sketches among them."""
+        return sum(tiles.count for tiles in self._arenas)
+
+    @property
     def size_bytes(self) -> int:
         return sum(tiles.size_bytes for tiles in self._arenas)
 

@@ -22,9 +22,12 @@ __all__ = ["Window", "WindowConfig", "WindowStatistics", "checked_times"]
 TIME_MAX_MS = 1 << 46
 """2,200 years to both sides of 1970: what is beyond is no time of an event."""
 KEYS_MAX = 4_000_000
-SWEEP_ROWS_MIN = 1 << 14
+SWEEP_TILES_MIN = 1 << 14
+"""Fewer, about a megabyte, may lie. Whose have expired comes again, more often than not: telling the changelog of
+the same keys anew and anew cost a frame of 500 rows as much as its windows did.
+"""
 SWEEP_WINDOWS_MAX = 16
-"""Without many rows, what has expired goes after so many windows' lengths."""
+"""Without as many rows as there are tiles, what has expired goes after so many windows' lengths."""
 WINDOW_START = "window_start"
 WINDOW_END = "window_end"
 CLOSED_TIME = pl.Datetime("ms", "UTC")
@@ -226,12 +229,14 @@ class Window:
         """
         store = self._store
         windows = (store.marks["reached"] - store.marks["swept"]) // self._reach
-        worn = self._rows_since_sweep >= max(store.tiles.count, SWEEP_ROWS_MIN)
-        if windows >= (1 if worn else SWEEP_WINDOWS_MAX):
+        count = store.count
+        worn = count >= SWEEP_TILES_MIN and (self._rows_since_sweep >= count or windows >= SWEEP_WINDOWS_MAX)
+        crowded = len(store.keys) > self._config.keys_max
+        if windows >= 1 and (worn or crowded):
             self._rows_since_sweep = 0
             store.mark("swept", store.marks["reached"])
             store.sweep()
-        if len(store.keys) > self._config.keys_max:
+        if crowded:
             store.evict()
 
 

@@ -19,6 +19,7 @@ from penstock.streams.windows.aggregates import (
     Sum,
     Variance,
 )
+from penstock.streams.windows.window import SWEEP_TILES_MIN
 
 EVERYTHING = {
     "n": Count(), "total": Sum("v"), "mean": Mean("v"), "least": Min("v"), "most": Max("v"), "last": Last("v"),
@@ -138,11 +139,23 @@ def test_keys_beyond_the_cap_go_and_are_counted() -> None:
 
 def test_keys_whose_tiles_have_expired_go() -> None:
     window = config().build(None)
-    window.process(frame([0, 0, 0], ["a", "b", "c"]), moment(-100, 0))
-    assert window.statistics().keys == 3
-    window.process(frame([10_000], "d"), moment(0, 10_000))
+    window.process(frame([0] * SWEEP_TILES_MIN, list(map(str, range(SWEEP_TILES_MIN)))), moment(-100, 0))
+    assert window.statistics().keys == SWEEP_TILES_MIN
+    window.process(frame([10_000], "other"), moment(0, 10_000))
     assert window.statistics().keys == 1
-    assert window.statistics().expired == 3
+    assert window.statistics().expired == SWEEP_TILES_MIN
+
+
+def test_few_that_have_expired_lie_until_there_are_too_many() -> None:
+    window = config(keys_max=5).build(None)
+    window.process(frame([0, 0, 0], ["a", "b", "c"]), moment(-100, 0))
+    read = window.process(frame([10_000], "d"), moment(0, 10_000))
+    assert window.statistics().keys == 4
+    assert window.process(frame([10_000], "a"), moment(10_000, 10_000))["n"].to_list() == [1]
+    window.process(frame([20_000] * 2, ["e", "f"]), moment(10_000, 20_000))
+    statistics = window.statistics()
+    assert (statistics.keys, statistics.expired, statistics.evicted) == (2, 4, 0)
+    assert read["n"].to_list() == [1]
 
 
 def test_times_far_apart_in_one_frame() -> None:
