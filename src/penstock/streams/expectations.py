@@ -1,5 +1,7 @@
 """What is expected of every event, as Polars expressions with names; and which rows do not hold to it."""
 
+import functools
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,6 +9,7 @@ import polars as pl
 
 from penstock.core.errors import ConfigurationError
 from penstock.streams.panics import panics_as_errors
+from penstock.streams.predicates import direct
 from penstock.streams.reasons import Reason
 
 __all__ = ["Checked", "Expectations", "Failure"]
@@ -35,8 +38,10 @@ class Checked:
 class Expectations:
     """Expressions of one truth value a row, which may look at that row only. Null counts as false."""
 
-    def __init__(self, named: Mapping[str, pl.Expr]) -> None:
+    def __init__(self, named: Mapping[str, pl.Expr], schema: Mapping[str, pl.DataType]) -> None:
         self._named = dict(named)
+        combined = functools.reduce(operator.and_, self._named.values()) if self._named else None
+        self._direct = direct(combined, schema) if combined is not None else None
         self._each = [expression.fill_null(False).alias(name) for name, expression in self._named.items()]
         self._all = pl.all_horizontal(*self._each).alias("all") if self._each else None
 
@@ -57,7 +62,7 @@ class Expectations:
                 raise ConfigurationError(f"expectation {name!r} is declared twice")
             _check(name, expression, schema)
             named[name] = expression
-        return cls(named)
+        return cls(named, schema)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,6 +74,8 @@ class Expectations:
             return Checked(frame=frame, failed=frame.clear(), failures=())
         try:
             with panics_as_errors():
+                if self._direct is not None and self._direct(frame).sum() == frame.height:
+                    return Checked(frame=frame, failed=frame.clear(), failures=())
                 holds = frame.select(self._all).to_series()
                 if holds.sum() == frame.height:
                     return Checked(frame=frame, failed=frame.clear(), failures=())

@@ -14,6 +14,7 @@ from penstock.core.errors import ConfigurationError
 from penstock.streams.isolating import Transformed, attempt, isolate
 from penstock.streams.operator import OFFSET, TIME
 from penstock.streams.panics import PolarsPanicked, panics_as_errors
+from penstock.streams.predicates import Holds, direct
 
 __all__ = [
     "Drop",
@@ -63,7 +64,8 @@ class Filter:
         named = _is_named(self.predicate)
         _planned(schema, what, lambda rows: rows.filter(self.predicate), reserved=named)
         if named:
-            return _ByExpressions(schema, lambda frame: _filtered(frame, self.predicate))
+            holds = direct(self.predicate, full_schema(schema))
+            return _ByExpressions(schema, lambda frame: _filtered(frame, self.predicate, holds))
         return _ByExpressions(
             schema,
             lambda frame: frame.filter(_users(frame).select(pl.all_horizontal(self.predicate)).to_series()),
@@ -155,11 +157,12 @@ class _ByExpressions:
         )
 
 
-def _filtered(frame: pl.DataFrame, predicate: pl.Expr) -> pl.DataFrame:
+def _filtered(frame: pl.DataFrame, predicate: pl.Expr, holds: Holds | None) -> pl.DataFrame:
     """As `DataFrame.filter`, whose plan costs a small frame more than its rows do."""
-    holds = frame.select(predicate).to_series()  # of a literal it is one, which counts for each row
+    # Of a literal it is one, which counts for each row.
+    mask = frame.select(predicate).to_series() if holds is None else holds(frame)
     first, *others = frame.get_columns()
-    return first.filter(holds).to_frame().hstack([column.filter(holds) for column in others])
+    return first.filter(mask).to_frame().hstack([column.filter(mask) for column in others])
 
 
 def full_schema(schema: pl.Schema) -> pl.Schema:

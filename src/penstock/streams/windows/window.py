@@ -23,8 +23,8 @@ TIME_MAX_MS = 1 << 46
 """2,200 years to both sides of 1970: what is beyond is no time of an event."""
 KEYS_MAX = 4_000_000
 SWEEP_TILES_MIN = 1 << 14
-"""Fewer, about a megabyte, may lie. Whose have expired comes again, more often than not: telling the changelog of
-the same keys anew and anew cost a frame of 500 rows as much as its windows did.
+"""Fewer, about a megabyte, may lie. Whose have expired comes again, more often than not: telling the changelog
+of the same keys again and again cost a frame of 500 rows as much as its windows did.
 """
 SWEEP_WINDOWS_MAX = 16
 """Without as many rows as there are tiles, what has expired goes after so many windows' lengths."""
