@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ class Records:
     def __len__(self) -> int:
         return len(self.values)
 
-    @property
+    @cached_property
     def size_bytes(self) -> int:
         """Of the values and keys."""
         keys = sum(len(key) for key in self.keys if key is not None) if self.keys is not None else 0

@@ -23,6 +23,10 @@ CHUNK_ROWS = 512
 written, a third slower, measured."""
 
 
+_json = msgspec.json.Encoder()
+_msgpack = msgspec.msgpack.Encoder()
+
+
 class Encoder(Protocol):
     """Encodes the columns of a frame, without those whose names begin with `_`."""
 
@@ -34,9 +38,9 @@ class Encoder(Protocol):
 def encoder_of(form: Format) -> Encoder:
     """Raises `ConfigurationError` for a format that there is not."""
     if form == "json":
-        return _RowEncoder(msgspec.json.Encoder().encode)
+        return _RowEncoder(_json_lines)
     if form == "msgpack":
-        return _RowEncoder(msgspec.msgpack.Encoder().encode)
+        return _RowEncoder(_msgpack_each)
     if form == "arrow":
         return _ArrowEncoder()
     raise ConfigurationError(f"there is no format {form!r}", hint=f"known are {', '.join(get_args(Format))}")
@@ -45,20 +49,20 @@ def encoder_of(form: Format) -> Encoder:
 class _RowEncoder:
     """Rows as structs, which msgspec writes three times as fast as dicts."""
 
-    def __init__(self, encode: Callable[[Any], bytes]) -> None:
+    def __init__(self, encode: Callable[[list[Any]], list[bytes]]) -> None:
         self._encode = encode
         self._shapes: dict[tuple[str, ...], type[msgspec.Struct]] = {}
 
     def encode(self, frame: pl.DataFrame) -> list[bytes]:
         columns = [series for series in frame.get_columns() if not series.name.startswith(RESERVED_PREFIX)]
         if not columns:
-            return [self._encode({})] * frame.height
+            return self._encode([{}]) * frame.height
         shape = self._shape(tuple(series.name for series in columns))
         encoded: list[bytes] = []
         try:
             for start in range(0, frame.height, CHUNK_ROWS):
                 values = [series.slice(start, CHUNK_ROWS).to_list() for series in columns]
-                encoded.extend(map(self._encode, map(shape, *values)))
+                encoded += self._encode(list(map(shape, *values)))
         except (OverflowError, TypeError, ValueError) as error:
             # An integer beyond 64 bits, a year beyond 9999, an object: what an expression may have made.
             raise InvalidInput(f"a frame cannot be encoded: {error}", hint="cast the column") from error
@@ -73,6 +77,17 @@ class _RowEncoder:
             rename = {field: name for (field, _), name in zip(fields, names, strict=True)}
             shape = self._shapes[names] = msgspec.defstruct("Row", fields, rename=rename, gc=False)
         return shape
+
+
+def _json_lines(rows: list[Any]) -> list[bytes]:
+    """All at once and then cut, in two thirds of the time: no line break stands within a line of JSON."""
+    lines = _json.encode_lines(rows).split(b"\n")
+    lines.pop()
+    return lines
+
+
+def _msgpack_each(rows: list[Any]) -> list[bytes]:
+    return list(map(_msgpack.encode, rows))
 
 
 class _ArrowEncoder:
