@@ -14,8 +14,10 @@ __all__ = ["Database", "storage_failure"]
 
 FILE_NAME = "log.db"
 BUSY_S_MAX = 15.0
-CHECKPOINT_PAGES = 4000
-"""Of 4 KiB. Copied from the write-ahead log into the file at so many: each copy costs two syncs."""
+CHECKPOINT_PAGES = 32_000
+"""Of 4 KiB. With so many in the write-ahead log, whoever commits copies them into the file, should
+`Checkpoints` not have done it long before.
+"""
 JOURNAL_BYTES_KEPT = 64 * 1024 * 1024
 CACHE_KIB = 8 * 1024
 _UNDONE = "nothing was written"

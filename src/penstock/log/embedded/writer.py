@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 from penstock.core.clock import Clock
 from penstock.core.errors import PenstockError, StorageFailed
+from penstock.log.embedded.checkpoints import Checkpoints
 from penstock.log.embedded.database import Database, storage_failure
 from penstock.log.embedded.doorbell import ring_all
 from penstock.log.embedded.frames import insert_frames
@@ -85,6 +86,7 @@ class Writer:
         self._commits = self._failures = self._records = 0
         self._retained_s = clock.monotonic()
         self._lock = WriteLock(database.folder)
+        self._checkpoints = Checkpoints(database)
         self._thread = threading.Thread(target=self._run, name="penstock-log-writer", daemon=True)
         self._thread.start()
 
@@ -134,6 +136,7 @@ class Writer:
         with self._arrived:
             self._closing = True
             self._arrived.notify()
+        self._checkpoints.close()
         self._thread.join(self._limits.wait_s_max)
         if self._thread.is_alive():
             log.warning("log %s: closed while writes still wait for their turn", self._database.path)
@@ -225,6 +228,7 @@ class Writer:
             self._discard()
             raise
         self._commits += 1
+        self._checkpoints.wrote(sum(item.size_bytes for item in group))
         return written
 
     def _settle(self, outcomes: "_Outcomes", rings: bool) -> None:
