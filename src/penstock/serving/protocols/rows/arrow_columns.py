@@ -1,4 +1,4 @@
-"""The columns of a record batch as numpy arrays. Sources: the Arrow columnar format; `format/Message.fbs`."""
+"""The columns of a record batch as numpy arrays. Source: the Arrow columnar format."""
 
 import itertools
 from collections.abc import Mapping
@@ -8,16 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.core.arrow.arrow_schema import ArrowField
+from penstock.core.arrow.batch_buffers import LISTS, TEXTS, VIEW, VIEW_INLINE_BYTES, VIEWS, BatchBuffers
 from penstock.core.arrow.flatbuffers import Table, broken_stream
 from penstock.core.errors import InvalidInput, TooLarge, shown
 
 __all__ = ["ArrowColumn", "concatenate", "read_columns"]
 
-VIEW_INLINE_BYTES = 12
 EXPANDED_MAX = 64 * 1024 * 1024
-_TEXT = {"Utf8": "<i4", "LargeUtf8": "<i8", "Binary": "<i4", "LargeBinary": "<i8"}
-_LISTS = {"List": "<i4", "LargeList": "<i8"}
-_VIEWS = ("Utf8View", "BinaryView")
 
 
 class ArrowColumn(NamedTuple):
@@ -32,8 +29,6 @@ def read_columns(
     fields: tuple[ArrowField, ...], batch: Table, body: memoryview, dictionaries: Mapping[int, ArrowColumn]
 ) -> list[ArrowColumn]:
     """The columns of a `RecordBatch`. Raises `InvalidInput` for one that does not hold what it says."""
-    if batch.has(3):
-        raise broken_stream("its buffers are compressed", hint="write it without compression")
     rows = batch.number(0, "<q")
     if not 0 <= rows <= 8 * len(body):
         raise broken_stream(f"a record batch of {len(body)} bytes has {rows} rows")
@@ -52,20 +47,17 @@ def concatenate(first: ArrowColumn, second: ArrowColumn) -> ArrowColumn:
 
 
 class _Reader:
-    """Takes nodes and buffers in the order in which the fields, depth first, have them."""
+    """Takes the columns in their order."""
 
     def __init__(self, batch: Table, body: memoryview, dictionaries: Mapping[int, ArrowColumn]) -> None:
-        self._nodes = iter(batch.structs(1, "<qq"))
-        self._buffers = iter(batch.structs(2, "<qq"))
-        self._variadic = iter(batch.structs(4, "<q"))
-        self._body = body
-        self._left_bytes = len(body)
+        self._buffers = BatchBuffers(batch, body)
+        self._views_bytes_max = 2 * len(body)
         self._expanded = 0
         self._dictionaries = dictionaries
 
     def column(self, field: ArrowField, rows: int | None) -> ArrowColumn:
         """The next column; None: it has as many rows as it says."""
-        length, nulls = self._next(self._nodes)
+        length, nulls = self._buffers.node()
         if length < 0 or (rows is not None and length != rows):
             raise broken_stream(f"column {shown(field.name)} has {length} values for {rows} rows")
         missing = self._missing(length, nulls)
@@ -73,73 +65,34 @@ class _Reader:
             return self._from_dictionary(field, length, missing)
         name = field.type.name
         if field.type.dtype is not None:
-            return ArrowColumn(self._array(field.type.dtype, length), missing, (length,))
+            return ArrowColumn(self._buffers.array(field.type.dtype, length), missing, (length,))
         if name == "Bool":
-            return ArrowColumn(self._bits(length), missing, (length,))
-        if name in _TEXT:
+            return ArrowColumn(self._buffers.bits(length), missing, (length,))
+        if name in TEXTS:
             return self._text(name, length, missing)
-        if name in _VIEWS:
+        if name in VIEWS:
             return self._views(name, length, missing)
-        if name in _LISTS or name == "FixedSizeList":
+        if name in LISTS or name == "FixedSizeList":
             return self._lists(field, length, missing)
         raise InvalidInput(f"column {shown(field.name)}: {name} is not read here", where=field.name[:80])
 
-    def _next(self, source: Any) -> tuple[int, ...]:
-        found: tuple[int, ...] | None = next(source, None)
-        if found is None:
-            raise broken_stream("a record batch has fewer buffers than its schema says")
-        return found
-
-    def _buffer(self) -> memoryview:
-        offset, length = self._next(self._buffers)
-        if offset < 0 or length < 0 or offset + length > len(self._body):
-            raise broken_stream("a buffer is not within its message")
-        # A few bytes of metadata each would else copy the same large buffer again and again.
-        self._left_bytes -= length
-        if self._left_bytes < 0:
-            raise broken_stream("its buffers overlap")
-        return self._body[offset : offset + length]
-
-    def _array(self, dtype: "np.dtype[np.generic]", length: int) -> npt.NDArray[Any]:
-        buffer = self._buffer()
-        if len(buffer) < length * dtype.itemsize:
-            raise broken_stream(f"a buffer of {len(buffer)} bytes is to hold {length} of {dtype}")
-        return np.frombuffer(buffer[: length * dtype.itemsize], dtype)
-
-    def _bits(self, length: int) -> npt.NDArray[np.bool_]:
-        packed = self._array(np.dtype("u1"), (length + 7) // 8)
-        return np.unpackbits(packed, count=length, bitorder="little").view(np.bool_)
-
     def _missing(self, length: int, nulls: int) -> npt.NDArray[np.bool_] | None:
         if nulls == 0:
-            self._buffer()
+            self._buffers.buffer()
             return None
-        return ~self._bits(length)
-
-    def _offsets(self, layout: str, length: int, end: int | None = None) -> npt.NDArray[np.int64]:
-        """Where values begin and end, none of them before the one before it or past `end`."""
-        if length == 0:
-            self._buffer()  # which may be empty
-            return np.zeros(1, dtype=np.int64)
-        offsets = self._array(np.dtype(layout), length + 1).astype(np.int64)
-        if offsets[0] < 0 or (np.diff(offsets) < 0).any() or (end is not None and offsets[-1] > end):
-            raise broken_stream("offsets point outside of their values")
-        return offsets
+        return ~self._buffers.bits(length)
 
     def _text(self, name: str, length: int, missing: npt.NDArray[np.bool_] | None) -> ArrowColumn:
-        offsets = self._offsets(_TEXT[name], length).tolist()
-        content = bytes(self._buffer())
+        offsets = self._buffers.offsets(TEXTS[name], length).tolist()
+        content = bytes(self._buffers.buffer())
         if offsets[-1] > len(content):
             raise broken_stream("offsets point outside of their values")
         pieces = [content[start:stop] for start, stop in itertools.pairwise(offsets)]
         return ArrowColumn(_objects(pieces, text="Utf8" in name), missing, (length,))
 
     def _views(self, name: str, length: int, missing: npt.NDArray[np.bool_] | None) -> ArrowColumn:
-        views = self._array(np.dtype("<i4, V4, <i4, <i4"), length)
-        (count,) = self._next(self._variadic)
-        if not 0 <= count <= len(self._body):
-            raise broken_stream(f"a column has {count} buffers")
-        buffers = [bytes(self._buffer()) for _ in range(count)]
+        views = self._buffers.array(VIEW, length)
+        buffers = [bytes(buffer) for buffer in self._buffers.view_buffers()]
         raw = views.tobytes()
         pieces = []
         total = 0
@@ -149,10 +102,10 @@ class _Reader:
             elif 0 <= size <= VIEW_INLINE_BYTES:
                 pieces.append(raw[16 * row + 4 : 16 * row + 4 + size])
             else:
-                if size < 0 or not 0 <= buffer < count or not 0 <= offset <= len(buffers[buffer]) - size:
+                if size < 0 or not 0 <= buffer < len(buffers) or not 0 <= offset <= len(buffers[buffer]) - size:
                     raise broken_stream("a view points outside of its buffers")
                 total += size
-                if total > 2 * len(self._body):
+                if total > self._views_bytes_max:
                     raise broken_stream("its views overlap")
                 pieces.append(buffers[buffer][offset : offset + size])
         return ArrowColumn(_objects(pieces, text="Utf8" in name), missing, (length,))
@@ -166,7 +119,7 @@ class _Reader:
             size, start = field.type.size, 0
             child = self.column(field.children[0], length * size)
         else:
-            offsets = self._offsets(_LISTS[field.type.name], length)
+            offsets = self._buffers.offsets(LISTS[field.type.name], length)
             child = self.column(field.children[0], None)
             sizes = np.diff(offsets)
             start, size = int(offsets[0]), int(sizes[0]) if length else 0
@@ -187,7 +140,7 @@ class _Reader:
     ) -> ArrowColumn:
         assert field.index_type is not None
         assert field.index_type.dtype is not None
-        indices = self._array(field.index_type.dtype, length)
+        indices = self._buffers.array(field.index_type.dtype, length)
         dictionary = self._dictionaries.get(field.dictionary or 0)
         if missing is not None:
             indices = np.where(missing, 0, indices)
