@@ -122,6 +122,13 @@ def test_a_range_is_copied_with_keys_and_times(folder: Path) -> None:
     run(folder, "produce", "copy", "--partitions", "3")
     done = run(folder, "replay", "events", "--into", "copy", "--from", "0", "--until", "1")
     assert done.stderr == "1 records copied into copy\n"
+    other = run(folder, "replay", "events", "--into", "other", "--from", "begin", "--partitions", "2")
+    assert other.stderr == "2 records copied into other\n"
+    assert {row["key"] for row in tail(folder, "other")} == {"x", "y"}
+    fewer = run(folder, "replay", "events", "--into", "other", "--from", "begin", "--partitions", "1")
+    assert (fewer.returncode, "other has 2 partitions, not 1" in fewer.stderr) == (1, True)
+    grouped = run(folder, "replay", "events", "--group", "group", "--from", "begin", "--partitions", "2")
+    assert (grouped.returncode, "makes no topic" in grouped.stderr) == (1, True)
     (copied,) = tail(folder, "copy")
     first = tail(folder, "events")[0]
     assert {name: copied[name] for name in ("key", "value", "time")} == {

@@ -32,6 +32,9 @@ WAITING_MAX = 64
 """Appends that `produce` and `replay` do not wait for yet."""
 
 Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic.")]
+PartitionsOption = Annotated[
+    int | None, typer.Option(min=1, help="Make the topic, with so many partitions, if there is none.")
+]
 PartitionOption = Annotated[
     int | None, typer.Option("--partition", "-p", min=0, help="One partition (default: all).")
 ]
@@ -102,21 +105,16 @@ def produce(
     key_field: Annotated[
         str | None, typer.Option(metavar="NAME", help="A field of each line's JSON object that is its key.")
     ] = None,
-    partitions: Annotated[
-        int | None, typer.Option(min=1, help="Make the topic, with so many partitions, if there is none.")
-    ] = None,
+    partitions: PartitionsOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
     """Append the lines of standard input, a record each. Lines with the same key stay in order."""
     from penstock.cli.log_records import lines_of, records_of
-    from penstock.log.port import TopicSpec
 
     clock = SystemClock()
     with _opened(config, overrides) as log:
-        if partitions is not None:
-            log.admin.ensure_topics([TopicSpec(name=topic, partitions=partitions)])
-        appends = _Appends(log.producer(), _existing(log, topic))
+        appends = _Appends(log.producer(), _target(log, topic, partitions))
         count = 0
         for lines in lines_of(sys.stdin.fileno()):
             time_ms = int(clock.now().timestamp() * 1000)
@@ -177,6 +175,7 @@ def replay(  # noqa: PLR0913, PLR0917 - the options of one command
         str | None, typer.Option(metavar="WHERE", help="Where copying ends (default: the end as it is now).")
     ] = None,
     partition: PartitionOption = None,
+    partitions: PartitionsOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
@@ -185,6 +184,8 @@ def replay(  # noqa: PLR0913, PLR0917 - the options of one command
         raise InvalidInput("say who shall have the records", hint="--group NAME or --into TOPIC, one of them")
     if group is not None and until is not None:
         raise InvalidInput("a group goes on from somewhere, not until somewhere", hint="leave --until out")
+    if group is not None and partitions is not None:
+        raise InvalidInput("a group makes no topic", hint="leave --partitions out, or say --into TOPIC")
     with _opened(config, overrides) as log:
         info = find_topic(log.admin, topic)
         sources = partitions_of_topic(info, partition)
@@ -196,7 +197,7 @@ def replay(  # noqa: PLR0913, PLR0917 - the options of one command
             return
         assert into is not None, "one of them was given"
         ends = {source: offset_of(log.admin, info, source, until or "end") for source in sources}
-        say(f"{_copy(log, begins, ends, into)} records copied into {into}")
+        say(f"{_copy(log, begins, ends, _target(log, into, partitions))} records copied into {into}")
 
 
 class _Appends:
@@ -240,8 +241,10 @@ def _refused(error: InvalidInput, appended: int) -> InvalidInput:
     )
 
 
-def _copy(log: "Log", begins: dict[TopicPartition, int], ends: dict[TopicPartition, int], into: str) -> int:
-    appends = _Appends(log.producer(), _existing(log, into))
+def _copy(
+    log: "Log", begins: dict[TopicPartition, int], ends: dict[TopicPartition, int], into: "TopicInfo"
+) -> int:
+    appends = _Appends(log.producer(), into)
     count = 0
     for source, begin in begins.items():
         offset = begin
@@ -278,11 +281,16 @@ def _print_some(
     return len(fetched.records)
 
 
-def _existing(log: "Log", topic: str) -> "TopicInfo":
+def _target(log: "Log", topic: str, partitions: int | None) -> "TopicInfo":
+    """A topic to append to, made where it is missing and `partitions` says of how many."""
+    from penstock.log.port import TopicSpec
+
+    if partitions is not None:
+        log.admin.ensure_topics([TopicSpec(name=topic, partitions=partitions)])
     try:
         return find_topic(log.admin, topic)
     except NotFound as error:
-        error.hint = "`penstock log produce TOPIC --partitions N` makes it"
+        error.hint = "--partitions N makes it; `penstock run` makes what an app declares, as it declares it"
         raise
 
 

@@ -136,7 +136,8 @@ class _Builder:
         if known is not None and partitions not in (None, known):
             raise ConfigurationError(
                 f"topic {name!r} has {known} partitions, and {partitions} are wanted",
-                hint=f"declare partitions={known}, or use another topic: keys would move between partitions",
+                hint=f"declare partitions={known}, or read a copy, in which keys have other partitions:"
+                f" `penstock log replay {name} --from begin --into OTHER --partitions {partitions}`",
             )
         count = known if known is not None else partitions if partitions is not None else 1
         kept_s = retention_s if retention_s is not None else spec.retention_s if spec is not None else None

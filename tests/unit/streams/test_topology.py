@@ -160,8 +160,11 @@ def test_topics_that_are_there_say_how_many_partitions() -> None:
 def test_another_number_of_partitions_is_refused() -> None:
     app = ps.App("test")
     app.stream("events", schema=SCHEMA, time="at", partitions=2).into("out")
-    with pytest.raises(ConfigurationError, match="'events' has 5 partitions, and 2 are wanted"):
+    with pytest.raises(ConfigurationError, match="'events' has 5 partitions, and 2 are wanted") as caught:
         topology(app.streams.graph, {"events": 5})
+    assert caught.value.hint is not None
+    assert "declare partitions=5" in caught.value.hint
+    assert "`penstock log replay events --from begin --into OTHER --partitions 2`" in caught.value.hint
 
 
 def test_one_partition_needs_no_topic_between_stages() -> None:

@@ -73,7 +73,8 @@ def ensure_topics(connection: sqlite3.Connection, specs: Iterable[TopicSpec]) ->
         elif found[1] != spec.partitions:
             raise Conflict(
                 f"topic {spec.name} has {found[1]} partitions, not {spec.partitions}",
-                hint="keys would move: copy it into another topic with `penstock log replay`",
+                hint="keys would move to other partitions: copy it into another topic,"
+                f" `penstock log replay {spec.name} --from begin --into OTHER --partitions {spec.partitions}`",
             )
         else:
             connection.execute(
