@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from heapq import nlargest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ import typer
 
 from penstock.cli.options import ConfigOption, JsonOption, SetOption, settings_from
 from penstock.cli.output import print_json, print_table, print_text, say
+from penstock.cli.times import time_text
 from penstock.core.clock import SystemClock
 from penstock.core.errors import InvalidInput, NotFound, shown
 
@@ -52,7 +52,7 @@ def list_letters(
         return
     print_table(
         ("topic", "reason", "letters", "replayed", "last"),
-        ((each.topic, each.reason, each.letters, each.replayed, _time(each.last_ms)) for each in summaries),
+        ((each.topic, each.reason, each.letters, each.replayed, time_text(each.last_ms)) for each in summaries),
     )
     if last:
         print_text("")
@@ -63,7 +63,7 @@ def _print_letters(letters: "Sequence[StoredLetter]") -> None:
     """Columns in which all rows would be alike are left out."""
     columns: dict[str, list[str]] = {
         "letter": [each.name for each in letters],
-        "written": [_time(each.letter.written_ms) for each in letters],
+        "written": [time_text(each.letter.written_ms) for each in letters],
         "from": [_origin(each) for each in letters],
         "stage": [each.letter.stage for each in letters],
         "reason": [each.letter.reason for each in letters],
@@ -106,8 +106,8 @@ def show(
         "stage": found.stage,
         "reason": found.reason,
         "detail": found.detail,
-        "time": _time(found.time_ms),
-        "written": _time(found.written_ms),
+        "time": time_text(found.time_ms),
+        "written": time_text(found.written_ms),
         "key": "" if found.key is None else found.key.decode("utf-8", "backslashreplace"),
         "replayed": "yes" if stored.replayed else "no",
     }
@@ -283,14 +283,6 @@ def _origin(stored: "StoredLetter") -> str:
 
 def _short(detail: str) -> str:
     return detail if len(detail) <= DETAIL_SHOWN_MAX else f"{detail[: DETAIL_SHOWN_MAX - 1]}…"
-
-
-def _time(time_ms: int) -> str:
-    """In UTC; as a number where it is none that a calendar has."""
-    try:
-        return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    except (OverflowError, OSError, ValueError):
-        return f"{time_ms} ms"
 
 
 def _summary_shown(summary: "LetterSummary") -> dict[str, object]:

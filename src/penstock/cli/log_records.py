@@ -1,21 +1,25 @@
 """Records as lines, and lines as records."""
 
 import os
+import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 
 import msgspec
 import numpy as np
 
+from penstock.cli.times import time_text
 from penstock.core.errors import InvalidInput, shown
 from penstock.log.records import Fetched, Records
 
-__all__ = ["key_of", "lines_of", "record_line", "record_row", "records_of", "time_text"]
+__all__ = ["key_of", "lines_of", "record_line", "record_row", "records_of"]
 
 READ_BYTES = 1024 * 1024
 LINE_BYTES_MAX = 64 * 1024 * 1024
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SHOWN_BYTES = 32
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f]")
+"""Control characters but white space and escape: they stand in MessagePack, Arrow, states and the like."""
+_PLAIN = range(0x20, 0x7F)
 
 
 def record_row(fetched: Fetched, index: int) -> dict[str, object]:
@@ -48,14 +52,6 @@ def record_line(fetched: Fetched, index: int) -> str:
             _shown(records.values[index]),
         )
     )
-
-
-def time_text(time_ms: int) -> str:
-    try:
-        time = _EPOCH + timedelta(milliseconds=time_ms)
-    except OverflowError:
-        return f"{time_ms} ms"
-    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def lines_of(descriptor: int) -> Iterator[list[bytes]]:
@@ -114,7 +110,14 @@ def _headers(headers: Mapping[str, bytes]) -> dict[str, object]:
 
 
 def _shown(value: bytes) -> str:
-    """Printable on one line, whatever it holds: a terminal obeys what it is sent."""
+    """Printable on one line, whatever it holds: a terminal obeys what it is sent. Of what is no text the begin
+    and the length.
+    """
+    if not value:
+        return "(empty)"
+    if _NO_TEXT.search(value):
+        begin = "".join(f"\\x{byte:02x}" if byte not in _PLAIN else chr(byte) for byte in value[:SHOWN_BYTES])
+        return f"{begin}{'…' if len(value) > SHOWN_BYTES else ''}  ({len(value)} bytes, no text)"
     text = value.decode(errors="backslashreplace")
     if text.isprintable():
         return text
