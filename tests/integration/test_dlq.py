@@ -1,6 +1,7 @@
 """`penstock dlq` over the embedded log, as a user's shell runs it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from penstock.core.clock import SystemClock
 from penstock.log.opening import open_log
 from penstock.log.port import Log, TopicSpec
 from penstock.log.records import Records, TopicPartition
-from penstock.streams.dead_letters import letters_of_bad, records_of
+from penstock.streams.dead_letters import letters_of, letters_of_bad, records_of
 from penstock.streams.decoding import decoder_of
+from penstock.streams.reasons import Reason
 from penstock.streams.schema import StreamSchema
 
 GOOD, WRONG, BROKEN = b'{"id":1}', b'{"id":"two"}', b"\xff{\x1b[31m"
@@ -88,7 +90,7 @@ def test_replay_one_mended_then_the_rest(dead: CommandLine) -> None:
     assert departures(dead, 1)[3:] == [(b'{\n  "id": 2\n}', b"departures.dead/1/1")]
     assert "was replayed before" in dead.run("dlq", "replay", "departures", "1/1").error
     done = json.loads(dead.succeeds("dlq", "replay", "departures", "--all", "--json"))
-    assert done == {"replayed": 2, "skipped": 1}
+    assert done == {"replayed": 2, "skipped": 1, "late": 0}
     assert departures(dead, 0)[2:] == [(WRONG, b"departures.dead/0/0")]
     assert departures(dead, 1)[4:] == [(BROKEN, b"departures.dead/1/0")]
     listed = json.loads(dead.succeeds("dlq", "list", "departures", "--json"))
@@ -98,6 +100,7 @@ def test_replay_one_mended_then_the_rest(dead: CommandLine) -> None:
     ) == {
         "replayed": 2,
         "skipped": 0,
+        "late": 0,
     }
 
 
@@ -127,6 +130,25 @@ def test_what_becomes_of_replayed_events_is_said(dead: CommandLine) -> None:
     said = dead.run("dlq", "replay", "departures", "0/0").stderr
     assert said.startswith("1 replayed\n")
     assert "too late by now go to stream.late" in said
+
+
+def test_those_that_will_be_late_again_are_counted(dead: CommandLine) -> None:
+    assert "of them were late" not in dead.run("dlq", "replay", "departures", "1/0").stderr
+    with open_in(dead.folder) as log:
+        place = TopicPartition("departures.dead", 0)
+        (first,) = letters_of(log.admin.read(place, 0, records_max=1))
+        producer = log.producer()
+        late = [replace(first, reason=Reason.LATE, offset=offset) for offset in (0, 1)]
+        producer.append(place, records_of(late)).result(10)
+        producer.close()
+    assert "\n2 of them were late before" in dead.run("dlq", "replay", "departures", "--all").stderr
+    again = dead.succeeds("dlq", "replay", "departures", "--reason", "late", "--again", "--json")
+    assert json.loads(again) == {"replayed": 2, "skipped": 0, "late": 2}
+    mended = dead.folder / "mended.json"
+    mended.write_bytes(GOOD)
+    done = dead.run("dlq", "replay", "departures", "0/1", "--again", "--values", mended).stderr
+    assert done.startswith("1 replayed\n")
+    assert "of them were late" not in done, "nobody knows what their times are now"
 
 
 def test_topics_whose_letters_are_none_are_not_named(dead: CommandLine) -> None:

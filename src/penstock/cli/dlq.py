@@ -24,6 +24,8 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, help="Dead letters: events that a stream could not use, and why.")
 
 DETAIL_SHOWN_MAX = 100
+LATE = "late"
+"""As `Reason.LATE` is written."""
 Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic that the events came from.")]
 
 
@@ -161,15 +163,22 @@ def replay(  # noqa: PLR0913, PLR0917 - the options of one command
         wanted = _wanted(places, reason, again=again)
         skipped = 0 if again or places else sum(map(_wanted_replayed(reason), box.letters(topic)))
         made = 0 if places else sum(map(_unreplayable(reason), box.letters(topic)))
+        late = 0
         if values is None:
+            late = sum(map(_late(wanted), box.letters(topic)))
             count = box.replay(topic, wanted)
         else:
             mended = _mended(values, sum(map(wanted, box.letters(topic))))
             count = box.replay(topic, wanted, lambda: iter(mended))
     if as_json:
-        print_json({"replayed": count, "skipped": skipped})
+        print_json({"replayed": count, "skipped": skipped, "late": late})
         return
     _say_replayed(count, skipped, made)
+    if late:
+        say(
+            f"{late} of them were late before, and are late again unless lateness= is longer by now:"
+            " mend their times, or send stream.late somewhere"
+        )
 
 
 def _say_replayed(count: int, skipped: int, made: int) -> None:
@@ -247,6 +256,11 @@ def _wanted(
         return reason is None or stored.letter.reason == reason
 
     return wanted
+
+
+def _late(wanted: "Callable[[StoredLetter], bool]") -> "Callable[[StoredLetter], bool]":
+    """Those that are behind the watermark, which never goes back, for all that is known here."""
+    return lambda stored: wanted(stored) and stored.letter.reason == LATE
 
 
 def _wanted_replayed(reason: str | None) -> "Callable[[StoredLetter], bool]":
