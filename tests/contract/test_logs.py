@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -391,6 +392,27 @@ def test_committing_renews_the_lease(log: Log, clock: ManualClock) -> None:
     commit(log, {mine: 0}, worker.membership())
     assert len(told_other.has) == 1
     worker.close()
+    other.close()
+
+
+def test_a_member_at_work_keeps_its_lease_from_another_thread(log: Log, clock: ManualClock) -> None:
+    append(log, EVENTS, "a")
+    worker, told = joined(log)
+    poll(worker)
+    other, told_other = joined(log)
+    for _ in range(4):
+        clock.advance(6)
+        renewing = Thread(target=worker.renew)
+        renewing.start()
+        renewing.join()
+        poll(other)
+    assert (told.has, told_other.has) == ({EVENTS, OTHER}, set())
+    commit(log, {EVENTS: 1}, worker.membership())
+    poll(worker)
+    poll(other)
+    assert (len(told.has), len(told_other.has)) == (1, 1)
+    worker.close()
+    worker.renew()  # too late to be of use, and no fault
     other.close()
 
 

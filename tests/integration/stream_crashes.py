@@ -40,6 +40,28 @@ events.late.into("late")
 """
 """Nothing of it depends on when it runs: its output is known from its input alone."""
 
+SLOW = """
+import threading
+
+import penstock as ps
+import polars as pl
+
+app = ps.App("crashing")
+
+
+def slow(frame):
+    if (frame["number"] == 23).any():
+        threading.Event().wait(5.0)
+    return frame
+
+
+events = app.stream(
+    "events", schema={"number": pl.Int64, "at": pl.Int64}, time="at", lateness="1h", idle=None, partitions=2
+)
+events.map(slow, schema={"number": pl.Int64, "at": pl.Int64}).into("out")
+"""
+"""For a record that takes longer than a lease, which is set to less."""
+
 HANGING = """
 import threading
 

@@ -15,6 +15,7 @@ from stream_crashes import (
     HANGING,
     HANGING_CLOSED,
     PARTITIONS,
+    SLOW,
     START_MS,
     Crashing,
     Event,
@@ -118,6 +119,22 @@ def test_a_worker_that_was_stopped_past_its_lease_is_fenced(
     crashing.wait_for(lambda: len(crashing.members()) == 2 and all(crashing.members().values()))
     crashing.wait_until_done()
     crashing.check(ledger(events))
+
+
+def test_a_worker_whose_function_takes_longer_than_its_lease_keeps_its_partitions(
+    crashing: Crashing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEASE_S", "2")
+    crashing.write_app(SLOW)
+    crashing.make_topics()
+    for number in (1, 2):
+        crashing.start(number)
+    crashing.wait_for(lambda: sorted(crashing.members().values()) == [1, 1])
+    crashing.produce([Event(n, n % PARTITIONS, f"key {n}", "g", START_MS + n, n) for n in range(60)])
+    crashing.wait_until_done()
+    assert "another" not in (crashing.folder / "worker.log").read_text()
+    out = sorted(row["number"] for rows in crashing.rows("out").values() for row in rows)
+    assert out == list(range(60))
 
 
 def test_a_full_disk_loses_nothing(crashing: Crashing) -> None:

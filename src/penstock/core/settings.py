@@ -157,7 +157,9 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     url: str = ""
     """Empty: the embedded log, in the folder `log` of the home folder."""
     lease_s: Seconds = 10.0
-    """A consumer that neither polls nor commits for so long loses its partitions. The same in all processes."""
+    """A consumer that neither polls, commits nor renews its lease for so long loses its partitions. The same in
+    all processes.
+    """
     queue_rows_max: Count = 262_144
     """Records that a process has appended and not written yet; whoever appends more waits."""
     queue_bytes_max: Count = 256 * 1024 * 1024

@@ -115,7 +115,7 @@ class Membership(Protocol):
 class Consumer(Protocol):
     """One member of a group. The partitions of what it subscribes to are shared out among all members.
 
-    A member that neither polls nor commits for longer than its lease loses its partitions.
+    A member that neither polls, commits nor renews its lease for longer than that loses its partitions.
     """
 
     def subscribe(self, topics: Collection[str], listener: RebalanceListener) -> None:
@@ -140,6 +140,10 @@ class Consumer(Protocol):
         ...
 
     def committed(self, source: TopicPartition) -> int | None: ...
+
+    def renew(self) -> None:
+        """The lease goes on: what was polled is being worked on. From any thread, as often as one likes."""
+        ...
 
     def membership(self) -> Membership: ...
 

@@ -20,6 +20,7 @@ from penstock.streams.batch_size import BatchSize
 from penstock.streams.feeds.feeding import Feeding
 from penstock.streams.feeds.plan import FeedPlan
 from penstock.streams.intake import Instant
+from penstock.streams.lease import LeaseKeeper
 from penstock.streams.made_rows import MadeRows
 from penstock.streams.micro_batch import MicroBatch
 from penstock.streams.originals import Originals
@@ -90,12 +91,15 @@ class StreamWorker:
 
         Raises what no worker of this app can mend.
         """
+        lease = LeaseKeeper(lambda: self._consumer)
         self._watchdog.start()
+        lease.start()
         try:
             while not stop.is_set():
                 self._guarded_turn(stop)
         finally:
             self._watchdog.stop()
+            lease.stop()
             self._leave()
             self._snapshotting.close()
 

@@ -59,7 +59,7 @@ class _Held:
 
 
 class EmbeddedConsumer:
-    """For one thread at a time. Its lease is renewed by polls and by what it commits."""
+    """For one thread at a time, but for `renew`. Its lease is renewed by polls and by what it commits, too."""
 
     def __init__(self, group: str, parts: LogParts) -> None:
         """Raises `StorageFailed`."""
@@ -119,6 +119,19 @@ class EmbeddedConsumer:
                 (self._group, partition),
             ).fetchone()
         return None if row is None else int(row[0])
+
+    def renew(self) -> None:
+        parts = self._parts
+        now_s = parts.clock.monotonic()
+        if self._closed or now_s - self._renewed_s < parts.limits.lease_s / RENEWALS_A_LEASE:
+            return
+        self._renewed_s = now_s
+        group_id, member_id = self._group_id, self._member_id
+        try:
+            parts.writer.call(lambda session: parts.groups.renew(session, group_id, member_id))
+        except StorageFailed as error:
+            # A full disk is no reason not to read; nobody can take the lease over there either.
+            log.warning("group %s: a lease was not renewed: %s", self._group, error)
 
     def membership(self) -> Membership:
         epochs = {held.cursor.source: held.epoch for held in self._held.values()}
@@ -181,22 +194,9 @@ class EmbeddedConsumer:
             self._doorbell.hush()
 
     def _look(self, records_max: int, bytes_max: int) -> list[Fetched]:
-        self._renew()
+        self.renew()
         self._sync()
         return self._fetch(Budget(records_max, bytes_max))
-
-    def _renew(self) -> None:
-        parts = self._parts
-        now_s = parts.clock.monotonic()
-        if now_s - self._renewed_s < parts.limits.lease_s / RENEWALS_A_LEASE:
-            return
-        group_id, member_id = self._group_id, self._member_id
-        try:
-            parts.writer.call(lambda session: parts.groups.renew(session, group_id, member_id))
-        except StorageFailed as error:
-            # A full disk is no reason not to read; nobody can take the lease over there either.
-            log.warning("group %s: a lease was not renewed: %s", self._group, error)
-        self._renewed_s = now_s
 
     def _sync(self) -> None:
         """Hears of what has changed in the group, until nothing has."""

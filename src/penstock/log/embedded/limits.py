@@ -10,7 +10,7 @@ class LogLimits:
     """What a log allows. Every process that opens the same log should say the same `lease_s`."""
 
     lease_s: float = 10.0
-    """A member of a group that neither polls nor commits for so long loses its partitions."""
+    """A member of a group that neither polls, commits nor renews its lease for so long loses its partitions."""
     queue_rows_max: int = 262_144
     """Records that wait to be written; whoever appends more waits until there is room."""
     queue_bytes_max: int = 256 * 1024 * 1024

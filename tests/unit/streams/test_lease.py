@@ -1,0 +1,51 @@
+import logging
+from threading import Event, Semaphore
+from typing import cast
+
+import pytest
+
+from penstock.log.port import Consumer
+from penstock.streams.lease import LeaseKeeper
+
+PATIENCE_S = 10.0
+
+
+class Renewed:
+    def __init__(self) -> None:
+        self.times = Semaphore(0)
+        self.fails = False
+
+    def renew(self) -> None:
+        self.times.release()
+        if self.fails:
+            raise ValueError("the log is closed")
+
+
+def test_the_lease_of_whichever_consumer_there_is_goes_on() -> None:
+    there: list[Renewed] = []
+    asked = Event()
+
+    def consumer() -> Consumer | None:
+        asked.set()
+        return cast("Consumer", there[-1]) if there else None
+
+    keeper = LeaseKeeper(consumer, every_s=0.001)
+    keeper.start()
+    assert asked.wait(PATIENCE_S)
+    for _ in range(2):
+        there.append(Renewed())
+        for _ in range(2):
+            assert there[-1].times.acquire(timeout=PATIENCE_S)
+    keeper.stop()
+
+
+def test_what_fails_is_told_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    renewed = Renewed()
+    renewed.fails = True
+    keeper = LeaseKeeper(lambda: cast("Consumer", renewed), every_s=0.001)
+    with caplog.at_level(logging.ERROR):
+        keeper.start()
+        for _ in range(3):
+            assert renewed.times.acquire(timeout=PATIENCE_S)
+        keeper.stop()
+    assert "the log is closed" in caplog.text
