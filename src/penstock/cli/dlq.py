@@ -163,9 +163,8 @@ def replay(  # noqa: PLR0913, PLR0917 - the options of one command
         wanted = _wanted(places, reason, again=again)
         skipped = 0 if again or places else sum(map(_wanted_replayed(reason), box.letters(topic)))
         made = 0 if places else sum(map(_unreplayable(reason), box.letters(topic)))
-        late = 0
+        late = sum(map(_late(wanted), box.letters(topic))) if values is None else 0
         if values is None:
-            late = sum(map(_late(wanted), box.letters(topic)))
             count = box.replay(topic, wanted)
         else:
             mended = _mended(values, sum(map(wanted, box.letters(topic))))
@@ -173,15 +172,10 @@ def replay(  # noqa: PLR0913, PLR0917 - the options of one command
     if as_json:
         print_json({"replayed": count, "skipped": skipped, "late": late})
         return
-    _say_replayed(count, skipped, made)
-    if late:
-        say(
-            f"{late} of them were late before, and are late again unless lateness= is longer by now:"
-            " mend their times, or send stream.late somewhere"
-        )
+    _say_replayed(count, skipped, made, late)
 
 
-def _say_replayed(count: int, skipped: int, made: int) -> None:
+def _say_replayed(count: int, skipped: int, made: int, late: int) -> None:
     say(f"{count} replayed" + (f"; {skipped} were before, and --again replays them too" if skipped else ""))
     if made:
         say(f"{made} cannot be: windows that closed, or what nobody knows where it came from")
@@ -189,6 +183,11 @@ def _say_replayed(count: int, skipped: int, made: int) -> None:
         say(
             "they are new events of the stream; those that are too late by now go to stream.late, or where that"
             " goes nowhere are listed here again, as late"
+        )
+    if late:
+        say(
+            f"{late} of them were late before, and are late again unless lateness= is longer by now:"
+            " mend their times, or send stream.late somewhere"
         )
 
 
