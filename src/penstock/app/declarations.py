@@ -146,6 +146,7 @@ class App:
         partitions: int | None = None,
         retention: str | float | None = None,
         format: "Format" = "json",  # noqa: A002 - as it is written
+        ahead: str | float = "1d",
     ) -> "Table":
         """A topic as a table, for `stream.join_table`: its last record of each key is what is known of it. A
         record without a value, but with the key as the topic's records have it, deletes that key. All else is
@@ -166,6 +167,7 @@ class App:
             partitions=partitions,
             retention=retention,
             format=format,
+            ahead=ahead,
         )
 
     def stream(  # noqa: PLR0913 - what a user writes, each by its name

@@ -93,6 +93,7 @@ def declare_table(  # noqa: PLR0913 - likewise
     partitions: int | None,
     retention: Duration | None,
     format: Format,  # noqa: A002 - as it is written
+    ahead: Duration,
 ) -> Table:
     """See `App.table`."""
     stream = declare_stream(
@@ -110,6 +111,7 @@ def declare_table(  # noqa: PLR0913 - likewise
         retention=retention,
         format=format,
         extra="ignore",
+        ahead=ahead,
     )
     source = stream.origin.node
     assert isinstance(source, Source), "a stream as it is declared"
@@ -179,26 +181,29 @@ class Stream:
         *,
         schema: Mapping[str, object] | None = None,
         concurrency: int = 16,
+        keeps: Columns | None = None,
     ) -> "Stream":
         """What the function makes of frames of events. It may look at one row at a time only: how events are
         cut into frames is not up to it. `schema` are the columns it gives; without, a plain function is tried
-        on a frame without rows.
+        on a frame without rows. `keeps` are columns that it promises to leave as they are: only a key among
+        them goes on being the stream's key.
 
         Rows on which it raises become dead letters; the others go on. An async function is called with parts
         of a frame, up to `concurrency` of them at once. After a crash it may be called again with the same
         rows.
         """
         gives = None if schema is None else pl.Schema(schema)  # type: ignore[arg-type]
+        kept = columns_of(keeps, self.schema, "map: keeps")
         if not inspect.iscoroutinefunction(function):
             config = Map(function=function, schema=gives)  # type: ignore[arg-type]
-            return self._transformed(config, keeps=set())
+            return self._mapped(config, kept)
         if gives is None:
             raise ConfigurationError(
                 f"map({function.__qualname__}) is async and has no schema", hint="give schema={column: type}"
             )
         calls = self.declared.calls
         waiting = AsyncMap(function=function, schema=gives, calls=calls, concurrency=concurrency)
-        return self._transformed(waiting, keeps=set())
+        return self._mapped(waiting, kept)
 
     def branch(
         self, *, otherwise: str | None = None, all_matches: bool = False, **predicates: pl.Expr
@@ -340,6 +345,11 @@ class Stream:
         order in a topic of several partitions.
         """
         send(self.declared, self.origin, sink, key=key, partitions=partitions, format=format, name=name)
+
+    def _mapped(self, config: TransformConfig, kept: tuple[str, ...]) -> "Stream":
+        mapped = self._transformed(config, keeps=set(kept))
+        columns_of(kept, mapped.schema, "map: keeps, of what the function gives")
+        return mapped
 
     def _transformed(self, config: TransformConfig, *, keeps: set[str]) -> "Stream":
         """`keeps` are the columns whose values stay as they are."""

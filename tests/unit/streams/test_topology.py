@@ -7,6 +7,7 @@ from stage_runner import START_MS, StageRunner
 
 import penstock as ps
 from penstock.core.errors import ConfigurationError
+from penstock.streams.sinks import TopicSink
 from penstock.streams.topology import topology
 
 SCHEMA = {"number": pl.Int64, "key": pl.String, "group": pl.String, "at": pl.Int64, "value": pl.Int64}
@@ -165,6 +166,36 @@ def test_another_number_of_partitions_is_refused() -> None:
     assert caught.value.hint is not None
     assert "declare partitions=5" in caught.value.hint
     assert "`penstock log replay events --from begin --into OTHER --partitions 2`" in caught.value.hint
+
+
+@pytest.mark.parametrize(("keeps", "sources"), [("key", 1), (["key", "number"], 1), ("number", 2), (None, 2)])
+def test_a_key_that_a_function_keeps_is_still_one(keeps: str | list[str] | None, sources: int) -> None:
+    app = ps.App("test")
+    stream = app.stream("events", schema=SCHEMA, time="at", partitions=2, key="key")
+    mapped = stream.map(lambda frame: frame, keeps=keeps)
+    mapped.window(key="key", over="5s").agg(n=ps.count()).into("out")
+    mapped.into("mapped")
+    assert len(topology(app.streams.graph, {}).stages) == sources
+    (sink,) = (sent.sink for sent in app.streams.graph.outputs.values() if sent.sink.title == "mapped")
+    assert isinstance(sink, TopicSink)
+    assert sink.key == (("key",) if sources == 1 else ())
+
+
+def test_a_function_keeps_columns_that_there_are() -> None:
+    stream = ps.App("test").stream("events", schema=SCHEMA, time="at", key="key")
+    with pytest.raises(ConfigurationError, match="map: keeps: there is no column 'kye'"):
+        stream.map(lambda frame: frame, keeps="kye")
+    with pytest.raises(ConfigurationError, match="what the function gives: there is no column 'key'"):
+        stream.map(lambda frame: frame.drop("key"), keeps="key")
+
+
+def test_a_table_may_be_ahead_of_the_clock_as_a_stream_may() -> None:
+    app = ps.App("test")
+    table = {"schema": {"key": pl.String, "at": pl.Int64}, "key": "key", "time": "at"}
+    app.table("default", **table)
+    app.table("ahead", **table, ahead="3s")
+    sources = app.streams.graph.sources
+    assert (sources["default"].ahead_ms, sources["ahead"].ahead_ms) == (86_400_000, 3000)
 
 
 def test_one_partition_needs_no_topic_between_stages() -> None:
