@@ -127,6 +127,8 @@ def report(console: Console, april: pl.DataFrame, replayed: Replayed, url: str) 
         f"  [bold]{replayed.requests_per_s:,.0f}[/] requests/s, p50 {replayed.latency_ms(0.5):.2f} ms, "
         f"p99 {replayed.latency_ms(0.99):.2f} ms  (the client shares the machine)"
     )
+    if replayed.refused:
+        console.print(f"  {replayed.refused:,} requests were put off by a busy server, and sent again")
     console.print(f"  {url}/v2/models/late")
 
 
