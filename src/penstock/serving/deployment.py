@@ -12,7 +12,7 @@ from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors, row_count, slice_rows
 from penstock.models.runtimes.runtime import Runtime
 from penstock.observe.metrics import MetricSet
-from penstock.serving.admission.admission import LAG_S_MAX, Admission, AdmissionStatistics, ShedReason
+from penstock.serving.admission.admission import Admission, AdmissionStatistics, ShedReason
 from penstock.serving.admission.lag import LoopLag
 from penstock.serving.batching.batcher import BatchingConfig, DispatcherStatistics
 from penstock.serving.batching.dispatcher import Dispatcher
@@ -172,7 +172,7 @@ class Deployment:
 
     def refusal_of_all(self, criticality: int) -> ShedReason | None:
         """Why not even the ladder takes a request on, counted: the event loop is too far behind."""
-        if self._lag.lag_s(self._monotonic()) <= LAG_S_MAX:
+        if self._lag.lag_s(self._monotonic()) <= self._admission.lag_s_max:
             return None
         self._measures.shed(ShedReason.LOOP_LAG, criticality)
         return ShedReason.LOOP_LAG

@@ -8,7 +8,7 @@ import msgspec
 from penstock.serving.admission.lag import LoopLag
 from penstock.serving.admission.shedder import Shedder, ShedderStatistics, rank_of
 
-__all__ = ["LAG_S_MAX", "Admission", "AdmissionStatistics", "Backlog", "ShedReason"]
+__all__ = ["LAG_SHARE", "LAG_S_MAX", "LAG_S_MIN", "Admission", "AdmissionStatistics", "Backlog", "ShedReason"]
 
 
 class ShedReason(enum.StrEnum):
@@ -59,9 +59,9 @@ class AdmissionStatistics(msgspec.Struct, frozen=True, kw_only=True):
     shedder: ShedderStatistics
 
 
-LAG_S_MAX = 0.25
-"""With the loop so far behind, nothing that is asked now is answered in time."""
-
+LAG_S_MIN, LAG_S_MAX = 0.25, 2.0
+LAG_SHARE = 0.25
+"""Of the objective, within these bounds: with the loop further behind, nothing that is asked is taken on."""
 
 MARGIN = 1.4
 """What a predicted time is taken times, as runs take longer at times. Not for the most important class: there a
@@ -80,6 +80,8 @@ class Admission:
         self._enabled = enabled
         self._objective_s = objective_s
         self._spare_s = SPARE_SHARE * objective_s
+        self.lag_s_max = min(max(LAG_S_MIN, LAG_SHARE * objective_s), LAG_S_MAX)
+        """How far the event loop may be behind."""
         self.shedder = Shedder(objective_s)
         self._admitted = 0
         self._refused = dict.fromkeys(ShedReason, 0)
@@ -127,7 +129,7 @@ class Admission:
         reason = None
         if self._enabled and self._backlog.full(criticality):
             reason = ShedReason.QUEUE_FULL
-        elif self._enabled and self._lag.lag_s(now_s) > LAG_S_MAX:
+        elif self._enabled and self._lag.lag_s(now_s) > self.lag_s_max:
             reason = ShedReason.LOOP_LAG
         if reason is not None:
             self._refused[reason] += 1
@@ -159,7 +161,7 @@ class Admission:
         if backlog.full(criticality):
             return ShedReason.QUEUE_FULL
         lag_s = self._lag.lag_s(now_s)
-        if lag_s > LAG_S_MAX:
+        if lag_s > self.lag_s_max:
             return ShedReason.LOOP_LAG
         wait_s = backlog.wait_in_s(criticality, now_s)
         if self._sheds(now_s, wait_s, criticality, caller, retry):

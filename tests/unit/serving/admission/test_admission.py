@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from penstock.serving.admission.admission import LAG_S_MAX, MARGIN, Admission, ShedReason
+from penstock.serving.admission.admission import LAG_S_MAX, LAG_S_MIN, MARGIN, Admission, ShedReason
 from penstock.serving.admission.lag import BEAT_S, LoopLag
 from penstock.serving.admission.shedder import TICK_S
 
@@ -133,11 +133,26 @@ def test_a_loop_that_is_far_behind_takes_nobody() -> None:
     made = Admission(Waiting(), lag, objective_s=0.1)
     assert asked(made, 100.0, 200.0) is None  # nothing beats, so nothing is late
     lag.beat(0.0)
-    assert lag.lag_s(BEAT_S + LAG_S_MAX + 0.01) > LAG_S_MAX
-    assert asked(made, BEAT_S + LAG_S_MAX + 0.01, 10.0) is ShedReason.LOOP_LAG
+    assert lag.lag_s(BEAT_S + LAG_S_MIN + 0.01) > LAG_S_MIN
+    assert asked(made, BEAT_S + LAG_S_MIN + 0.01, 10.0) is ShedReason.LOOP_LAG
     lag.beat(0.3)
     assert asked(made, 0.3, 10.0) is ShedReason.LOOP_LAG  # the turn that just ended was that long
     lag.beat(0.3 + BEAT_S)
     assert asked(made, 0.3 + BEAT_S, 10.0) is None
     lag.rest()
     assert lag.lag_s(1e9) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("objective_s", "behind_s"),
+    [(0.01, LAG_S_MIN), (1.0, 0.25), (4.0, 1.0), (8.0, LAG_S_MAX), (60.0, LAG_S_MAX)],
+)
+def test_how_far_a_loop_may_be_behind_is_a_share_of_the_objective(objective_s: float, behind_s: float) -> None:
+    lag = LoopLag()
+    made = Admission(Waiting(), lag, objective_s=objective_s)
+    lag.beat(0.0)
+    late_s = BEAT_S + behind_s
+    assert asked(made, late_s - 0.001, 100.0) is None
+    assert asked(made, late_s + 0.001, 100.0) is ShedReason.LOOP_LAG
+    assert made.cap(late_s - 0.001, 2) is None
+    assert made.cap(late_s + 0.001, 2) is ShedReason.LOOP_LAG
