@@ -46,6 +46,11 @@ class RunningServer:
         assert found is not None, self.log
         return int(found[1])
 
+    @property
+    def folder(self) -> Path:
+        """Where it runs, and so its models."""
+        return self._log.parent
+
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 

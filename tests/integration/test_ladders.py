@@ -17,9 +17,9 @@ import time
 import numpy as np
 import penstock as ps
 from penstock.core.errors import InvalidInput
-app = ps.App("fallbacks")
+# Wide, for a busy machine: only a model that hangs for longer is passed. What is shed gives its own deadlines.
+app = ps.App("fallbacks", objective=ps.Objective(latency_ms=3000))
 NUMBER = ps.Signature.of(inputs={"x": "FP32[-1]"}, outputs={"y": "FP32[-1]"})
-FAST = ps.Objective(latency_ms=300)
 
 def by_value(inputs):
     first = float(inputs["x"][0])
@@ -29,18 +29,22 @@ def by_value(inputs):
         time.sleep(30)
     if first == 3:
         raise InvalidInput("three is none", where="x")
-    if first == 4:
-        time.sleep(0.1)
     return {"y": 2 * inputs["x"]}
 
 NEVER = ps.Breaker(failure_share=1.0, window_requests=100000, requests_min=100000)
 
-app.callable("bare", signature=NUMBER, objective=FAST)(by_value)
-app.callable("constant-last", signature=NUMBER, objective=FAST, breaker=NEVER,
+app.callable("bare", signature=NUMBER)(by_value)
+app.callable("constant-last", signature=NUMBER, breaker=NEVER,
     fallback=[ps.cached(max_age="10m"), ps.constant(y=0.5)])(by_value)
-app.callable("backed", signature=NUMBER, objective=FAST, breaker=NEVER,
+app.callable("backed", signature=NUMBER, breaker=NEVER,
     fallback=["lite", ps.constant(y=0.5)])(by_value)
-app.callable("lite", signature=NUMBER, objective=FAST)(lambda inputs: {"y": inputs["x"] + 100})
+
+def slow(inputs):
+    time.sleep(0.2)
+    return {"y": inputs["x"]}
+
+app.callable("shed", signature=NUMBER, batch_rows_max=1, breaker=NEVER, fallback=[ps.constant(y=0.5)])(slow)
+app.callable("lite", signature=NUMBER)(lambda inputs: {"y": inputs["x"] + 100})
 
 def rough(inputs):
     rough.calls += 1
@@ -51,15 +55,15 @@ def rough(inputs):
     return {"y": inputs["x"] * 0 - 1}
 rough.calls = 0
 
-app.callable("rough", signature=NUMBER, objective=FAST, breaker=NEVER,
-    fallback=[ps.heuristic(rough, timeout_ms=40), ps.constant(y=0.5)])(by_value)
-app.callable("all-fail", signature=NUMBER, objective=FAST, breaker=NEVER, fallback=["broken"])(by_value)
+app.callable("rough", signature=NUMBER, breaker=NEVER,
+    fallback=[ps.heuristic(rough, timeout_ms=500), ps.constant(y=0.5)])(by_value)
+app.callable("all-fail", signature=NUMBER, breaker=NEVER, fallback=["broken"])(by_value)
 
 @app.callable("broken", signature=NUMBER)
 def broken(inputs):
     raise OSError("broken as well")
 
-@app.callable("breaking", signature=NUMBER, objective=FAST, fallback=[ps.constant(y=0.5)],
+@app.callable("breaking", signature=NUMBER, fallback=[ps.constant(y=0.5)],
     breaker=ps.Breaker(window_requests=10, requests_min=5, open_first_s=1.0, open_longest_s=1.0))
 def breaking(inputs):
     if os.path.exists("mended"):
@@ -68,7 +72,7 @@ def breaking(inputs):
         asked.write("x")
     raise ValueError("not mended yet")
 """
-STUCK = "runtime.run_timeout_s=2"
+STUCK = "runtime.run_timeout_s=5"
 
 
 @pytest.fixture(scope="module")
@@ -146,28 +150,25 @@ def test_a_model_that_hangs(server: RunningServer) -> None:
 
 
 def counted(client: httpx.Client) -> int:
-    """Answers of `constant-last` by its constant, as /metrics has them."""
-    series = 'penstock_rungs_total{model="constant-last",rung="constant"} '
+    """Answers of `shed` by its constant, as /metrics has them."""
+    series = 'penstock_rungs_total{model="shed",rung="constant"} '
     (line,) = [line for line in client.get("/metrics").text.splitlines() if line.startswith(series)]
     return int(line.removeprefix(series))
 
 
 def test_a_model_that_is_shed(server: RunningServer) -> None:
-    """Far more than it can take, by callers that give it 1.5 s."""
+    """Eight seconds of work at once, by callers that give it three."""
     with ThreadPoolExecutor(40) as callers, server.client() as client:
         body = v2_json({"x": np.array([4], dtype=np.float32)})
 
         def ask_briefly(_: int) -> httpx.Response:
-            return client.post(
-                "/v2/models/constant-last/infer", json=body, headers={"x-request-timeout-ms": "1500"}
-            )
+            return client.post("/v2/models/shed/infer", json=body, headers={"x-request-timeout-ms": "3000"})
 
-        before = counted(client)
-        found = list(callers.map(ask_briefly, range(400)))
-    rungs = [answered(each)[0] for each in found]
-    assert set(rungs) == {None, "constant"}
-    with server.client() as client:
-        assert counted(client) - before == rungs.count("constant")
+        assert answered(ask_briefly(0)) == (None, [4.0])
+        found = list(callers.map(ask_briefly, range(200)))
+        rungs = [answered(each)[0] for each in found]
+        assert set(rungs) == {None, "constant"}
+        assert counted(client) == rungs.count("constant")
 
 
 def test_the_other_protocols_say_the_rung_as_well(server: RunningServer) -> None:
