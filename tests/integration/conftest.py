@@ -1,9 +1,13 @@
 """What the tests of the real command and the real server share: trained models, pushed once."""
 
+import fcntl
+import os
+import pickle
 import resource
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import pytest
@@ -13,6 +17,7 @@ from sample_models import SampleModel, late_pipeline, linear_onnx
 
 OPEN_FILES = 4000
 """For 2,000 connections, and as many again."""
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -25,26 +30,55 @@ def many_files() -> None:
 
 
 @pytest.fixture(scope="session")
-def late(tmp_path_factory: pytest.TempPathFactory) -> SampleModel:
-    return late_pipeline(tmp_path_factory.mktemp("late"))
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all processes among which a run of the tests is divided."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def made_once(shared: Path, name: str, make: Callable[[Path], T]) -> T:
+    """What `make` gives for a folder. The first process that needs it makes it, others have it from there."""
+    folder, kept = shared / name, shared / f"{name}.pickle"
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            folder.mkdir()
+            kept.write_bytes(pickle.dumps(make(folder)))
+    found: T = pickle.loads(kept.read_bytes())
+    return found
 
 
 @pytest.fixture(scope="session")
-def linear(tmp_path_factory: pytest.TempPathFactory) -> SampleModel:
-    return linear_onnx(tmp_path_factory.mktemp("linear"))
+def late(shared: Path) -> SampleModel:
+    return made_once(shared, "late", late_pipeline)
 
 
 @pytest.fixture(scope="session")
-def pushed(tmp_path_factory: pytest.TempPathFactory, late: SampleModel, linear: SampleModel) -> CommandLine:
+def linear(shared: Path) -> SampleModel:
+    return made_once(shared, "linear", linear_onnx)
+
+
+@pytest.fixture(scope="session")
+def pushed(
+    tmp_path_factory: pytest.TempPathFactory, shared: Path, late: SampleModel, linear: SampleModel
+) -> CommandLine:
     """A folder with `late:1` (its champion) and `linear:1` and `:2` (its champion is 1). Not to be changed."""
+
+    def push(folder: Path) -> CommandLine:
+        commands = CommandLine(folder)
+        named = ("--alias", "champion")
+        commands.succeeds(
+            "model", "push", "late", late.file, "--samples", late.samples, "--trust-pickle", *named
+        )
+        commands.succeeds("model", "push", "linear", linear.file, "--samples", linear.samples, *named)
+        commands.succeeds("model", "push", "linear", linear.file)
+        return commands
+
     commands = CommandLine(tmp_path_factory.mktemp("pushed"))
-    commands.succeeds(
-        "model", "push", "late", late.file, "--samples", late.samples, "--trust-pickle", "--alias", "champion"
-    )
-    commands.succeeds(
-        "model", "push", "linear", linear.file, "--samples", linear.samples, "--alias", "champion"
-    )
-    commands.succeeds("model", "push", "linear", linear.file)
+    # Servers that run from it are seen by all who look there.
+    copy_home(made_once(shared, "pushed", push), commands.folder)
     return commands
 
 

@@ -20,15 +20,19 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command) or "penstock")
 def test_every_command_has_help(commands: CommandLine, command: list[str]) -> None:
-    helped = commands.run(*command, "--help")
+    helped = commands.inside(*command, "--help")
     assert (helped.status, helped.stderr) == (0, "")
     assert f"Usage: {' '.join(['penstock', *command])}" in helped.stdout
 
 
+def test_help_in_a_shell_is_the_same(commands: CommandLine) -> None:
+    assert commands.run("model", "push", "--help") == commands.inside("model", "push", "--help")
+
+
 def test_help_of_all_commands_is_tested(commands: CommandLine) -> None:
-    listed = commands.succeeds("--help") + commands.succeeds("model", "--help")
-    for group in ("drill", "log", "dlq"):
-        listed += commands.succeeds(group, "--help")
+    listed = commands.succeeds("--help")
+    for group in ("model", "drill", "log", "dlq"):
+        listed += commands.inside(group, "--help").stdout
     rows = [line.strip("│ ").split()[:1] for line in listed.splitlines() if line.startswith("│ ")]
     named = {row[0] for row in rows if row and not row[0].startswith("-")}
     assert named == {word for command in COMMANDS for word in command} - {"show"} | {"show"}
@@ -63,9 +67,15 @@ def test_completion_knows_the_commands(commands: CommandLine) -> None:
     ids=" ".join,
 )
 def test_a_wrong_call_has_status_2(commands: CommandLine, arguments: list[str]) -> None:
-    finished = commands.run(*arguments)
+    finished = commands.inside(*arguments)
     assert (finished.status, finished.stdout) == (2, "")
     assert "Usage: penstock" in finished.stderr
+
+
+def test_a_wrong_call_in_a_shell_has_status_2(commands: CommandLine) -> None:
+    finished = commands.run("model", "push", "late")
+    assert finished == commands.inside("model", "push", "late")
+    assert finished.status == 2
 
 
 def test_the_version_is_printed(commands: CommandLine) -> None:
@@ -166,4 +176,4 @@ def test_a_wrong_setting_is_named(
     (tmp_path / "broken.toml").write_text("port = = 1")
     (tmp_path / "unknown.toml").write_text("[server]\nprot = 1")
     (tmp_path / "wrong.toml").write_text('[server]\nport = "x"')
-    assert said in commands.fails("config", "show", *arguments, environment=environment)
+    assert said in commands.fails_inside("config", "show", *arguments, environment=environment)

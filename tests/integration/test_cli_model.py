@@ -240,7 +240,11 @@ def test_what_cannot_be_done_is_said(
     pushed: CommandLine, linear: SampleModel, arguments: list[str], said: str
 ) -> None:
     file = str(linear.file)
-    assert said in pushed.fails(*(file if each == "FILE" else each for each in arguments))
+    assert said in pushed.fails_inside(*(file if each == "FILE" else each for each in arguments))
+
+
+def test_what_cannot_be_done_is_said_in_a_shell_too(pushed: CommandLine) -> None:
+    assert pushed.fails("model", "delete", "linear:1") == pushed.fails_inside("model", "delete", "linear:1")
 
 
 def champion(commands: CommandLine) -> int:

@@ -122,7 +122,7 @@ def test_replay_one_mended_then_the_rest(dead: CommandLine) -> None:
 )
 def test_mistakes(dead: CommandLine, arguments: list[str], message: str) -> None:
     (dead.folder / "two.jsonl").write_bytes(b"1\n2\n")
-    assert message in dead.run("dlq", *arguments).error
+    assert message in dead.inside("dlq", *arguments).error
     assert len(departures(dead, 1)) == 3
 
 

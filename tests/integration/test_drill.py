@@ -12,6 +12,8 @@ import pytest
 from command_line import PATIENCE_S, PENSTOCK, CommandLine
 from drill_server import running_backend
 
+pytestmark = pytest.mark.alone
+
 CAPACITY_PER_S = 500
 
 

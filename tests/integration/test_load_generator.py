@@ -15,6 +15,8 @@ import pytest
 from benchmarks.harness.load import Load, LoadGenerator, Marks, Pace, Target
 from benchmarks.protocols.record import read_record
 
+pytestmark = pytest.mark.alone
+
 CONNECTIONS = 4
 PATIENCE_S = 10.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"

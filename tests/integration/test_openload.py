@@ -12,6 +12,8 @@ import pytest
 from benchmarks.harness.load import Target
 from benchmarks.surge.generator import Class, Clients, OpenLoad, Phase, Seen
 
+pytestmark = pytest.mark.alone
+
 SLOW_S = 0.15
 CLIENTS = Clients(connections=40, timeout_header_ms=None, classes=())
 

@@ -12,6 +12,8 @@ import pytest
 from command_line import CommandLine
 from running_server import RunningServer, running, v2_json
 
+pytestmark = pytest.mark.alone
+
 APP = """
 import time
 import penstock as ps

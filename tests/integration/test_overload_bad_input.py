@@ -19,6 +19,8 @@ from grpc_serving import MESSAGES, raw_call, status_of
 from running_server import RunningServer, running, v2_json
 from test_overload import APP, PATH, Flood
 
+pytestmark = pytest.mark.alone
+
 BODY = v2_json({"x": np.array([1], dtype=np.float32)})
 CONTENT = json.dumps(BODY).encode()
 RECEIVE_TIMEOUT_S = 2

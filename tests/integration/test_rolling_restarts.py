@@ -10,6 +10,8 @@ from benchmarks.protocols import rolling
 from benchmarks.protocols.haproxy import PLACES
 from protocol_bench import quick_bench
 
+pytestmark = pytest.mark.alone
+
 RESTARTS = 2
 
 

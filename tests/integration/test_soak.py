@@ -8,6 +8,8 @@ import pytest
 from benchmarks.protocols import soak
 from protocol_bench import quick_bench
 
+pytestmark = pytest.mark.alone
+
 BAD_REQUESTS_MIN = 100
 
 

@@ -15,7 +15,7 @@ import pytest
 from command_line import CommandLine
 from moving_models import Callers, push_adding
 from running_server import RunningServer, running
-from test_server_life import all_gone, shared_memory
+from test_server_life import all_gone, nothing_left, shared_memory
 
 APP = """
 import penstock as ps
@@ -180,7 +180,7 @@ def test_nothing_is_left_whatever_dies_first(commands: CommandLine, victim: str)
             family += server.children()
             assert server.end() == 0
         assert all_gone(family)
-    assert shared_memory() == before
+    assert nothing_left(before)
     assert "nothing runs from" in commands.fails("status")
     run = commands.folder / ".penstock" / "run"
     assert not run.exists() or list(run.iterdir()) == []
