@@ -92,7 +92,7 @@ def test_a_hit_is_given_where_a_miss_is_too_late(server: PlaneServer) -> None:
         until_s = time.monotonic() + PATIENCE_S
         while server.plane.find("sum", None).dispatcher_statistics().running is False:
             assert time.monotonic() < until_s
-        hasty = {"x-request-timeout-ms": "5"}
+        hasty = {"x-request-timeout-ms": "500"}
         assert ask(client, 1, 2, 3, headers=hasty).json()["outputs"][0]["data"] == [6]
         assert ask(client, 1, 2, 4, headers=hasty).status_code in (503, 504)
         runtime(server).gate.set()
