@@ -34,6 +34,7 @@ from penstock.observe.metrics import MetricSet
 from penstock.observe.process import add_process_metrics
 from penstock.streams.batch_size import BatchSizeConfig
 from penstock.streams.checking import check_folders, check_state
+from penstock.streams.gathering import FolderSink
 from penstock.streams.graph import Graph
 from penstock.streams.topology import Topology, topology
 from penstock.streams.worker import StreamWorker
@@ -77,8 +78,8 @@ class _StreamProcess:
         admin = self._log.admin
         existing = {info.spec.name: info.spec.partitions for info in admin.topics()}
         planned = topology(graph, existing)
-        folders = [getattr(sent.sink, "folder", None) for sent in graph.outputs.values()]
-        check_folders(folder for folder in folders if isinstance(folder, Path))
+        sinks = [sent.sink for sent in graph.outputs.values()]
+        check_folders(sink.folder for sink in sinks if isinstance(sink, FolderSink))
         check_state(admin, graph.app, planned.stages)
         admin.ensure_topics(planned.wanted(existing))
         return planned

@@ -17,7 +17,7 @@ from penstock.streams.deltas import delta_errors, deltalake
 from penstock.streams.feeds.delta_files import DeltaFiles
 from penstock.streams.feeds.files import FileReader
 from penstock.streams.feeds.reading import Reader
-from penstock.streams.gathering import PENDING, Gathered, file_prefix
+from penstock.streams.gathering import PENDING, FolderSink
 from penstock.streams.outputs import OutputConfig
 from penstock.streams.sinks import OutputPlace
 
@@ -37,27 +37,11 @@ _SIGNED: dict[type[pl.DataType], type[pl.DataType]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeltaSink:
-    """A version of the table has at most about `rows_max` rows of a partition, and is made when its first row
-    is `every_ms` old. As a source only the folder matters.
-    """
-
-    folder: Path
-    rows_max: int = 100_000
-    every_ms: int = 60_000
-
-    @property
-    def title(self) -> str:
-        return str(self.folder)
+class DeltaSink(FolderSink):
+    """A version of the table is what else is a file, of the rows of one partition."""
 
     def output(self, place: OutputPlace) -> OutputConfig:
-        return Gathered(
-            folder=self.folder,
-            rows_max=self.rows_max,
-            every_ms=self.every_ms,
-            prefix=file_prefix(place),
-            publisher=_Added(),
-        )
+        return self.gathered(place, _Added())
 
     def reader(self, columns: Mapping[str, pl.DataType]) -> Reader:
         return FileReader(DeltaFiles(self.folder), columns)

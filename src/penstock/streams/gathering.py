@@ -22,7 +22,7 @@ from penstock.streams.operator import Moment
 from penstock.streams.outputs import NOTHING, Effect, Outlet, Put, visible
 from penstock.streams.sinks import OutputPlace
 
-__all__ = ["PENDING", "Gathered", "Publisher", "file_prefix"]
+__all__ = ["PENDING", "FolderSink", "Gathered", "Publisher"]
 
 PENDING = "_pending"
 
@@ -66,8 +66,30 @@ class Gathered:
         return _GatheringOutlet(self, source.partition, state)
 
 
-def file_prefix(place: OutputPlace) -> str:
-    return "-".join(map(_plain, (place.app, place.stage, place.output)))
+@dataclass(frozen=True, kw_only=True)
+class FolderSink:
+    """What an app file names: a folder, for whose files rows are gathered as `Gathered` says.
+
+    As a source only the folder matters.
+    """
+
+    folder: Path
+    rows_max: int = 100_000
+    every_ms: int = 60_000
+
+    @property
+    def title(self) -> str:
+        return str(self.folder)
+
+    def gathered(self, place: OutputPlace, publisher: Publisher) -> Gathered:
+        """Raises `ConfigurationError` where files cannot be so."""
+        return Gathered(
+            folder=self.folder,
+            rows_max=self.rows_max,
+            every_ms=self.every_ms,
+            prefix="-".join(map(_plain, (place.app, place.stage, place.output))),
+            publisher=publisher,
+        )
 
 
 class _Added(msgspec.Struct, array_like=True):

@@ -15,7 +15,7 @@ from penstock.core.errors import ConfigurationError, StorageFailed
 from penstock.streams.feeds.files import FileReader
 from penstock.streams.feeds.parquet_files import ParquetFiles, is_pattern
 from penstock.streams.feeds.reading import Reader
-from penstock.streams.gathering import PENDING, Gathered, file_prefix
+from penstock.streams.gathering import PENDING, FolderSink
 from penstock.streams.outputs import OutputConfig
 from penstock.streams.sinks import OutputPlace
 
@@ -23,30 +23,13 @@ __all__ = ["ParquetSink"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParquetSink:
-    """A file has at most about `rows_max` rows, and is written when its first row is `every_ms` old.
-
-    As a source, `folder` may be a pattern, and how files are written does not matter.
-    """
-
-    folder: Path
-    rows_max: int = 100_000
-    every_ms: int = 60_000
-
-    @property
-    def title(self) -> str:
-        return str(self.folder)
+class ParquetSink(FolderSink):
+    """As a source, `folder` may be a pattern."""
 
     def output(self, place: OutputPlace) -> OutputConfig:
         if is_pattern(self.folder):
             raise ConfigurationError(f"{self.folder} is a pattern", hint="write into a folder")
-        return Gathered(
-            folder=self.folder,
-            rows_max=self.rows_max,
-            every_ms=self.every_ms,
-            prefix=file_prefix(place),
-            publisher=_Moved(),
-        )
+        return self.gathered(place, _Moved())
 
     def reader(self, columns: Mapping[str, pl.DataType]) -> Reader:
         return FileReader(ParquetFiles(self.folder), columns)
