@@ -3,20 +3,13 @@
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
-from rich.console import Console
-
-from benchmarks.harness.command import end_servers_when_ended, report, run_figures, warn_if_busy
-from benchmarks.harness.cores import Unpinnable, pinned
+from benchmarks.harness.command import FOLDER, chosen_figures, parser_of, run_command
 from benchmarks.harness.figure import Result
-from benchmarks.harness.load import LoadFailed
-from benchmarks.harness.report import machine
 from benchmarks.protocols import codecs, grpc_peer, kills, rolling, rows, soak, swaps
 from benchmarks.protocols.figure import Bench
 from benchmarks.protocols.prepare import prepare
 
-FOLDER = Path(__file__).parents[2] / ".bench"
 FIGURES: dict[str, Callable[[Bench], Result]] = {
     "codecs": codecs.measure,
     "grpc": grpc_peer.measure,
@@ -29,37 +22,20 @@ FIGURES: dict[str, Callable[[Bench], Result]] = {
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.protocols", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="everything in short: under a minute of measuring")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
-    parser.add_argument(
-        "--only", action="append", choices=FIGURES, default=[], help="only this figure (repeatable)"
-    )
+    parser = parser_of("protocols", __doc__, list(FIGURES))
     parser.add_argument("--minutes", type=float, help="how long the soak takes (default 10)")
     return parser.parse_args()
 
 
 def main() -> int:
     options = arguments()
-    end_servers_when_ended()
-    errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    on = machine()
-    warn_if_busy(errors.print)
-    names = [name for name in FIGURES if not options.only or name in options.only]
-    try:
-        bench = prepare(
-            FOLDER,
-            quick=options.quick,
-            minutes=options.minutes,
-            versions=swaps.versions_wanted(quick=options.quick) if "swaps" in names else 0,
-            say=errors.print,
-        )
-        with pinned(bench.cores.load):
-            results, failures = run_figures(FIGURES, names, bench, errors.print)
-    except (Unpinnable, LoadFailed) as error:
-        errors.print(f"error: {error}")
-        return 2
-    return report("protocols", results, failures, on=on, json=options.json, say=errors.print)
+    names = chosen_figures(options, list(FIGURES))
+
+    def prepared(say: Callable[[str], None]) -> Bench:
+        versions = swaps.versions_wanted(quick=options.quick) if "swaps" in names else 0
+        return prepare(FOLDER, quick=options.quick, minutes=options.minutes, versions=versions, say=say)
+
+    return run_command("protocols", FIGURES, options, prepared, names)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """`python -m benchmarks.serving`: tables on standard output, progress on standard error."""
 
 import argparse
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -10,27 +8,24 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.harness.command import FOLDER, begun, parser_of
 from benchmarks.harness.cores import Cores, Unpinnable, pinned
 from benchmarks.harness.environments import EnvironmentFailed, Environments
 from benchmarks.harness.load import LoadFailed, LoadGenerator
 from benchmarks.harness.processes import ServiceFailed
-from benchmarks.harness.report import machine, write_json
+from benchmarks.harness.report import write_json
 from benchmarks.serving.measure import FULL, QUICK, Bench
 from benchmarks.serving.model import ModelFiles, Rows, ensure_model, load_rows
 from benchmarks.serving.report import Results, markdown, print_tables, summary
 from benchmarks.serving.systems import Kind, System, systems
 
-FOLDER = Path(__file__).parents[2] / ".bench"
 ROOM_COLUMNS = 150
-BUSY_LOAD = 0.7
 
 Say = Callable[[str], None]
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short round: under a minute of measuring")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
+    parser = parser_of("serving", __doc__)
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown")
     parser.add_argument("--skip-peers", action="store_true", help="only Penstock and the limits")
     parser.add_argument(
@@ -134,18 +129,11 @@ def run(options: argparse.Namespace, cores: Cores, say: Say) -> Results:
 
 def main() -> int:
     options = arguments()
-    # Ended from outside, servers must be ended too: their contexts run on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    # In the background of a shell this is ignored, and a server would inherit that.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    on = machine()
-    if os.getloadavg()[0] > BUSY_LOAD:
-        errors.print(f"warning: the machine is busy (load {os.getloadavg()[0]:.1f}); figures will be off")
+    say, on = begun()
     try:
-        results = run(options, Cores.available(), errors.print)
+        results = run(options, Cores.available(), say)
     except (Unpinnable, LoadFailed) as error:
-        errors.print(f"error: {error}")
+        say(f"error: {error}")
         return 2
     output = Console(width=None if sys.stdout.isatty() else ROOM_COLUMNS)
     print_tables(results, output)
@@ -156,7 +144,7 @@ def main() -> int:
     if options.markdown:
         options.markdown.write_text(markdown(results, on=on, command=command))
     for name, why in results.failures.items():
-        errors.print(f"FAILED: {name}: {why.splitlines()[0]}")
+        say(f"FAILED: {name}: {why.splitlines()[0]}")
     return 1 if results.failures else 0
 
 

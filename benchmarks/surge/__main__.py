@@ -3,20 +3,13 @@
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
-from rich.console import Console
-
-from benchmarks.harness.command import end_servers_when_ended, report, run_figures, warn_if_busy
-from benchmarks.harness.cores import Unpinnable, pinned
+from benchmarks.harness.command import FOLDER, chosen_figures, parser_of, run_command
 from benchmarks.harness.figure import Result
-from benchmarks.harness.load import LoadFailed
-from benchmarks.harness.report import machine
 from benchmarks.surge import cache, crowd, fallback, goodput, one_core, overhead, peers
 from benchmarks.surge.bench import EVERY_MODEL, EVERY_PEER, Bench
 from benchmarks.surge.prepare import prepare
 
-FOLDER = Path(__file__).parents[2] / ".bench"
 FIGURES: dict[str, Callable[[Bench], Result]] = {
     "goodput": goodput.measure,
     "one_core": one_core.measure,
@@ -29,12 +22,7 @@ FIGURES: dict[str, Callable[[Bench], Result]] = {
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.surge", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="everything in short: under a minute of measuring")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
-    parser.add_argument(
-        "--only", action="append", choices=FIGURES, default=[], help="only this figure (repeatable)"
-    )
+    parser = parser_of("surge", __doc__, list(FIGURES))
     parser.add_argument(
         "--model", action="append", choices=EVERY_MODEL, default=[], help="only this model (repeatable)"
     )
@@ -47,21 +35,14 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
-    end_servers_when_ended()
-    say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
-    on = machine()
-    warn_if_busy(say)
-    names = [name for name in FIGURES if not options.only or name in options.only]
+    names = chosen_figures(options, list(FIGURES))
     if options.skip_peers:
         names = [name for name in names if name != "peers"]
-    try:
-        bench = prepare(FOLDER, quick=options.quick, chosen=options.model, peers=options.peer, say=say)
-        with pinned(bench.cores.load):
-            results, failures = run_figures(FIGURES, names, bench, say)
-    except (Unpinnable, LoadFailed) as error:
-        say(f"error: {error}")
-        return 2
-    return report("surge", results, failures, on=on, json=options.json, say=say)
+
+    def prepared(say: Callable[[str], None]) -> Bench:
+        return prepare(FOLDER, quick=options.quick, chosen=options.model, peers=options.peer, say=say)
+
+    return run_command("surge", FIGURES, options, prepared, names)
 
 
 if __name__ == "__main__":
