@@ -99,7 +99,8 @@ def test_a_worker_that_comes_later_serves_what_the_others_do(commands: CommandLi
         wait_until(lambda: len(problems(commands)) == 1)
         (worker,) = json.loads(commands.run("status", "--json").stdout)[0]["workers"]
         os.kill(worker["pid"], signal.SIGKILL)
-        assert version(server) == "1"  # waits for the new worker, whose champion is damaged
+        wait_until(lambda: ask(server).status_code == 200)  # by the new worker, whose champion is damaged
+        assert version(server) == "1"
         wait_until(lambda: len(problems(commands)) == 1)
         assert "version 2 is not served" in problems(commands)[0]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from command_line import CommandLine
+from command_line import PATIENCE_S, CommandLine
 from running_server import RunningServer, outputs, running, v2_binary, v2_json
 
 APP = """
@@ -64,7 +64,7 @@ def broken(inputs):
     raise OSError("broken as well")
 
 @app.callable("breaking", signature=NUMBER, fallback=[ps.constant(y=0.5)],
-    breaker=ps.Breaker(window_requests=10, requests_min=5, open_first_s=1.0, open_longest_s=1.0))
+    breaker=ps.Breaker(window_requests=10, requests_min=5, open_first_s=5.0, open_longest_s=5.0))
 def breaking(inputs):
     if os.path.exists("mended"):
         return {"y": inputs["x"]}
@@ -143,7 +143,7 @@ def test_a_model_that_hangs(server: RunningServer) -> None:
     with ThreadPoolExecutor(4) as callers:
         hung = [callers.submit(ask, server, "backed", 2) for _ in range(4)]
         assert {answered(each.result())[0] for each in hung} == {"lite"}
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + PATIENCE_S
     while answered(ask(server, "backed", 5))[0] is not None:
         assert time.monotonic() < deadline_s, "it does not come back"
         time.sleep(0.1)
@@ -192,7 +192,7 @@ def test_a_breaker_leaves_a_version_alone_and_lets_it_come_back(server: RunningS
     with server.client() as client:
         assert client.get("/v2/models/breaking/ready").status_code == 200, "no reason to take it out"
     (folder / "mended").touch()
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + PATIENCE_S
     while answered(ask(server, "breaking", 1)) != (None, [1.0]):
         assert time.monotonic() < deadline_s, "it does not come back"
         time.sleep(0.1)

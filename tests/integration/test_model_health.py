@@ -32,7 +32,7 @@ def ask(server: RunningServer, model: str) -> httpx.Response:
 
 
 def wait_until(holds: Callable[[], bool], server: RunningServer) -> None:
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline_s, server.log
         time.sleep(0.1)

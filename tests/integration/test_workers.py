@@ -57,7 +57,7 @@ def pids(commands: CommandLine) -> list[int]:
     return [each["pid"] for each in status(commands)["workers"] if each["state"] == "serving"]
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
     started_s = time.monotonic()
     while not holds():
         assert time.monotonic() - started_s < seconds, "it never came to hold"
@@ -100,8 +100,11 @@ def test_only_what_a_dead_worker_had_in_flight_fails(adding: CommandLine, number
 def test_the_port_answers_while_the_only_worker_is_away(adding: CommandLine) -> None:
     with running(adding, APP) as server:
         os.kill(pids(adding)[0], signal.SIGKILL)
-        with server.client() as client:  # waits in the backlog that the supervisor keeps
-            assert client.get("/v2/health/live").status_code == 200
+        with server.client() as client:
+            # It waits in the backlog that the supervisor keeps; who would wait long (where a process takes more
+            # than two seconds to start) is told so.
+            assert client.get("/v2/health/live").status_code in (200, 503)
+            wait_until(lambda: client.get("/v2/health/live").status_code == 200)
 
 
 def test_counters_never_run_backwards(adding: CommandLine) -> None:
@@ -131,7 +134,7 @@ def test_a_model_that_keeps_dying_is_named_and_nobody_is_told_it_is_ready(comman
         assert commands.run("status").status == 1
         assert "NOT READY" in commands.run("status").stdout
         (commands.folder / "broken").unlink()
-        wait_until(lambda: ready(server) == 200, 40)  # nobody has asked the model anything
+        wait_until(lambda: ready(server) == 200)  # nobody has asked the model anything
         assert commands.run("status").status == 0
 
 
@@ -146,7 +149,7 @@ def test_a_crash_loop_is_named_with_its_cause(commands: CommandLine) -> None:
         assert ready(server) == 200
         assert pids(commands) == [other]
         (commands.folder / "broken").unlink()
-        wait_until(lambda: len(pids(commands)) == 2, 40)
+        wait_until(lambda: len(pids(commands)) == 2)
 
 
 def test_while_nobody_serves_clients_are_told_at_once(commands: CommandLine) -> None:
@@ -162,7 +165,7 @@ def test_while_nobody_serves_clients_are_told_at_once(commands: CommandLine) -> 
         assert "no process of this server" in response.json()["error"]
         assert int(response.headers["retry-after"]) > 0
         (commands.folder / "broken").unlink()
-        wait_until(lambda: ready(server) == 200, 40)
+        wait_until(lambda: ready(server) == 200)
 
 
 @pytest.mark.parametrize("victim", ["supervisor", "worker", "all workers"])
@@ -197,7 +200,7 @@ def test_a_stopped_worker_does_not_keep_the_others_from_answering(adding: Comman
                     response = client.get("/v2/health/live", headers={"connection": "close"})
                     assert response.status_code == 200
             # It says nothing, so in the end it is killed, and replaced.
-            wait_until(lambda: stopped not in [each["pid"] for each in status(adding)["workers"]], 40)
+            wait_until(lambda: stopped not in [each["pid"] for each in status(adding)["workers"]])
             wait_until(lambda: len(pids(adding)) == 2)
             assert other in pids(adding)
             assert "said nothing for" in server.log
