@@ -40,6 +40,7 @@ def main() -> None:
         snapshot_every_s=0.5,
         timeout_s=float(os.environ.get("HANG_S", "30")),
         feed_poll_s=0.2,
+        own_process=True,
     )
     failpoints = failpoints_of(os.environ.get(FAILPOINT_VARIABLE))
     stop = threading.Event()

@@ -120,6 +120,51 @@ def test_an_app_of_streams_alone_runs(tmp_path: Path, log: Log) -> None:
         assert line.run("status").status == 0
 
 
+CRASHING = """
+import ctypes
+
+import penstock as ps
+import polars as pl
+
+app = ps.App("running")
+columns = {"number": pl.Int64, "at": pl.Int64}
+
+
+def crashes(frame):
+    if (frame["number"] == 23).any():
+        ctypes.string_at(0)  # in its own thread, as native code does
+    return frame
+
+
+numbers = app.stream("numbers", schema=columns, time="at", lateness="1d", partitions=2)
+kept = numbers.map(crashes, schema=columns)
+kept.with_columns(double=pl.col("number") * 2).into("doubled", partitions=2)
+"""
+
+
+def test_a_record_that_crashes_workers_is_set_aside_and_told(tmp_path: Path, log: Log) -> None:
+    line = CommandLine(tmp_path)
+    with running(line, CRASHING + MODEL) as server:
+        wait_for(lambda: len(pids(line)) == 1, server)
+        produce(log, range(100))
+        wait_for(lambda: len(doubled(log)) == 99, server)
+        assert doubled(log) == [n * 2 for n in range(100) if n != 23]
+        wait_for(lambda: "dead letters 1, crashes 3" in line.run("status").stdout, server)
+        status = line.run("status")
+        assert status.status == 0
+        assert "restarted 3 times, last because it" in status.stdout
+        assert "was ended by SIGSEGV" in status.stdout
+        assert "CAREFUL" not in status.stdout, "it is done with"
+        with server.client() as client:
+            metrics = client.get("/metrics").text
+        assert 'penstock_stream_crashes_total{stage="numbers"} 3' in metrics
+        told = "record from offset 3 condemned: crashed: Segmentation fault, in crashes (app.py, line "
+        assert f"numbers/1: a worker ended with it at work; {told}" in server.log
+        assert "Fatal Python error: Segmentation fault" in server.log
+    listed = line.run("dlq", "list", "numbers").stdout
+    assert "crashed" in listed
+
+
 def test_an_app_that_cannot_work_says_where(tmp_path: Path) -> None:
     line = CommandLine(tmp_path)
     (tmp_path / "app.py").write_text(APP + 'numbers.filter(pl.col("nowhere") > 1)\n')

@@ -12,6 +12,10 @@ _COUNTED = {
     "rows": ("penstock_stream_events_total", "Events that a stage has taken in."),
     "late": ("penstock_stream_late_events_total", "Events that came later than their stream allows."),
     "dead": ("penstock_stream_dead_letters_total", "Events that became dead letters."),
+    "crashes": (
+        "penstock_stream_crashes_total",
+        "Ends of a worker in a stage's functions, once what it ended of is found or has got through.",
+    ),
     "expired": (
         "penstock_stream_expired_records_total",
         "Records that retention let go of before they were read.",

@@ -176,6 +176,7 @@ def _worker_config(app: str, start: Start) -> WorkerConfig:
         snapshot_bytes=settings.snapshot_bytes,
         snapshot_every_s=settings.snapshot_every_s,
         timeout_s=settings.function_timeout_s,
+        own_process=True,
     )
 
 

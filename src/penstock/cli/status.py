@@ -126,11 +126,13 @@ def _partition_lines(worker: "WorkerStatus") -> Iterator[str]:
             f"{name} {count}"
             for name, count in (
                 *(("late", each.late), ("dead letters", each.dead)),
-                *(("expired unread", each.expired), ("keys", each.keys)),
+                *(("expired unread", each.expired), ("keys", each.keys), ("crashes", each.crashes)),
             )
             if count
         ]
         yield f"   {each.topic}/{each.partition}  {state}{', '.join(counted)}"
+        if each.suspects:
+            yield f"   {each.topic}/{each.partition}  CAREFUL  {each.suspects}"
 
 
 def _name(model: "LoadedModel") -> tuple[str, bool, str]:

@@ -77,6 +77,8 @@ class _CallableOutput:
 
 
 class _CallableOutlet:
+    calls_function = True
+
     def __init__(self, config: _CallableOutput, source: TopicPartition) -> None:
         self._config = config
         self._partition = source.partition

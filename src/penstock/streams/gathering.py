@@ -110,6 +110,8 @@ _changes = msgspec.msgpack.Decoder(list[_Added]).decode
 
 
 class _GatheringOutlet:
+    calls_function = False
+
     def __init__(self, config: Gathered, partition: int, state: bytes | None) -> None:
         self._config = config
         self._prefix = f"{config.prefix}-{partition:04d}-"

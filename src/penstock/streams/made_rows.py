@@ -1,106 +1,176 @@
-"""Which of the rows that a stage made itself a function of the user hangs on: closed windows, results of joins.
+"""Which of the rows that a stage made itself a function of the user hangs on, or ends the process with: closed
+windows, results of joins.
 
-No record is at fault then. The rows at work when the process had to end are kept by their contents; in the next
-process the function gets half of them at a time, until the one is found. The same rows may come with others by
-then: real time closes windows, too.
+No record is at fault then. The rows at work when the process ended are kept by their contents; in the next
+process the function gets parts of them, until the one is found. The same rows may come with others by then:
+real time closes windows, too.
+
+To know all rows by their contents costs more than most functions do. So an end that nobody saw only tells the
+step; in the next process its rows go in parts that are noted.
 """
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import msgspec
 import polars as pl
 
 from penstock.log.records import TopicPartition
 from penstock.streams.encoding import encoder_of
 from penstock.streams.isolating import FailedRow, Transformed
-from penstock.streams.operator import OFFSET, TIME
+from penstock.streams.operator import OFFSET, TIME, Moment
+from penstock.streams.outputs import NOTHING, Outlet, Put
 from penstock.streams.reasons import Reason
+from penstock.streams.suspect_folder import SuspectFolder
+from penstock.streams.suspicion import PARTS, AccusedRows
 from penstock.streams.transforming import Transform
-from penstock.streams.watchdog import AccusedRows, SuspectFolder, Watchdog
+from penstock.streams.watchdog import Watchdog
 
-__all__ = ["MadeRows", "watched"]
+__all__ = ["MadeRows", "put_watched", "watched"]
+
+Apply = Callable[[pl.DataFrame], Transformed]
 
 
 class MadeRows:
-    """Of one partition: applies transforms to such rows, watched."""
+    """Of one partition: applies functions to such rows, watched."""
 
-    def __init__(self, source: TopicPartition, suspects: SuspectFolder, watchdog: Watchdog) -> None:
+    def __init__(
+        self, source: TopicPartition, suspects: SuspectFolder, watchdog: Watchdog, accused: AccusedRows | None
+    ) -> None:
         self._source = source
         self._suspects = suspects
         self._watchdog = watchdog
-        self._accused = suspects.find_rows(source)
+        self._accused = accused
         self._met = False
+        self._passed = 0
+        """Rows of the step that is accused, where nobody knows which."""
 
-    def apply(self, step: str, transform: Transform, frame: pl.DataFrame) -> Transformed:
-        """`step` is the transform's name. A row that it is known to hang on is set aside."""
-        if self._accused is None or frame.is_empty():
-            return self._watched(step, transform, frame)
-        return self._in_parts(self._accused, step, transform, frame)
+    @property
+    def accused(self) -> AccusedRows | None:
+        """With what it is careful."""
+        return self._accused
 
-    def committed(self) -> None:
-        """What they came to is durable: who was accused is done with."""
-        if self._accused is not None and self._met:
-            self._suspects.clear_rows(self._source)
-            self._accused, self._met = None, False
+    def apply(self, step: str, apply: Apply, frame: pl.DataFrame) -> Transformed:
+        """`step` is what the function is named in its stage. A row that ends it is set aside."""
+        accused = self._accused
+        if accused is None or frame.is_empty():
+            return self._watched(step, apply, frame)
+        if accused.rows or accused.step != step:
+            return self._in_parts(accused, step, apply, frame)
+        self._passed += frame.height
+        return self._in_parts(accused, step, apply, frame, size=-(-frame.height // PARTS))
+
+    def committed(self, position: int) -> int:
+        """What they came to is durable, up to that offset: where it was they who were accused, that is done
+        with. How many ends of a process that took.
+        """
+        accused = self._accused
+        if accused is None:
+            return 0
+        through = accused.until <= position and self._passed >= accused.count
+        if not (self._met if accused.rows else through):
+            return 0
+        self._suspects.clear_rows(self._source)
+        self._accused, self._met, self._passed = None, False, 0
+        return accused.ends
 
     def _in_parts(
-        self, accused: AccusedRows, step: str, transform: Transform, frame: pl.DataFrame
+        self, accused: AccusedRows, step: str, apply: Apply, frame: pl.DataFrame, size: int = 0
     ) -> Transformed:
-        """Runs of rows that nothing is known of, and parts of those that it hung on, in their order."""
+        """Runs of rows that nothing is known of (of `size` at most, if it is given), and parts of those that it
+        ended with, in their order.
+        """
         digests = _digests(step, frame)
-        culprits = {*accused.found, *(accused.rows if len(accused.rows) == 1 else ())}
-        half = max(1, len(accused.rows) // 2)
-        places = {digest: 1 + place // half for place, digest in enumerate(accused.rows)}
-        groups = [-1 if digest in culprits else places.get(digest, 0) for digest in digests]
-        self._met = self._met or any(groups)
+        culprits = accused.culprits
+        part = max(1, len(accused.rows) // PARTS)
+        places = {digest: 1 + place // part for place, digest in enumerate(accused.rows)}
+        unknown = [-1 - row // size if size else 0 for row in range(frame.height)]
+        groups = [
+            None if digest in culprits else places.get(digest, unknown[row])
+            for row, digest in enumerate(digests)
+        ]
+        self._met = self._met or any(group is None or group > 0 for group in groups)
         parts: list[pl.DataFrame] = []
         failed: list[FailedRow] = []
         start = 0
         for group, run in itertools.groupby(groups):
             count = len(list(run))
             piece = frame.slice(start, count)
-            if group < 0:
-                failed += _hung(piece, start, accused.detail)
+            if group is None:
+                failed += _set_aside(piece, start, digests, culprits)
             else:
-                done = self._watched(step, transform, piece)
+                done = self._watched(step, apply, piece, digests[start : start + count])
                 parts.append(done.frame)
                 failed += [replace(row, row=row.row + start) for row in done.failed]
             start += count
-        joined = pl.concat(parts) if parts else transform.apply(frame.clear()).frame
+        joined = pl.concat(parts) if parts else apply(frame.clear()).frame
         return Transformed(frame=joined, failed=tuple(failed))
 
-    def _watched(self, step: str, transform: Transform, frame: pl.DataFrame) -> Transformed:
-        found = self._accused
-        known = () if found is None else (*found.found, *(found.rows if len(found.rows) == 1 else ()))
+    def _watched(
+        self, step: str, apply: Apply, frame: pl.DataFrame, digests: Sequence[str] = ()
+    ) -> Transformed:
+        """`digests` are known where one is careful."""
+        records = self._watchdog.suspect
+        at = AccusedRows(
+            topic=self._source.topic,
+            partition=self._source.partition,
+            step=step,
+            rows=tuple(dict.fromkeys(digests)),
+            count=frame.height,
+            until=records.end if records is not None else -1,
+        )
 
         def accuse(detail: str) -> AccusedRows:
-            return AccusedRows(
-                topic=self._source.topic,
-                partition=self._source.partition,
-                step=step,
-                rows=tuple(dict.fromkeys(_digests(step, frame))),
-                found=known,
+            before = self._accused
+            return msgspec.structs.replace(
+                at,
+                rows=at.rows or tuple(dict.fromkeys(_digests(step, frame))),
+                found=before.culprits if before is not None else {},
+                ends=1 + (before.ends if before is not None else 0),
                 detail=detail,
+                sure=True,
             )
 
-        before = self._watchdog.begin_rows(accuse)
+        before = self._watchdog.begin_rows(accuse, at)
         try:
-            return transform.apply(frame)
+            return apply(frame)
         finally:
             self._watchdog.end_rows(before)
 
 
 def watched(rows: MadeRows | None, step: str, transform: Transform, frame: pl.DataFrame) -> Transformed:
     """What the transform makes of it, looked after by whoever there is."""
-    return transform.apply(frame) if rows is None else rows.apply(step, transform, frame)
+    return transform.apply(frame) if rows is None else rows.apply(step, transform.apply, frame)
 
 
-def _hung(piece: pl.DataFrame, start: int, detail: str) -> list[FailedRow]:
+def put_watched(
+    rows: MadeRows | None, output: str, outlet: Outlet, frame: pl.DataFrame, moment: Moment, idle: bool
+) -> Put:
+    """What the outlet makes of it; where that calls a function, looked after likewise."""
+    if rows is None or not outlet.calls_function:
+        return outlet.put(frame, moment, idle)
+
+    def apply(given: pl.DataFrame) -> Transformed:
+        return Transformed(frame=given.clear(), failed=tuple(outlet.put(given, moment, idle).failed))
+
+    failed = rows.apply(f"into {output}", apply, frame).failed
+    return Put(failed=failed) if failed else NOTHING
+
+
+def _set_aside(
+    piece: pl.DataFrame, start: int, digests: Sequence[str], culprits: Mapping[str, tuple[str, str]]
+) -> list[FailedRow]:
     places = piece.select(OFFSET, TIME).iter_rows()
     return [
-        FailedRow(row=row, offset=offset, time_ms=time_ms, reason=Reason.HUNG, detail=detail)
+        FailedRow(
+            row=row,
+            offset=offset,
+            time_ms=time_ms,
+            reason=Reason(culprits[digests[row]][0]),
+            detail=culprits[digests[row]][1],
+        )
         for row, (offset, time_ms) in enumerate(places, start)
     ]
 

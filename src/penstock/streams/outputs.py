@@ -77,6 +77,11 @@ NOTHING = Put()
 class Outlet(Protocol):
     """One partition's end of an output."""
 
+    @property
+    def calls_function(self) -> bool:
+        """Whether rows that are put go to a function of the user there and then."""
+        ...
+
     def put(self, frame: pl.DataFrame, moment: Moment, idle: bool) -> Put:
         """An empty frame says that only time has passed. `idle`: nothing holds event time here."""
         ...
@@ -109,6 +114,8 @@ def visible(frame: pl.DataFrame) -> pl.DataFrame:
 
 class _Stateless:
     """For outlets that keep nothing and do nothing outside of the log."""
+
+    calls_function = False
 
     def tick(self, now_ms: int) -> Put:  # noqa: ARG002 - nothing is ever due
         return NOTHING

@@ -2,7 +2,11 @@
 
 from collections.abc import Mapping
 
+import msgspec
+
 from penstock.log.records import Fetched, TopicPartition
+from penstock.streams.containment import Containment
+from penstock.streams.inquest import Findings
 from penstock.streams.made_rows import MadeRows
 from penstock.streams.micro_batch import MicroBatch
 from penstock.streams.plan import StagePlan
@@ -10,7 +14,9 @@ from penstock.streams.reasons import Reason
 from penstock.streams.restoring import Restored
 from penstock.streams.stage import Stage
 from penstock.streams.state import mark_of
-from penstock.streams.watchdog import Suspect, SuspectFolder, Watchdog, pieces
+from penstock.streams.suspect_folder import SuspectFolder
+from penstock.streams.suspicion import Suspect, pieces
+from penstock.streams.watchdog import Watchdog
 from penstock.streams.worker_config import PartitionStatus
 
 __all__ = ["Owned"]
@@ -19,13 +25,7 @@ __all__ = ["Owned"]
 class Owned:
     """Its `stage` is None until its state has been brought back, and after a batch of it has failed."""
 
-    def __init__(
-        self,
-        plan: StagePlan,
-        source: TopicPartition,
-        suspect: Suspect | None,
-        made_rows: MadeRows | None = None,
-    ) -> None:
+    def __init__(self, plan: StagePlan, source: TopicPartition) -> None:
         self.plan = plan
         self.source = source
         self.changes = TopicPartition(plan.changes_topic, source.partition)
@@ -37,8 +37,11 @@ class Owned:
         """Of the changes before that."""
         self.unsaved_bytes = 0
         """Changes since the last snapshot."""
-        self._suspect = suspect
-        self._made_rows = made_rows
+        self.examined = False
+        """Whether it is known with what of it to be careful."""
+        self._suspect: Suspect | None = None
+        self._made_rows: MadeRows | None = None
+        self._crashes = 0
         self._rows = 0
         self._rows_told = 0
         self._late = 0
@@ -46,6 +49,12 @@ class Owned:
         self._expired = 0
 
     # Its life
+
+    def careful(self, findings: Findings, containment: Containment) -> None:
+        """What its owners before ended of, which is looked into once."""
+        self.examined = True
+        self._suspect = findings.suspect
+        self._made_rows = MadeRows(self.source, containment.suspects, containment.watchdog, findings.rows)
 
     def restored(self, restored: Restored, position: int) -> None:
         """It goes on at that offset of its source, which it commits also before there is any record: who is no
@@ -68,7 +77,13 @@ class Owned:
 
     def suspect(self, suspect: Suspect) -> None:
         """Something failed on these of its records: next they are processed in parts."""
-        self._suspect = suspect
+        ends = suspect.ends if self._suspect is None else self._suspect.ends
+        self._suspect = msgspec.structs.replace(suspect, ends=ends)
+
+    @property
+    def suspected(self) -> bool:
+        """Whether some of its records are processed in parts."""
+        return self._suspect is not None
 
     @property
     def accused(self) -> bool:
@@ -112,11 +127,12 @@ class Owned:
         self.changes_end = ends[self.changes]
         self.mark = mark_of(changes)
         self.unsaved_bytes += len(changes)
-        if self._made_rows is not None:
-            self._made_rows.committed()
         next_offset = self.stage.next_offset
+        if self._made_rows is not None:
+            self._crashes += self._made_rows.committed(next_offset or 0)
         if self._suspect is not None and next_offset is not None and next_offset >= self._suspect.end:
             suspects.clear(self.source)
+            self._crashes += self._suspect.ends
             self._suspect = None
 
     # What it tells
@@ -144,6 +160,12 @@ class Owned:
             late=self._late,
             dead=self._dead,
             expired=self._expired,
+            crashes=self._crashes,
+            suspects=self._suspects_told(),
             keys=keys,
             watermark_ms=watermark_ms,
         )
+
+    def _suspects_told(self) -> str:
+        rows = self._made_rows.accused if self._made_rows is not None else None
+        return "; ".join(str(each) for each in (self._suspect, rows) if each is not None)

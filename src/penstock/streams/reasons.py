@@ -22,3 +22,5 @@ class Reason(StrEnum):
     """A function or expression of the stream failed on it."""
     HUNG = "hung"
     """A function of the stream did not return with it, and the process had to end."""
+    CRASHED = "crashed"
+    """With it alone at work the process ended, again and again: a crash of native code, or no memory left."""

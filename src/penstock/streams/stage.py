@@ -17,7 +17,7 @@ from penstock.streams.closed import Closing, as_events
 from penstock.streams.dead_letters import DeadLetter
 from penstock.streams.intake import Instant, IntakeStatistics, Part
 from penstock.streams.isolating import FailedRow
-from penstock.streams.made_rows import MadeRows, watched
+from penstock.streams.made_rows import MadeRows, put_watched, watched
 from penstock.streams.operator import Moment, Operator, TwoInput, TwoMoment
 from penstock.streams.outputs import Append, Effect, Outlet, Put
 from penstock.streams.plan import (
@@ -55,10 +55,7 @@ __all__ = ["Stage", "StageResult", "StageStatistics"]
 
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
-    """What a batch, or time alone, came to. `changes` are for the changelog, with the rest of the transaction.
-
-    `next_offset` is where the partition goes on, None before its first record.
-    """
+    """What a batch, or time alone, came to."""
 
     appends: Sequence[Append]
     effects: Sequence[Effect]
@@ -291,9 +288,11 @@ class Stage:
     def _putting(self, output: Output) -> _Accept:
         outlet = self._outlets[output.name]
         made = is_made(output.after, self.plan.steps)
+        apart = made or self.plan.internal
 
         def accept(frame: pl.DataFrame, moment: Moment) -> None:
-            put = outlet.put(frame, moment, self._intake.idle)
+            rows = self.made_rows if apart else None
+            put = put_watched(rows, output.name, outlet, frame, moment, self._intake.idle)
             if put.failed:
                 self._failed(frame, put.failed, moment, made=made)
             self._put(output.name, put)

@@ -2,22 +2,25 @@
 
 On the next start the suspect records are processed in ever smaller batches, until the one is found on which it
 hangs. That one becomes a dead letter.
+
+Two look, for a function can hold the interpreter's lock: a thread, which measures well and knows what it ends
+for; and behind it a timer of the system that needs no lock, which the thread puts off as long as it can.
 """
 
-import itertools
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
 from penstock.core.clock import Clock
-from penstock.core.durable_files import make_folder, replace_file
-from penstock.log.records import Fetched, Records, TopicPartition
+from penstock.log.records import Fetched, TopicPartition
+from penstock.streams.suspect_folder import SuspectFolder
+from penstock.streams.suspicion import AccusedRows, Suspect, suspect_of
 
-__all__ = ["HUNG_STATUS", "AccusedRows", "Suspect", "SuspectFolder", "Watchdog", "cut", "pieces", "suspect_of"]
+__all__ = ["HUNG_STATUS", "Accuse", "Note", "Watchdog"]
 
 log = logging.getLogger(__name__)
 
@@ -25,98 +28,33 @@ HUNG_STATUS = 86
 LOOK_EVERY_S = 0.25
 STOPPED_S_MIN = 1.0
 """Between two looks: who comes so much too late was stopped, and so was all that it watches."""
-
-
-class Suspect(msgspec.Struct, frozen=True, kw_only=True):
-    """Records of a partition, from offset `begin` to before `end`, `count` of them, on one of which it hung."""
-
-    topic: str
-    partition: int
-    begin: int
-    end: int
-    count: int
-    reason: str = "hung"
-    detail: str = ""
-
-    @property
-    def found(self) -> bool:
-        """Whether it is a single record, which is then the culprit."""
-        return self.count == 1
-
-
-class AccusedRows(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows that a stage made itself, by digests of their contents: on one of `rows` the function of that step
-    hung; `found` are those that it is known to hang on from before.
-    """
-
-    topic: str
-    partition: int
-    step: str
-    rows: tuple[str, ...]
-    found: tuple[str, ...] = ()
-    detail: str = ""
-
+EXPECTED_MARGIN_S = 1.0
+"""The timer leaves the thread so much time to be first."""
 
 Accuse = Callable[[str], AccusedRows]
 """Tells which rows are at work, with that as the detail."""
+_Watched = tuple[float, Suspect | Accuse]
 
 
-def suspect_of(fetched: Fetched, *, reason: str, detail: str) -> Suspect:
-    return Suspect(
-        topic=fetched.source.topic,
-        partition=fetched.source.partition,
-        begin=int(fetched.offsets[0]),
-        end=fetched.next_offset,
-        count=len(fetched.records),
-        reason=reason,
-        detail=detail,
-    )
+class Note(Protocol):
+    """Where it stands what is being worked on, for whoever comes after an end that nobody saw."""
 
+    def records(self, suspect: Suspect) -> None: ...
 
-class SuspectFolder:
-    """Suspects by partition, a file each."""
+    def returned(self) -> None: ...
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def settled(self) -> None: ...
 
-    def find(self, source: TopicPartition) -> Suspect | None:
-        try:
-            return msgspec.json.decode(self._path(source).read_bytes(), type=Suspect)
-        except (OSError, msgspec.DecodeError):
-            return None
+    def rows(self, accused: AccusedRows) -> None: ...
 
-    def keep(self, suspect: Suspect) -> None:
-        """Raises `OSError`."""
-        make_folder(self._folder)
-        path = self._path(TopicPartition(suspect.topic, suspect.partition))
-        replace_file(path, msgspec.json.encode(suspect))
-
-    def clear(self, source: TopicPartition) -> None:
-        self._path(source).unlink(missing_ok=True)
-
-    def find_rows(self, source: TopicPartition) -> AccusedRows | None:
-        try:
-            return msgspec.json.decode(self._path(source, ".rows").read_bytes(), type=AccusedRows)
-        except (OSError, msgspec.DecodeError):
-            return None
-
-    def keep_rows(self, accused: AccusedRows) -> None:
-        """Raises `OSError`."""
-        make_folder(self._folder)
-        path = self._path(TopicPartition(accused.topic, accused.partition), ".rows")
-        replace_file(path, msgspec.json.encode(accused))
-
-    def clear_rows(self, source: TopicPartition) -> None:
-        self._path(source, ".rows").unlink(missing_ok=True)
-
-    def _path(self, source: TopicPartition, kind: str = "") -> Path:
-        return self._folder / f"{source.topic}-{source.partition}{kind}.json"
+    def rows_returned(self) -> None: ...
 
 
 class Watchdog:
     """Ends the process when what it was told to watch takes longer than `timeout_s`.
 
-    A thread of its own looks; `begin` and `end` are called by the one that works.
+    A thread of its own looks; `begin` and `end` are called by the one that works. `expect` ends the process by
+    itself where it is not called again within the seconds that it is given; 0 is never.
     """
 
     def __init__(
@@ -125,12 +63,17 @@ class Watchdog:
         timeout_s: float,
         clock: Clock,
         end_process: Callable[[int], object] = os._exit,
+        expect: Callable[[float], object] | None = None,
     ) -> None:
+        self.note: Note | None = None
         self._suspects = suspects
         self._timeout_s = timeout_s
         self._clock = clock
         self._end_process = end_process
-        self._watched: tuple[float, Suspect | Accuse] | None = None
+        self._expect = expect
+        self._expected = expect is None
+        """Whether the timer runs: one that runs is not put off by each batch, but by looks alone."""
+        self._watched: _Watched | None = None
         self._stopped = threading.Event()
         self._excused_s = 0.0
 
@@ -139,6 +82,8 @@ class Watchdog:
 
     def stop(self) -> None:
         self._stopped.set()
+        if self._expect is not None:
+            self._expect(0)
 
     @property
     def suspect(self) -> Suspect | None:
@@ -149,41 +94,83 @@ class Watchdog:
     def begin(self, fetched: Fetched) -> None:
         """These records are being worked on."""
         suspect = suspect_of(fetched, reason="hung", detail=self._detail)
+        if self.note is not None:
+            self.note.records(suspect)
         self._watched = (self._now_s(), suspect)
+        if not self._expected:
+            self._put_off()
 
     def end(self) -> None:
+        """They are done with, but for what is to come of them."""
         self._watched = None
+        if self.note is not None:
+            self.note.returned()
 
-    def begin_rows(self, accuse: Accuse) -> "tuple[float, Suspect | Accuse] | None":
+    def settled(self) -> None:
+        """What came of all that was begun is committed, or given up."""
+        if self.note is not None:
+            self.note.settled()
+
+    def begin_rows(self, accuse: Accuse, at: AccusedRows) -> _Watched | None:
         """A function works on rows that a stage made itself, maybe amid records, which are not at fault for it.
-        What to give to `end_rows`.
+        `at` is as much of them as is known without effort. What to give to `end_rows`.
         """
+        if self.note is not None:
+            self.note.rows(at)
         before, now_s = self._watched, self._now_s()
         self._watched = (now_s, accuse)
+        if not self._expected:
+            self._put_off()
         return (before[0] - now_s, before[1]) if before is not None else None
 
-    def end_rows(self, before: "tuple[float, Suspect | Accuse] | None") -> None:
+    def end_rows(self, before: _Watched | None) -> None:
         """It has returned; the time that it took does not count for the records."""
         self._watched = (before[0] + self._now_s(), before[1]) if before is not None else None
+        if self.note is not None:
+            self.note.rows_returned()
 
     def look(self) -> None:
         """Ends the process where it hangs."""
         watched = self._watched
         if watched is None or self._now_s() - watched[0] <= self._timeout_s:
+            self._look_at_timer()
             return
         try:
             self._keep(watched[1])
         except Exception:
             log.exception("what it hung on could not be kept")
+        else:
+            if self.note is not None:  # all is said
+                self.note.settled()
+                self.note.rows_returned()
         self._end_process(HUNG_STATUS)
 
-    def _keep(self, hung: "Suspect | Accuse") -> None:
+    def _look_at_timer(self) -> None:
+        """Stops it where nothing is at work: what else a worker does may take its time. Whoever begins
+        meanwhile sees either that it does not run, or is seen.
+        """
+        if self._expect is None:
+            return
+        if self._watched is None and self._expected:
+            self._expected = False
+            self._expect(0)
+        if self._watched is not None:
+            self._put_off()
+
+    def _put_off(self) -> None:
+        assert self._expect is not None, "there is a timer"
+        self._expected = True
+        self._expect(self._timeout_s + EXPECTED_MARGIN_S)
+
+    def _keep(self, hung: Suspect | Accuse) -> None:
         if isinstance(hung, Suspect):
             log.error(
                 "%s/%d, offsets %d to %d: not done within %.0f s; the process ends and tries them in parts",
                 *(hung.topic, hung.partition, hung.begin, hung.end - 1, self._timeout_s),
             )
-            self._suspects.keep(hung)
+            before = self._suspects.find(TopicPartition(hung.topic, hung.partition))
+            ends = 1 + (before.ends if before is not None else 0)
+            self._suspects.keep(msgspec.structs.replace(hung, ends=ends))
             return
         accused = hung(self._detail)
         log.error(
@@ -212,33 +199,3 @@ class Watchdog:
             self.looked_late(now_s - looked_s - LOOK_EVERY_S)
             looked_s = now_s
             self.look()
-
-
-def cut(fetched: Fetched, begin: int, end: int) -> Fetched:
-    """The records from place `begin` to before `end`."""
-    records = fetched.records
-    last = end == len(records)
-    return Fetched(
-        source=fetched.source,
-        offsets=fetched.offsets[begin:end],
-        records=Records(
-            values=records.values[begin:end],
-            times_ms=records.times_ms[begin:end],
-            keys=records.keys[begin:end] if records.keys is not None else None,
-            headers=records.headers[begin:end] if records.headers is not None else None,
-        ),
-        next_offset=fetched.next_offset if last else int(fetched.offsets[end]),
-    )
-
-
-def pieces(fetched: Fetched, suspect: Suspect) -> Iterator[tuple[Fetched, bool]]:
-    """The records in parts, of which those that are suspect are at most half of what they were when it hung.
-    True with the one that is the culprit.
-    """
-    offsets = fetched.offsets
-    begin = int(offsets.searchsorted(suspect.begin))
-    end = int(offsets.searchsorted(suspect.end))
-    step = max(1, suspect.count // 2)
-    bounds = sorted({0, *range(begin, end, step), end, len(offsets)})
-    for at, until in itertools.pairwise(bounds):
-        yield cut(fetched, at, until), suspect.found and at == begin and begin < end

@@ -17,18 +17,18 @@ from penstock.core.failpoints import Failpoints
 from penstock.log.port import Consumer, Log, TransactionalProducer
 from penstock.log.records import Fetched, TopicPartition
 from penstock.streams.batch_size import BatchSize
+from penstock.streams.containment import Containment
 from penstock.streams.feeds.feeding import Feeding
 from penstock.streams.feeds.plan import FeedPlan
 from penstock.streams.intake import Instant
 from penstock.streams.lease import LeaseKeeper
-from penstock.streams.made_rows import MadeRows
 from penstock.streams.micro_batch import MicroBatch
 from penstock.streams.originals import Originals
 from penstock.streams.owned import Owned
 from penstock.streams.plan import StagePlan
 from penstock.streams.restoring import Restorer
 from penstock.streams.snapshotting import Snapshotting
-from penstock.streams.watchdog import SuspectFolder, Watchdog, suspect_of
+from penstock.streams.suspicion import apart, suspect_of
 from penstock.streams.worker_config import PartitionStatus, WorkerConfig
 
 __all__ = ["StreamWorker"]
@@ -62,8 +62,8 @@ class StreamWorker:
         self._failpoints = failpoints or Failpoints()
         self._size = BatchSize(config.batch)
         self._owned: dict[TopicPartition, Owned] = {}
-        self._suspects = SuspectFolder(config.folder / "suspects")
-        self._watchdog = Watchdog(self._suspects, config.timeout_s, clock)
+        self._containment = Containment(config, clock)
+        self._watchdog = self._containment.watchdog
         self._restorer = Restorer(opened.admin, config.folder / "snapshots")
         self._snapshotting = Snapshotting(config, self._restorer, opened.admin, self._failpoints)
         self._feeding = Feeding(feeds, config, opened, clock, self._failpoints)
@@ -80,6 +80,7 @@ class StreamWorker:
         self._told_s = float("-inf")
         self._fetched: Sequence[Fetched] = ()
         """What this turn works on."""
+        self._turns = 0
         self._quiet: frozenset[TopicPartition] = frozenset()
         """Partitions without lag, when that was looked at last."""
         self.status: tuple[PartitionStatus, ...] = ()
@@ -92,16 +93,16 @@ class StreamWorker:
         Raises what no worker of this app can mend.
         """
         lease = LeaseKeeper(lambda: self._consumer)
-        self._watchdog.start()
+        self._containment.start()
         lease.start()
         try:
             while not stop.is_set():
                 self._guarded_turn(stop)
         finally:
-            self._watchdog.stop()
             lease.stop()
             self._leave()
             self._snapshotting.close()
+            self._containment.stop()
 
     def _guarded_turn(self, stop: Event) -> None:
         try:
@@ -176,18 +177,27 @@ class StreamWorker:
                     size_bytes=sum(each.records.size_bytes for each in fetched),
                     seconds=self._clock.monotonic() - begun_s,
                 )
-        self._feed(consumer)
+        assert self._producer is not None, "it has joined"
+        self._feeding.turn(self._producer, consumer, self._size.rows)
         self._snapshotting.look(self._running(), self._clock.monotonic())
         self._tell()
 
     def _work_on(self, fetched: Sequence[Fetched], consumer: Consumer, now_s: float) -> None:
         """One transaction: what was fetched, and what time alone brings where all was fetched."""
-        batch = self._batch = self._process(fetched, consumer)
-        if now_s - self._ticked_s >= self._config.tick_s:
-            self._ticked_s = now_s
-            self._tick(batch, fetched)
-        if not batch.empty:
-            self._commit(batch, consumer)
+        suspected = {source for source, owned in self._owned.items() if owned.suspected}
+        self._fetched, left = apart(fetched, suspected, self._turns)
+        self._turns += 1
+        for each in left:
+            consumer.seek(each.source, int(each.offsets[0]))
+        try:
+            batch = self._batch = self._process(self._fetched, consumer)
+            if now_s - self._ticked_s >= self._config.tick_s and not left:
+                self._ticked_s = now_s
+                self._tick(batch, fetched)
+            if not batch.empty:
+                self._commit(batch, consumer)
+        finally:
+            self._watchdog.settled()
 
     def _poll(self, consumer: Consumer) -> list[Fetched]:
         pending = self._new or self._restoring()
@@ -275,13 +285,9 @@ class StreamWorker:
             raise
         self._failpoints.pass_by("committed")
         for source in batch.sources:
-            self._owned[source].committed(ends, batch.changes(source), self._suspects)
+            self._owned[source].committed(ends, batch.changes(source), self._containment.suspects)
         self._failures = 0
         batch.publish()
-
-    def _feed(self, consumer: Consumer) -> None:
-        assert self._producer is not None, "it has joined"
-        self._feeding.turn(self._producer, consumer, self._size.rows)
 
     def _restoring(self) -> bool:
         return any(owned.stage is None and not owned.problem for owned in self._owned.values())
@@ -303,9 +309,7 @@ class StreamWorker:
             if source.topic in self._feeding.topics:
                 self._feeding.assigned(source)
                 continue
-            plan = self._plans[source.topic]
-            made_rows = MadeRows(source, self._suspects, self._watchdog)
-            self._owned[source] = Owned(plan, source, self._suspects.find(source), made_rows)
+            self._owned[source] = Owned(self._plans[source.topic], source)
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """All that was begun is committed by now."""
@@ -330,6 +334,8 @@ class StreamWorker:
             consumer.pause([source])
             try:
                 position = committed if committed is not None else self._begin(source)
+                if not owned.examined:
+                    owned.careful(self._containment.hold_inquest(source, position), self._containment)
                 restored = self._restorer.restore(owned.plan, source, committed)
                 restored.stage.recover()
                 owned.restored(restored, position)

@@ -17,6 +17,7 @@ class WorkerConfig:
     `folder` keeps snapshots and suspects. A snapshot is taken when changes of `snapshot_bytes` (or twice the
     last one's size, if that is more) came after the last, or of any size after `snapshot_every_s`. A batch
     that takes longer than `timeout_s` hangs. What had nothing to feed is looked at again after `feed_poll_s`.
+    `own_process` says that nobody else needs this process, its timer and its handlers of fatal signals.
     """
 
     group: str
@@ -28,6 +29,7 @@ class WorkerConfig:
     timeout_s: float = 30.0
     tick_s: float = 0.2
     feed_poll_s: float = 5.0
+    own_process: bool = False
 
 
 class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +50,10 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
     dead: int = 0
     expired: int = 0
     """Records that retention let go of before they were read."""
+    crashes: int = 0
+    """Processes that ended in its functions, by hanging too, as far as what they ended of is done with."""
+    suspects: str = ""
+    """What it is careful with as such a process ended."""
     keys: int = 0
     watermark_ms: int | None = None
 

@@ -20,13 +20,14 @@ AWAY_S = 2.0
 
 
 class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`start_timeout_s` bounds the time until a worker stands, `silence_s` that between two reports of it,
-    `drain_timeout_s` that from the order to drain to its end.
+    """`start_timeout_s` bounds the time until a worker stands, `silence_s` that between two reports of it
+    (`stream_silence_s` of one for streams), `drain_timeout_s` that from the order to drain to its end.
     """
 
     workers: int
     start_timeout_s: float
     silence_s: float = 15.0
+    stream_silence_s: float = 15.0
     drain_timeout_s: float
 
 
@@ -345,11 +346,12 @@ class Pool:
             # Once more: its process may only just have come to be when it was killed first.
             return [Kill(worker.life)]
         config = self._config
+        silence_s = config.stream_silence_s if worker.slot.role is Role.STREAM else config.silence_s
         match worker.state:
             case WorkerState.STARTING if now_s - worker.started_s > config.start_timeout_s:
                 worker.cause = f"did not stand within {config.start_timeout_s:.0f} s and was killed"
-            case WorkerState.SERVING if now_s - worker.heard_s > config.silence_s:
-                worker.cause = f"said nothing for {config.silence_s:.0f} s and was killed"
+            case WorkerState.SERVING if now_s - worker.heard_s > silence_s:
+                worker.cause = f"said nothing for {silence_s:.0f} s and was killed"
             case WorkerState.DRAINING if now_s - worker.drained_s > config.drain_timeout_s:
                 worker.cause = "did not end when it was told to, and was killed"
             case _:

@@ -45,6 +45,8 @@ REPLACED_LINGER_S = 2.0
 UNATTENDED_S = 2.0
 """So long may nobody serve before the supervisor tells clients itself: a restart is faster than that."""
 START_MARGIN_S = 30.0
+SILENCE_S_MIN = 15.0
+SILENCE_MARGIN_S = 10.0
 
 
 class SupervisorConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -391,5 +393,7 @@ def _pool_config(settings: Settings) -> PoolConfig:
     return PoolConfig(
         workers=settings.server.workers,
         start_timeout_s=settings.runtime.start_timeout_s + START_MARGIN_S,
+        # For so long a function may hold the interpreter's lock; then the worker ends by itself.
+        stream_silence_s=max(SILENCE_S_MIN, settings.stream.function_timeout_s + SILENCE_MARGIN_S),
         drain_timeout_s=settings.server.drain_s + DRAIN_MARGIN_S,
     )

@@ -18,7 +18,9 @@ def test_partitions_are_added_up_by_stage() -> None:
     stuck = PartitionStatus(
         stage="clicks", topic="clicks", partition=0, state="stuck", problem="damaged", lag=5, rows=3
     )
-    runs = PartitionStatus(stage="clicks", topic="clicks", partition=1, state="running", lag=2, rows=10, dead=1)
+    runs = PartitionStatus(
+        stage="clicks", topic="clicks", partition=1, state="running", lag=2, rows=10, dead=1, crashes=3
+    )
     told.tell([stuck, runs])
     told.tell([stuck])
     told.tell([stuck, PartitionStatus(stage="clicks", topic="clicks", partition=1, state="running", rows=4)])
@@ -26,6 +28,7 @@ def test_partitions_are_added_up_by_stage() -> None:
     for line in (
         'penstock_stream_events_total{stage="clicks"} 17',
         'penstock_stream_dead_letters_total{stage="clicks"} 1',
+        'penstock_stream_crashes_total{stage="clicks"} 3',
         'penstock_stream_stuck_partitions{stage="clicks"} 1',
         'penstock_stream_lag_records{stage="clicks"} 5',
     ):

@@ -10,11 +10,14 @@ from penstock.log.records import TopicPartition
 from penstock.streams.isolating import Transformed
 from penstock.streams.made_rows import MadeRows
 from penstock.streams.mapping import Map
+from penstock.streams.suspect_folder import SuspectFolder
+from penstock.streams.suspicion import AccusedRows, Cause, Suspect, rows_after_end
 from penstock.streams.transforming import Transform
-from penstock.streams.watchdog import HUNG_STATUS, SuspectFolder, Watchdog
+from penstock.streams.watchdog import HUNG_STATUS, Watchdog
 
 SOURCE = TopicPartition("events", 3)
 SCHEMA = pl.Schema({"number": pl.Int64()})
+WHY = Cause("crashed", "Aborted", told=True)
 
 
 class Ended(BaseException):
@@ -33,14 +36,14 @@ class Processes:
     def run(self, frame: pl.DataFrame) -> Transformed:
         while True:
             watchdog = Watchdog(self.folder, 5.0, self.clock, self.end)
-            rows = MadeRows(SOURCE, self.folder, watchdog)
+            rows = MadeRows(SOURCE, self.folder, watchdog, self.folder.find_rows(SOURCE))
             transform = self.function(watchdog)
             try:
-                done = rows.apply("map 1", transform, frame)
+                done = rows.apply("map 1", transform.apply, frame)
             except Ended:
                 self.ends += 1
                 continue
-            rows.committed()
+            rows.committed(0)
             return done
 
     def function(self, watchdog: Watchdog) -> Transform:
@@ -79,9 +82,9 @@ def test_the_rows_that_a_function_hangs_on_are_found(tmp_path: Path, culprits: s
 def test_rows_are_known_again_among_others_and_behind_another_record(tmp_path: Path) -> None:
     processes = Processes(tmp_path, {42})
     watchdog = Watchdog(processes.folder, 5.0, processes.clock, processes.end)
-    rows = MadeRows(SOURCE, processes.folder, watchdog)
+    rows = MadeRows(SOURCE, processes.folder, watchdog, None)
     with pytest.raises(Ended):
-        rows.apply("map 1", processes.function(watchdog), closed(range(40, 44)))
+        rows.apply("map 1", processes.function(watchdog).apply, closed(range(40, 44)))
     done = processes.run(closed(range(30, 60), offset=8))
     assert [row.row for row in done.failed] == [12]
 
@@ -89,7 +92,106 @@ def test_rows_are_known_again_among_others_and_behind_another_record(tmp_path: P
 def test_the_time_of_such_rows_does_not_count_for_the_records(tmp_path: Path) -> None:
     clock, ended = ManualClock(), []
     watchdog = Watchdog(SuspectFolder(tmp_path), 5.0, clock, ended.append)  # type: ignore[arg-type]
-    watchdog.end_rows(watchdog.begin_rows(lambda _: pytest.fail("nobody hangs")))
+    at = AccusedRows(topic="events", partition=3, step="map 1")
+    watchdog.end_rows(watchdog.begin_rows(lambda _: pytest.fail("nobody hangs"), at))
     clock.advance(50)
     watchdog.look()
     assert not ended
+
+
+class Noted:
+    """What stands in a note of rows."""
+
+    def __init__(self) -> None:
+        self.at: AccusedRows | None = None
+
+    def records(self, suspect: Suspect) -> None:
+        pass
+
+    def returned(self) -> None:
+        pass
+
+    def settled(self) -> None:
+        pass
+
+    def rows(self, accused: AccusedRows) -> None:
+        self.at = accused
+
+    def rows_returned(self) -> None:
+        self.at = None
+
+
+class Crashing:
+    """Processes that end in the function without a word, and leave their notes."""
+
+    def __init__(self, folder: Path, culprits: set[int]) -> None:
+        self.folder = SuspectFolder(folder)
+        self.culprits = culprits
+        self.ends = 0
+        self.settled = 0
+
+    def run(self, frames: list[pl.DataFrame]) -> list[Transformed]:
+        """The frames that a process commits after each other: what was, it is not given again."""
+        done: list[Transformed] = []
+        while len(done) < len(frames):
+            watchdog = Watchdog(self.folder, 5.0, ManualClock(), lambda _: pytest.fail("nobody looks"))
+            noted = watchdog.note = Noted()
+            rows = MadeRows(SOURCE, self.folder, watchdog, self.folder.find_rows(SOURCE))
+            transform = Map(function=lambda given, noted=noted: self._ends(given, noted), schema=SCHEMA).build(
+                SCHEMA
+            )
+            try:
+                for frame in frames[len(done) :]:
+                    done.append(rows.apply("map 1", transform.apply, frame))
+                    self.settled += rows.committed(0)
+            except Ended:
+                continue
+        return done
+
+    def _ends(self, given: pl.DataFrame, noted: Noted) -> pl.DataFrame:
+        if self.culprits & set(given.get_column("number").to_list()):
+            assert noted.at is not None
+            self.ends += 1
+            assert self.ends < 40, "it is never found"
+            before = self.folder.find_rows(SOURCE)
+            self.folder.keep_rows(rows_after_end(before, noted.at, WHY))
+            raise Ended
+        return given
+
+
+@pytest.mark.parametrize("culprits", [{0}, {999}, {42}, {3, 4, 900}])
+def test_the_rows_that_end_the_process_are_found(tmp_path: Path, culprits: set[int]) -> None:
+    processes = Crashing(tmp_path, culprits)
+    (done,) = processes.run([closed(range(1000))])
+    assert done.frame.get_column("number").to_list() == [n for n in range(1000) if n not in culprits]
+    assert [(row.row, row.reason, row.detail) for row in done.failed] == [
+        (n, "crashed", "Aborted") for n in sorted(culprits)
+    ]
+    assert processes.ends <= 4 * len(culprits)
+    assert processes.settled == processes.ends
+    assert processes.folder.find_rows(SOURCE) is None
+
+
+def test_one_is_careful_until_as_many_rows_have_got_through(tmp_path: Path) -> None:
+    """The next process may be given them in smaller frames, of which the first has none at fault."""
+    processes = Crashing(tmp_path, {42})
+    watchdog = Watchdog(processes.folder, 5.0, ManualClock(), lambda _: pytest.fail("nobody looks"))
+    noted = watchdog.note = Noted()
+    rows = MadeRows(SOURCE, processes.folder, watchdog, None)
+    transform = Map(function=lambda given: processes._ends(given, noted), schema=SCHEMA).build(SCHEMA)
+    with pytest.raises(Ended):
+        rows.apply("map 1", transform.apply, closed(range(50)))
+    done = processes.run([closed(range(20)), closed(range(20, 30)), closed(range(30, 50))])
+    assert [[row.row for row in each.failed] for each in done] == [[], [], [12]]
+    assert processes.ends == 4
+
+
+def test_who_only_was_at_work_is_free_once_it_has_got_through(tmp_path: Path) -> None:
+    processes = Crashing(tmp_path, set())
+    at = AccusedRows(topic="events", partition=3, step="map 1", count=30)
+    processes.folder.keep_rows(rows_after_end(None, at, WHY))
+    done = processes.run([closed(range(20)), closed(range(20, 50))])
+    assert [each.frame.height for each in done] == [20, 30]
+    assert not any(each.failed for each in done)
+    assert processes.settled == 1
+    assert processes.folder.find_rows(SOURCE) is None

@@ -7,7 +7,9 @@ import pytest
 
 from penstock.core.clock import ManualClock
 from penstock.log.records import Fetched, Records, TopicPartition
-from penstock.streams.watchdog import HUNG_STATUS, Suspect, SuspectFolder, Watchdog, cut, pieces
+from penstock.streams.suspect_folder import SuspectFolder
+from penstock.streams.suspicion import AccusedRows, Suspect, pieces
+from penstock.streams.watchdog import HUNG_STATUS, Watchdog
 
 SOURCE = TopicPartition("events", 3)
 
@@ -69,32 +71,6 @@ def test_who_is_in_time_is_left_alone(tmp_path: Path) -> None:
     assert not ended
 
 
-def test_suspects_are_kept_by_partition(tmp_path: Path) -> None:
-    folder = SuspectFolder(tmp_path / "new")
-    suspect = Suspect(topic="events", partition=3, begin=5, end=9, count=4, detail="slow")
-    assert folder.find(SOURCE) is None
-    folder.clear(SOURCE)
-    folder.keep(suspect)
-    assert folder.find(SOURCE) == suspect
-    assert folder.find(TopicPartition("events", 2)) is None
-    folder.clear(SOURCE)
-    assert folder.find(SOURCE) is None
-
-
-def test_pieces_of_records_that_are_no_suspects_are_whole() -> None:
-    suspect = Suspect(topic="events", partition=3, begin=50, end=60, count=10)
-    assert [len(piece.records) for piece, _ in pieces(fetched(0, 10), suspect)] == [10]
-    parts = [(int(piece.offsets[0]), piece.next_offset) for piece, _ in pieces(fetched(40, 30), suspect)]
-    assert parts == [(40, 50), (50, 55), (55, 60), (60, 70)]
-
-
-def test_a_cut_goes_on_where_the_next_begins() -> None:
-    records = fetched(10, 4, 5)
-    assert cut(records, 0, 2).next_offset == 20
-    assert cut(records, 2, 4).next_offset == 30
-    assert list(cut(records, 1, 3).records.values) == [b"15", b"20"]
-
-
 def test_a_process_that_was_stopped_does_not_hang(tmp_path: Path) -> None:
     clock, ended = ManualClock(), list[int]()
     watchdog = Watchdog(SuspectFolder(tmp_path), 5.0, clock, ended.append)
@@ -107,3 +83,97 @@ def test_a_process_that_was_stopped_does_not_hang(tmp_path: Path) -> None:
     watchdog.looked_late(0.1)
     watchdog.look()
     assert ended == [HUNG_STATUS]
+
+
+class Noted:
+    """What stands in a note."""
+
+    def __init__(self) -> None:
+        self.at: Suspect | None = None
+        self.at_rows: AccusedRows | None = None
+        self.within = False
+
+    def records(self, suspect: Suspect) -> None:
+        self.at = suspect
+        self.within = True
+
+    def returned(self) -> None:
+        self.within = False
+
+    def settled(self) -> None:
+        self.at = None
+
+    def rows(self, accused: AccusedRows) -> None:
+        self.at_rows = accused
+
+    def rows_returned(self) -> None:
+        self.at_rows = None
+
+
+ROWS = AccusedRows(topic="events", partition=3, step="map 1", count=2)
+
+
+def test_what_is_at_work_is_noted_for_as_long_as_it_is(tmp_path: Path) -> None:
+    watchdog = Watchdog(SuspectFolder(tmp_path), 5.0, ManualClock(), lambda _: pytest.fail("nobody hangs"))
+    noted = watchdog.note = Noted()
+    watchdog.begin(fetched(10, 5, 2))
+    assert noted.at is not None
+    assert (noted.at.begin, noted.at.end, noted.at.count) == (10, 20, 5)
+    before = watchdog.begin_rows(lambda _: pytest.fail("nobody hangs"), ROWS)
+    assert noted.at_rows == ROWS
+    watchdog.end_rows(before)
+    assert noted.at_rows is None
+    assert noted.within
+    watchdog.end()
+    assert noted.at is not None
+    assert not noted.within, "it has returned, and nothing is committed"
+    watchdog.settled()
+    assert noted.at is None
+
+
+def test_what_the_watchdog_has_kept_itself_is_not_left_to_the_note(tmp_path: Path) -> None:
+    clock, folder, ended = ManualClock(), SuspectFolder(tmp_path), list[int]()
+    for end in (1, 2):
+        watchdog = Watchdog(folder, 5.0, clock, ended.append)
+        noted = watchdog.note = Noted()
+        watchdog.begin(fetched(10, 1))
+        clock.advance(6)
+        watchdog.look()
+        assert ended == [HUNG_STATUS] * end
+        assert noted.at is None
+        suspect = folder.find(SOURCE)
+        assert suspect is not None
+        assert (suspect.found, suspect.ends) == (True, end)
+
+
+def test_where_it_cannot_be_kept_the_note_stays(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    clock, ended = ManualClock(), list[int]()
+    watchdog = Watchdog(SuspectFolder(tmp_path / "file"), 5.0, clock, ended.append)
+    noted = watchdog.note = Noted()
+    watchdog.begin(fetched(10, 1))
+    clock.advance(6)
+    watchdog.look()
+    assert ended == [HUNG_STATUS]
+    assert noted.at is not None
+
+
+def test_the_timer_runs_while_anything_is_at_work_and_is_put_off_by_looks(tmp_path: Path) -> None:
+    expected: list[float] = []
+    watchdog = Watchdog(SuspectFolder(tmp_path), 5.0, ManualClock(), lambda _: None, expected.append)
+    watchdog.look()
+    assert expected == [], "nothing is at work, and nothing runs"
+    watchdog.begin(fetched(0, 1))
+    assert expected == [6.0]
+    watchdog.end()
+    watchdog.begin(fetched(1, 1))
+    assert expected == [6.0], "a batch puts off nothing: that would cost each of them a call"
+    watchdog.look()
+    assert expected == [6.0, 6.0]
+    watchdog.end()
+    watchdog.look()
+    assert expected == [6.0, 6.0, 0]
+    watchdog.end_rows(watchdog.begin_rows(lambda _: ROWS, ROWS))
+    assert expected == [6.0, 6.0, 0, 6.0]
+    watchdog.stop()
+    assert expected == [6.0, 6.0, 0, 6.0, 0]

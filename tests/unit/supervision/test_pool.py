@@ -1,5 +1,6 @@
 """What the pool promises, one example each."""
 
+import msgspec
 import pytest
 
 from penstock.supervision.actions import Action, End, Kill, Role, Say, Spawn
@@ -68,6 +69,22 @@ def test_one_that_says_nothing_is_killed() -> None:
     actions = pool.exited(2, "was ended by SIGKILL", 16.1)
     assert "worker 2 said nothing for 15 s and was killed" in said(actions)
     assert orders(actions) == [Spawn(3, 2, 0)]
+
+
+def test_one_for_streams_may_say_nothing_for_as_long_as_a_function_may_take() -> None:
+    pool = Pool(msgspec.structs.replace(config(1), stream_silence_s=40.0))
+    pool.start(0.0)
+    pool.ready(1, 0.0)
+    assert pool.want_streams(1, 0.0) == [Spawn(2, 1, 0, Role.STREAM)]
+    pool.ready(2, 0.0)
+    for second in range(41):
+        pool.heard(1, float(second))
+        assert pool.tick(float(second)) == []
+    pool.heard(1, 41.0)
+    assert pool.tick(41.0) == [Kill(2)]
+    assert "stream worker 1 said nothing for 40 s and was killed" in said(
+        pool.exited(2, "was ended by SIGKILL", 41.1)
+    )
 
 
 def test_a_supervisor_that_was_away_takes_nobody_for_silent() -> None:

@@ -1,0 +1,137 @@
+"""Functions that bring down their process: the record at fault is found, all others get through, each once."""
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import PATIENCE_S
+from stream_crashes import PARTITIONS, Crashing, kill
+from stream_endings import (
+    CLOSED,
+    DELIVERED,
+    ENDINGS,
+    ENDS,
+    REASONS,
+    RECORDS,
+    STATUS,
+    app_of,
+    core_dumps_off,
+    events,
+    letters,
+    numbers,
+    run_to_the_end,
+)
+
+EVENTS = 60
+
+
+@pytest.fixture
+def crashing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crashing]:
+    core_dumps_off()
+    monkeypatch.setenv("HANG_S", "1")
+    found = Crashing(tmp_path)
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_record_that_ends_the_process_is_found(crashing: Crashing, ending: str) -> None:
+    crashing.write_app(app_of(RECORDS, {23: ending}))
+    crashing.make_topics()
+    crashing.produce(events(EVENTS))
+    assert run_to_the_end(crashing, EVENTS) == [STATUS[ending]] * ENDS[ending]
+    crashing.wait_until_done()
+    ((number, (reason, detail)),) = letters(crashing).items()
+    assert (number, reason) == (23, REASONS[ending])
+    if ending in ("regular expression", "segmentation fault", "abort"):
+        assert "in ends (app.py, line " in detail or "in <module> (<string>, line 1)" in detail
+    for partition in range(PARTITIONS):
+        wanted = [n for n in range(EVENTS) if n % PARTITIONS == partition and n != 23]
+        assert [n for n in numbers(crashing, "out") if n % PARTITIONS == partition] == wanted
+    assert "record from offset 11 condemned" in crashing.told()
+
+
+def test_several_that_end_it_in_several_ways_are_all_found(crashing: Crashing) -> None:
+    endings = {23: "segmentation fault", 25: "exit", 40: "regular expression"}
+    crashing.write_app(app_of(RECORDS, endings))
+    crashing.make_topics()
+    crashing.produce(events(EVENTS))
+    assert len(run_to_the_end(crashing, EVENTS)) <= 13
+    assert {number: reason for number, (reason, _) in letters(crashing).items()} == {
+        number: REASONS[ending] for number, ending in endings.items()
+    }
+    assert sorted(numbers(crashing, "out")) == [n for n in range(EVENTS) if n not in endings]
+
+
+def test_who_is_killed_by_others_accuses_nobody_for_good(crashing: Crashing) -> None:
+    """Nearly all of the time a function is at work."""
+    rng = np.random.default_rng(7)
+    crashing.write_app(app_of(RECORDS, {}, slow_s=0.3))
+    crashing.make_topics()
+    crashing.produce(events(EVENTS))
+    for _ in range(4):
+        worker = crashing.start()
+        crashing.wait_for((crashing.folder / "started.1").exists)
+        time.sleep(float(rng.uniform(0.2, 0.8)))
+        kill(worker)
+        (crashing.folder / "started.1").unlink()
+    assert "a worker ended with it at work" in crashing.told()
+    assert run_to_the_end(crashing, EVENTS) == []
+    assert letters(crashing) == {}
+    assert sorted(numbers(crashing, "out")) == list(range(EVENTS))
+
+
+def test_who_was_stopped_amid_a_function_accuses_nobody_for_good(crashing: Crashing) -> None:
+    """It ends when it goes on: what runs in a timer of the system cannot tell."""
+    crashing.write_app(app_of(RECORDS, {}, slow_s=0.5))
+    crashing.make_topics()
+    crashing.produce(events(EVENTS))
+    worker = crashing.start()
+    crashing.wait_for(lambda: bool(numbers(crashing, "out")))
+    worker.send_signal(signal.SIGSTOP)
+    time.sleep(3)
+    worker.send_signal(signal.SIGCONT)
+    assert worker.wait(PATIENCE_S) == -signal.SIGALRM
+    assert run_to_the_end(crashing, EVENTS) == []
+    assert letters(crashing) == {}
+    assert sorted(numbers(crashing, "out")) == list(range(EVENTS))
+
+
+@pytest.mark.parametrize("ending", ["segmentation fault", "regular expression"])
+def test_a_window_that_ends_the_process_accuses_no_event(crashing: Crashing, ending: str) -> None:
+    crashing.write_app(app_of(CLOSED, {23: ending}))
+    crashing.make_topics()
+    crashing.produce(events(40)[16:32])
+    assert run_to_the_end(crashing, 16) == [STATUS[ending]] * 4
+    assert {number: reason for number, (reason, _) in letters(crashing).items()} == {23: REASONS[ending]}
+    assert sorted(numbers(crashing, "out")) == [n for n in range(16, 32) if n != 23]
+
+
+def test_a_window_that_ends_the_function_it_is_delivered_to_is_found(crashing: Crashing) -> None:
+    crashing.write_app(app_of(DELIVERED, {23: "exit"}))
+    crashing.make_topics()
+    crashing.produce(events(40)[16:32])
+    run_to_the_end(crashing, 17)
+    assert list(letters(crashing)) == [23]
+    assert sorted(numbers(crashing, "out")) == list(range(16, 32)), "another output has it"
+    delivered = [int(line) for line in (crashing.folder / "delivered.txt").read_text().split()]
+    assert set(delivered) == set(range(16, 32)) - {23}
+
+
+def test_another_worker_goes_on_where_one_was_brought_down(
+    crashing: Crashing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The partition moves with what is known of it; nobody is brought down more often for that."""
+    monkeypatch.setenv("LEASE_S", "1.5")
+    crashing.write_app(app_of(RECORDS, {23: "segmentation fault"}))
+    crashing.make_topics()
+    workers = [crashing.start(number) for number in (1, 2, 3, 4)]
+    crashing.wait_for(lambda: len(crashing.members()) == 4)
+    crashing.produce(events(EVENTS))
+    crashing.wait_for(lambda: len(numbers(crashing, "out")) + len(letters(crashing)) == EVENTS)
+    assert sorted(worker.poll() or 0 for worker in workers) == [STATUS["segmentation fault"]] * 3 + [0]
+    assert list(letters(crashing)) == [23]
+    assert sorted(numbers(crashing, "out")) == [n for n in range(EVENTS) if n != 23]
