@@ -331,5 +331,7 @@ def test_a_process_that_was_put_to_sleep(watched: RunningServer, opened: grpc.Ch
             asleep.send_signal(signal.SIGCONT)
         time.sleep(0.2)
         wait_until_counted(flood, {200: flood.statuses[200] + 10})
+    # A caller whose head was read before and whose body after: that took longer than a body may.
+    assert flood.statuses.pop(408, 0) <= 5
     assert set(flood.statuses) <= {200, 503}
     assert code_of(opened, grpc_message()) == "OK"
