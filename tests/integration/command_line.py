@@ -91,6 +91,12 @@ class CommandLine:
         """As `fails`, in this process."""
         return _failed(self.inside(*arguments, environment=environment))
 
+    def succeeds_inside(self, *arguments: str | Path) -> str:
+        """As `succeeds`, in this process."""
+        finished = self.inside(*arguments)
+        assert finished.status == 0, finished
+        return finished.stdout
+
     def fails(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> str:
         """Runs a command that has to fail with status 1 and nothing on stdout; what it said."""
         return _failed(self.run(*arguments, environment=environment))

@@ -45,7 +45,7 @@ def push_adding(commands: CommandLine, versions: int, **options: Any) -> None:
     for number in range(1, versions + 1):
         file = adding(commands.folder, 100.0 * number, **options)
         alias = ("--alias", "champion") if number == 1 else ()
-        commands.succeeds("model", "push", "adding", file, "--samples", samples, *alias)
+        commands.succeeds_inside("model", "push", "adding", file, "--samples", samples, *alias)
 
 
 class Callers:

@@ -24,10 +24,12 @@ def test_from_a_topic_to_a_windowed_result(tmp_path: Path) -> None:
     app, commands, expected = blocks("python")[0], blocks("sh")[1], blocks("text")[0]
     line = CommandLine(tmp_path)
     with running(line, app) as server:
-        wait_for(lambda: line.run("log", "tail", "departures").status == 0, "the topics")
+        wait_for(lambda: line.inside("log", "tail", "departures").status == 0, "the topics")
         (produced, *others) = re.split(r"(?<=^END\n)", commands, flags=re.MULTILINE)
         shell(produced, tmp_path)
-        wait_for(lambda: "10:00:00Z" in line.run("log", "tail", "congestion", "-n", "10").stdout, "the windows")
+        wait_for(
+            lambda: "10:00:00Z" in line.inside("log", "tail", "congestion", "-n", "10").stdout, "the windows"
+        )
         said = {command: shell(command, tmp_path) for command in "".join(others).splitlines()}
         assert said["penstock log tail congestion -n 10"].strip().splitlines() == expected.strip().splitlines()
         lines = said["penstock log tail departures-enriched -n 10"].splitlines()
@@ -39,8 +41,8 @@ def test_from_a_topic_to_a_windowed_result(tmp_path: Path) -> None:
             ("B65", 1, 12.0),
         ]
         assert "schema" in said["penstock dlq list"]
-        wait_for(lambda: "dead letters 1" in line.run("status").stdout, "the count")
-        assert re.search(r"stream worker 1 +serving.*\n.*departures/0 +lag 0", line.run("status").stdout)
+        wait_for(lambda: "dead letters 1" in line.inside("status").stdout, "the count")
+        assert re.search(r"stream worker 1 +serving.*\n.*departures/0 +lag 0", line.inside("status").stdout)
         with server.client() as client:
             metrics = client.get("/metrics").text
         assert 'penstock_stream_events_total{stage="departures"} 4' in metrics
@@ -78,15 +80,15 @@ def test_a_fed_stream(tmp_path: Path) -> None:
     pl.DataFrame([*rows, later]).write_parquet(tmp_path / "flights" / "1.parquet")
     (tmp_path / "flights" / "2.parquet").write_bytes(b"not yet whole")
     with running(line, blocks("python")[1]) as server:
-        wait_for(lambda: "15:00:00Z" in line.run("log", "tail", "departures-by-hour").stdout, "the windows")
-        told = line.run("log", "tail", "departures-by-hour", "-n", "20").stdout.splitlines()
+        wait_for(lambda: "15:00:00Z" in line.inside("log", "tail", "departures-by-hour").stdout, "the windows")
+        told = line.inside("log", "tail", "departures-by-hour", "-n", "20").stdout.splitlines()
         counts = [json.loads(row.split("  ", maxsplit=3)[3])["departures"] for row in told]
         assert sum(counts) == 40
         table = tmp_path / "flights-table"
         wait_for(lambda: sum(len(pl.read_parquet(each)) for each in table.glob("*.parquet")) == 41, "the table")
         stuck = re.compile(r"history\.flights\.feed/0 +STUCK")
-        wait_for(lambda: stuck.search(line.run("status").stdout) is not None, "the status")
-        assert "2.parquet cannot be read" in line.run("status").stdout
+        wait_for(lambda: stuck.search(line.inside("status").stdout) is not None, "the status")
+        assert "2.parquet cannot be read" in line.inside("status").stdout
         assert server.end() == 0
     assert "  feed flights  from flights to topic flights" in server.log
 
@@ -96,16 +98,16 @@ def test_sessions_tables_branches_and_functions(tmp_path: Path) -> None:
     (commands,) = [block for block in blocks("sh") if "produce clicks" in block]
     line = CommandLine(tmp_path)
     with running(line, app) as server:
-        wait_for(lambda: line.run("status").status == 0, "the worker")
-        wait_for(lambda: line.run("log", "tail", "clicks").status == 0, "the topics")
+        wait_for(lambda: line.inside("status").status == 0, "the worker")
+        wait_for(lambda: line.inside("log", "tail", "clicks").status == 0, "the topics")
         shell(commands, tmp_path)
-        wait_for(lambda: len(line.run("log", "tail", "gold-scored").stdout.splitlines()) == 2, "the scores")
+        wait_for(lambda: len(line.inside("log", "tail", "gold-scored").stdout.splitlines()) == 2, "the scores")
         later = json.dumps({"user": "eve", "page": "home", "at": 1_357_040_000_000, "seconds": 1.0})
         shell(f"echo '{later}' | penstock log produce clicks", tmp_path)
-        wait_for(lambda: len(line.run("log", "tail", "sessions").stdout.splitlines()) == 3, "the sessions")
+        wait_for(lambda: len(line.inside("log", "tail", "sessions").stdout.splitlines()) == 3, "the sessions")
         wait_for(lambda: len(list((tmp_path / "rest").glob("*.parquet"))) > 0, "the files")
         sessions = [
-            row.split("  ", maxsplit=3)[2] for row in line.run("log", "tail", "sessions").stdout.splitlines()
+            row.split("  ", maxsplit=3)[2] for row in line.inside("log", "tail", "sessions").stdout.splitlines()
         ]
         assert sorted(sessions) == ["ada", "ada", "bob"]
         assert (tmp_path / "notified.txt").read_text().split() == ["bob", "ada"]

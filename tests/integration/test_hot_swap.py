@@ -37,18 +37,18 @@ def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def move(commands: CommandLine, number: int) -> None:
-    commands.succeeds("model", "alias", "adding", "champion", str(number))
+    commands.succeeds_inside("model", "alias", "adding", "champion", str(number))
 
 
 def damage(commands: CommandLine, number: int) -> None:
-    shown = json.loads(commands.succeeds("model", "show", f"adding:{number}", "--json"))
+    shown = json.loads(commands.succeeds_inside("model", "show", f"adding:{number}", "--json"))
     stored = commands.folder / ".penstock" / "artifacts" / shown["source"]["digest"]
     stored.chmod(0o644)
     stored.write_bytes(stored.read_bytes()[:-3] + b"xyz")
 
 
 def problems(commands: CommandLine) -> list[str]:
-    shown = json.loads(commands.run("status", "--json").stdout)
+    shown = json.loads(commands.inside("status", "--json").stdout)
     return [
         problem
         for each in shown
@@ -97,7 +97,7 @@ def test_a_worker_that_comes_later_serves_what_the_others_do(commands: CommandLi
         damage(commands, 2)
         move(commands, 2)
         wait_until(lambda: len(problems(commands)) == 1)
-        (worker,) = json.loads(commands.run("status", "--json").stdout)[0]["workers"]
+        (worker,) = json.loads(commands.inside("status", "--json").stdout)[0]["workers"]
         os.kill(worker["pid"], signal.SIGKILL)
         wait_until(lambda: ask(server).status_code == 200)  # by the new worker, whose champion is damaged
         assert version(server) == "1"

@@ -66,7 +66,7 @@ def doubled(log: Log) -> list[int]:
 
 
 def stream_workers(line: CommandLine) -> list[dict[str, Any]]:
-    (instance,) = json.loads(line.run("status", "--json").stdout)
+    (instance,) = json.loads(line.inside("status", "--json").stdout)
     return [worker for worker in instance["workers"] if worker["role"] == "stream worker"]
 
 

@@ -47,7 +47,7 @@ def adding(commands: CommandLine) -> CommandLine:
 
 
 def status(commands: CommandLine) -> dict[str, Any]:
-    (instance,) = json.loads(commands.run("status", "--json").stdout)
+    (instance,) = json.loads(commands.inside("status", "--json").stdout)
     found: dict[str, Any] = instance
     return found
 
@@ -112,6 +112,7 @@ def test_counters_never_run_backwards(adding: CommandLine) -> None:
         seen = 0.0
         for turn in range(20):
             if turn % 5 == 2:
+                wait_until(lambda: len(pids(adding)) == 2)  # one of them is always there to ask
                 os.kill(pids(adding)[0], signal.SIGKILL)
             now = counted(server)
             assert now >= seen
