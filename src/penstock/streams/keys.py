@@ -67,8 +67,6 @@ class KeyTable:
         self.dtypes: tuple[pl.DataType, ...] | None = None
         self._numbering = _Numbering()
         self._index: KeyIndex | None = None
-        self._unindexed: list[int] = []
-        """Slots given since the index was built, some of which may have been released."""
         self._missed = 0
         """Rows that were not found in the index since it was built."""
         self._resting_frames = 0
@@ -106,15 +104,11 @@ class KeyTable:
 
     def _looked_up(self, frame: pl.DataFrame) -> Slots:
         """By the dictionary."""
-        fresh = self._numbering.fresh
-        known = len(fresh)
         if len(self.columns) == 1:
             keys = frame.get_column(self.columns[0]).to_list()
         else:
             keys = list(zip(*(frame.get_column(name).to_list() for name in self.columns), strict=True))
-        slots = self._numbering.slots_of(keys)
-        self._unindexed += fresh[known:]
-        return slots
+        return self._numbering.slots_of(keys)
 
     def _indexed(self) -> bool:
         """Builds the index anew where as many rows have missed it as there are keys, so that neither costs much
@@ -125,17 +119,19 @@ class KeyTable:
         index = self._index
         if index is not None and self._missed < len(self._numbering):
             return True
-        given = np.zeros(self.slots_end, np.bool_)
-        given[self._unindexed] = True
-        given[self._numbering.free] = False
-        fresh = given.nonzero()[0]
-        keys = self.values(fresh)
-        if index is not None:
+        slots = self.slots()
+        if index is None:
+            keys = self.values(slots)
+        else:
+            # What it has needs not be made of Python's objects again.
             kept = np.flatnonzero(index.slots >= 0)
-            keys = pl.concat([index.keys[kept], keys])
-            fresh = np.concatenate([index.slots[kept], fresh])
-        self._index = KeyIndex(keys, fresh) if len(fresh) else None
-        self._unindexed.clear()
+            indexed = index.slots[kept]
+            new = np.ones(self.slots_end, np.bool_)
+            new[indexed] = False
+            slots = slots[new[slots]]
+            keys = pl.concat([index.keys[kept], self.values(slots)])
+            slots = np.concatenate([indexed, slots])
+        self._index = KeyIndex(keys, slots) if len(slots) else None
         self._missed = 0
         return self._index is not None
 
@@ -213,7 +209,6 @@ class KeyTable:
         self._numbering.names = names
         self._numbering.update(zip(listed, slots.tolist(), strict=True))
         self._numbering.free = free.tolist()
-        self._unindexed = slots.tolist()
 
     def check(self, frame: pl.DataFrame) -> None:
         """Raises `InvalidInput` where a key column is missing, is no key, or is of another type than before."""
