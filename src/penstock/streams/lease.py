@@ -1,13 +1,15 @@
 """Keeping the lease of a worker while a batch takes its time.
 
 A function may take up to `function_timeout_s`, and a million windows that close at once take seconds: longer
-than a lease, which polls renew. Whoever is stopped, or hangs with the interpreter's lock, renews nothing.
+than a lease, which polls renew. Whoever is stopped, or hangs with the interpreter's lock, renews nothing; nor
+is anything renewed for who has given no sign of life for longer than a function may take.
 """
 
 import logging
 from collections.abc import Callable
 from threading import Event, Thread
 
+from penstock.core.clock import Clock
 from penstock.log.port import Consumer
 
 __all__ = ["LeaseKeeper"]
@@ -19,11 +21,22 @@ EVERY_S = 0.5
 
 
 class LeaseKeeper:
-    """Renews the lease of the consumer that there is, if there is one, from a thread of its own."""
+    """Renews the lease of the consumer that there is, if there is one, from a thread of its own, until
+    `silent_s` after the last sign of life.
+    """
 
-    def __init__(self, consumer: Callable[[], Consumer | None], every_s: float = EVERY_S) -> None:
+    def __init__(
+        self,
+        consumer: Callable[[], Consumer | None],
+        clock: Clock,
+        silent_s: float,
+        every_s: float = EVERY_S,
+    ) -> None:
         self._consumer = consumer
+        self._clock = clock
+        self._silent_s = silent_s
         self._every_s = every_s
+        self._alive_s = clock.monotonic()
         self._stopped = Event()
         self._thread = Thread(target=self._keep, name="lease", daemon=True)
 
@@ -34,10 +47,14 @@ class LeaseKeeper:
         self._stopped.set()
         self._thread.join()
 
+    def alive(self) -> None:
+        """The one who works has come somewhere."""
+        self._alive_s = self._clock.monotonic()
+
     def _keep(self) -> None:
         while not self._stopped.wait(self._every_s):
             consumer = self._consumer()
-            if consumer is None:
+            if consumer is None or self._clock.monotonic() - self._alive_s > self._silent_s:
                 continue
             try:
                 consumer.renew()

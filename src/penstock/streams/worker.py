@@ -70,6 +70,7 @@ class StreamWorker:
         self._changes_topics = {topic: plan.changes_topic for topic, plan in plans.items()}
         many = frozenset(plan.events_topic for plan in plans.values() if plan.events_form == "arrow")
         self._originals = Originals(opened.admin, many)
+        self._lease = LeaseKeeper(lambda: self._consumer, clock, config.timeout_s)
         self._failures = 0
         self._batch = MicroBatch(self._instant())
         self._new = False
@@ -92,14 +93,13 @@ class StreamWorker:
 
         Raises what no worker of this app can mend.
         """
-        lease = LeaseKeeper(lambda: self._consumer)
         self._containment.start()
-        lease.start()
+        self._lease.start()
         try:
             while not stop.is_set():
                 self._guarded_turn(stop)
         finally:
-            lease.stop()
+            self._lease.stop()
             self._leave()
             self._snapshotting.close()
             self._containment.stop()
@@ -160,6 +160,7 @@ class StreamWorker:
     # One turn
 
     def _turn(self) -> None:
+        self._lease.alive()
         consumer = self._joined()
         self._restore_next(consumer)
         self._fetched = ()
@@ -221,6 +222,7 @@ class StreamWorker:
             owned = self._owned.get(each.source)
             if owned is None or owned.stage is None or not len(each.records):
                 continue
+            self._lease.alive()
             try:
                 next_offset = owned.process(each, batch, self._watchdog)
                 if next_offset != each.next_offset:
@@ -272,6 +274,7 @@ class StreamWorker:
         batch.collect([owned.stage for owned in self._running() if owned.stage is not None])
         self._failpoints.pass_by("state")
         batch.find_originals(self._originals)
+        self._lease.alive()
         batch.prepare()
         self._failpoints.pass_by("output")
         assert self._producer is not None, "it has joined"

@@ -4,6 +4,7 @@ from typing import cast
 
 import pytest
 
+from penstock.core.clock import ManualClock
 from penstock.log.port import Consumer
 from penstock.streams.lease import LeaseKeeper
 
@@ -29,7 +30,7 @@ def test_the_lease_of_whichever_consumer_there_is_goes_on() -> None:
         asked.set()
         return cast("Consumer", there[-1]) if there else None
 
-    keeper = LeaseKeeper(consumer, every_s=0.001)
+    keeper = LeaseKeeper(consumer, ManualClock(), silent_s=30.0, every_s=0.001)
     keeper.start()
     assert asked.wait(PATIENCE_S)
     for _ in range(2):
@@ -39,10 +40,28 @@ def test_the_lease_of_whichever_consumer_there_is_goes_on() -> None:
     keeper.stop()
 
 
+def test_who_gives_no_sign_of_life_for_too_long_loses_it() -> None:
+    clock, renewed, asked = ManualClock(), Renewed(), Semaphore(0)
+
+    def consumer() -> Consumer:
+        asked.release()
+        return cast("Consumer", renewed)
+
+    keeper = LeaseKeeper(consumer, clock, silent_s=30.0, every_s=0.001)
+    clock.advance(31.0)
+    keeper.start()
+    for _ in range(5):
+        assert asked.acquire(timeout=PATIENCE_S)
+    assert not renewed.times.acquire(blocking=False)
+    keeper.alive()
+    assert renewed.times.acquire(timeout=PATIENCE_S)
+    keeper.stop()
+
+
 def test_what_fails_is_told_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     renewed = Renewed()
     renewed.fails = True
-    keeper = LeaseKeeper(lambda: cast("Consumer", renewed), every_s=0.001)
+    keeper = LeaseKeeper(lambda: cast("Consumer", renewed), ManualClock(), silent_s=30.0, every_s=0.001)
     with caplog.at_level(logging.ERROR):
         keeper.start()
         for _ in range(3):
