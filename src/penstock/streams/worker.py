@@ -77,8 +77,7 @@ class StreamWorker:
         """Whether it has joined and not polled since: the first poll only tells what it was given."""
         self._consumer: Consumer | None = None
         self._producer: TransactionalProducer | None = None
-        self._ticked_s = float("-inf")
-        self._told_s = float("-inf")
+        self._ticked_s = self._told_s = float("-inf")
         self._fetched: Sequence[Fetched] = ()
         """What this turn works on."""
         self._turns = 0
@@ -378,11 +377,9 @@ class StreamWorker:
         self._leave()
 
     def _leave(self) -> None:
-        consumer, self._consumer = self._consumer, None
-        producer, self._producer = self._producer, None
-        for closing in (consumer, producer):
-            if closing is None:
-                continue
+        joined = [each for each in (self._consumer, self._producer) if each is not None]
+        self._consumer = self._producer = None
+        for closing in joined:
             try:
                 closing.close()
             except (Fenced, StorageFailed) as error:
