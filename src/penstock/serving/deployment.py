@@ -8,6 +8,7 @@ import msgspec
 
 from penstock.core.clock import Clock
 from penstock.core.errors import DeadlineExceeded, PenstockError, QuotaExceeded, Refused
+from penstock.core.memory import give_back_memory
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors, row_count, slice_rows
 from penstock.models.runtimes.runtime import Runtime
@@ -305,6 +306,7 @@ class Deployment:
             examine(runtime)
             if self.example is not None and float("-inf") < self.used_s <= self._rested_s:
                 self._rest(runtime)
+                give_back_memory()
 
         return examined
 

@@ -14,6 +14,7 @@ from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
 from penstock.models.runtimes.runtime import Runtime
 from penstock.observe.metrics import MetricSet
+from penstock.serving import deployment as deployment_module
 from penstock.serving.batching.batcher import BatchingConfig
 from penstock.serving.deployment import Deployment, ServedModel
 from penstock.serving.fallback.breaker import BreakerConfig
@@ -196,7 +197,10 @@ def test_at_rest_its_runtime_is_told_so_with_a_row_that_it_can_run() -> None:
     run(life())
 
 
-def test_a_check_of_a_runtime_at_rest_leaves_it_at_rest() -> None:
+def test_a_check_of_a_runtime_at_rest_leaves_it_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back: list[int] = []
+    monkeypatch.setattr(deployment_module, "give_back_memory", lambda: given_back.append(len(given_back)))
+
     async def life() -> None:
         checks = 0
 
@@ -214,13 +218,14 @@ def test_a_check_of_a_runtime_at_rest_leaves_it_at_rest() -> None:
         runtime, deployment = deploy(examine=examine, health=health, example={"x": np.array([5, 6, 7])})
         await ask(deployment)
         await check_again()
-        assert runtime.rested == [], "it is at work"
+        assert runtime.rested == given_back == [], "it is at work"
         resting = deployment.rest()
         assert resting is not None
         await asyncio.wrap_future(resting)
         await check_again()
         await check_again()  # which comes after all of the one before
         assert runtime.rested[:2] == [[5], [5]]
+        assert given_back, "the rows that it was checked on, too"
         await deployment.close()
 
     run(life())
