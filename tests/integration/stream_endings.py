@@ -14,8 +14,9 @@ ENDINGS = {
     "abort": "os.abort()",
     "exit": "os._exit(1)",
     "killed": "os.kill(os.getpid(), signal.SIGKILL)",
+    "polite exit": "raise SystemExit(2)",
 }
-"""The first holds the interpreter's lock for longer than the universe is old."""
+"""The first holds the interpreter's lock for longer than the universe is old; the last ends no process."""
 STATUS = {
     "regular expression": -signal.SIGALRM,
     "segmentation fault": -signal.SIGSEGV,
@@ -23,9 +24,9 @@ STATUS = {
     "exit": 1,
     "killed": -signal.SIGKILL,
 }
-ENDS = {ending: 5 if ending in ("exit", "killed") else 3 for ending in ENDINGS}
+ENDS = {ending: 5 if ending in ("exit", "killed") else 3 for ending in STATUS}
 """How often it takes to condemn a record that is one of few: those that say nothing have to be many."""
-REASONS = {ending: "hung" if ending == "regular expression" else "crashed" for ending in ENDINGS}
+REASONS = {ending: "hung" if ending == "regular expression" else "crashed" for ending in STATUS}
 
 _HEAD = """
 import os
@@ -64,6 +65,9 @@ RECORDS = """
 events = app.stream("events", schema=columns, time="at", lateness="1h", idle=None, partitions=2)
 events.map(ends, schema=columns).into("out")
 """
+EXITS_ASYNC = RECORDS.replace(
+    "events.map(ends,", "\n\nasync def ends_there(frame):\n    return ends(frame)\n\n\nevents.map(ends_there,"
+)
 CLOSED = """
 events = app.stream("events", schema=columns, time="at", key="number", idle="500ms", partitions=2)
 windows = events.window(key="number", over="1s").agg(count=ps.count())

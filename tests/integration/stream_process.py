@@ -16,6 +16,7 @@ from penstock.core.rng import unique_token
 from penstock.log.embedded.limits import LogLimits
 from penstock.log.opening import open_log
 from penstock.streams.batch_size import BatchSizeConfig
+from penstock.streams.lease import lease_for
 from penstock.streams.topology import topology
 from penstock.streams.worker import StreamWorker
 from penstock.streams.worker_config import WorkerConfig
@@ -25,7 +26,9 @@ def main() -> None:
     logging.basicConfig(level="INFO", format="%(process)d %(levelname)s %(message)s")
     app, _ = load_app("app.py")
     home = Path(".penstock")
-    lease_s = float(os.environ.get("LEASE_S", "10"))
+    timeout_s = float(os.environ.get("HANG_S", "30"))
+    least_s = float(os.environ.get("LEASE_LEAST_S", "10"))
+    lease_s = float(os.environ.get("LEASE_S", lease_for(least_s, timeout_s)))
     log = open_log("", home, SystemClock(), LogLimits(lease_s=lease_s))
     existing = {info.spec.name: info.spec.partitions for info in log.admin.topics()}
     planned = topology(app.streams.graph, existing)
@@ -38,7 +41,7 @@ def main() -> None:
         batch=BatchSizeConfig(rows_min=20, rows_max=200),
         snapshot_bytes=int(os.environ.get("SNAPSHOT_BYTES", "100000")),
         snapshot_every_s=0.5,
-        timeout_s=float(os.environ.get("HANG_S", "30")),
+        timeout_s=timeout_s,
         feed_poll_s=0.2,
         own_process=True,
     )

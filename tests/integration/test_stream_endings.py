@@ -12,8 +12,8 @@ from stream_crashes import PARTITIONS, Crashing, kill
 from stream_endings import (
     CLOSED,
     DELIVERED,
-    ENDINGS,
     ENDS,
+    EXITS_ASYNC,
     REASONS,
     RECORDS,
     STATUS,
@@ -37,7 +37,7 @@ def crashing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crashi
     found.close()
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", STATUS)
 def test_a_record_that_ends_the_process_is_found(crashing: Crashing, ending: str) -> None:
     crashing.write_app(app_of(RECORDS, {23: ending}))
     crashing.make_topics()
@@ -52,6 +52,17 @@ def test_a_record_that_ends_the_process_is_found(crashing: Crashing, ending: str
         wanted = [n for n in range(EVENTS) if n % PARTITIONS == partition and n != 23]
         assert [n for n in numbers(crashing, "out") if n % PARTITIONS == partition] == wanted
     assert "record from offset 11 condemned" in crashing.told()
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_a_function_that_exits_is_one_that_raises(crashing: Crashing, kind: str) -> None:
+    text = RECORDS if kind == "plain" else EXITS_ASYNC
+    crashing.write_app(app_of(text, {23: "polite exit"}))
+    crashing.make_topics()
+    crashing.produce(events(EVENTS))
+    assert run_to_the_end(crashing, EVENTS) == []
+    assert letters(crashing) == {23: ("raised", "SystemExit: 2")}
+    assert sorted(numbers(crashing, "out")) == [n for n in range(EVENTS) if n != 23]
 
 
 def test_several_that_end_it_in_several_ways_are_all_found(crashing: Crashing) -> None:

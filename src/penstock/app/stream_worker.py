@@ -13,6 +13,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from penstock.app.loading import load_app
 from penstock.app.stream_metrics import StreamMetrics
 from penstock.app.supervised import (
@@ -29,6 +31,7 @@ from penstock.core.errors import ConfigurationError
 from penstock.core.failpoints import FAILPOINT_VARIABLE, failpoints_of
 from penstock.core.memory import collect_seldom, resident_bytes
 from penstock.core.rng import unique_token
+from penstock.core.settings import Settings
 from penstock.log.opening import open_from_settings
 from penstock.observe.metrics import MetricSet
 from penstock.observe.process import add_process_metrics
@@ -36,6 +39,7 @@ from penstock.streams.batch_size import BatchSizeConfig
 from penstock.streams.checking import check_folders, check_state
 from penstock.streams.gathering import FolderSink
 from penstock.streams.graph import Graph
+from penstock.streams.lease import lease_for
 from penstock.streams.topology import Topology, topology
 from penstock.streams.worker import StreamWorker
 from penstock.streams.worker_config import WorkerConfig
@@ -55,7 +59,7 @@ class _StreamProcess:
             raise ConfigurationError(f"{file}: app {app.name!r} declares no streams")
         self._channel = channel
         self._drain_s = start.settings.server.drain_s
-        self._log = open_from_settings(start.settings, clock)
+        self._log = open_from_settings(_with_long_lease(start.settings), clock)
         self._topology = self._planned(app.streams.graph)
         for name in app.streams.graph.unused:
             log.warning("nothing of stream %r goes anywhere (hint: send it on with into())", name)
@@ -158,6 +162,12 @@ class _StreamProcess:
             yield f"  stream {stage.name}  from topic {stage.source}, {count}{f'  {ends}' if ends else ''}"
         for feed in self._topology.feeds:
             yield f"  feed {feed.name}  from {feed.source.title} to topic {feed.target}"
+
+
+def _with_long_lease(settings: Settings) -> Settings:
+    """One dies by its timer, or by its supervisor, before its lease is over; whoever is dead has none."""
+    lease_s = lease_for(settings.log.lease_s, settings.stream.function_timeout_s)
+    return msgspec.structs.replace(settings, log=msgspec.structs.replace(settings.log, lease_s=lease_s))
 
 
 def _worker_config(app: str, start: Start) -> WorkerConfig:

@@ -52,5 +52,5 @@ class AsyncCallsThread:
                         return await function(frame)
             except TimeoutError as error:
                 return error if str(error) else TimeoutError(f"took longer than {self._timeout_s:g} s")
-            except Exception as error:
+            except BaseException as error:  # an exit, too: it would end the loop, and all calls with it
                 return error

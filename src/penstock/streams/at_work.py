@@ -158,6 +158,10 @@ class AtWork:
     def close(self) -> None:
         """It ends in peace."""
         self._path.unlink(missing_ok=True)
+        self.leave()
+
+    def leave(self) -> None:
+        """What stands in it is for others. In a child that was forked: it is its parent's, who lives or not."""
         self._memory.close()
         os.close(self._descriptor)
 
@@ -239,12 +243,13 @@ class LeftNote:
                 path.unlink()
 
     def owner_gone(self) -> bool:
+        """Several may ask that at the same time, and each is told the same."""
         try:
             descriptor = os.open(self._path, os.O_RDWR)
         except OSError:
             return True
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             return False
         finally:
@@ -271,6 +276,11 @@ class NoteFolder:
         """Where that worker's last words are to go. Raises `OSError`."""
         self._folder.mkdir(parents=True, exist_ok=True)
         return self._path(identity).with_suffix(_WORDS)
+
+    def say(self, identity: str, words: str) -> None:
+        """The last words of that worker, where it could say nothing else."""
+        with contextlib.suppress(OSError):
+            self.words_path(identity).write_text(words)
 
     def left_by_others(self, identity: str) -> Iterator[LeftNote]:
         """The oldest first. Those that tell nothing go, once whoever they were of is gone."""

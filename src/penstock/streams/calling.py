@@ -101,7 +101,7 @@ class _CallableOutlet:
                 failed += refused(frame, (start, end), error, tries=tries)
         return Put(failed=failed) if failed else NOTHING
 
-    def _call(self, rows: pl.DataFrame) -> Exception | None:
+    def _call(self, rows: pl.DataFrame) -> BaseException | None:
         """What the function raised on these rows."""
         config = self._config
         offsets = rows.get_column("_offset")
@@ -117,7 +117,9 @@ class _CallableOutlet:
                 config.sink.function(*given)
         except StorageFailed as error:
             raise StorageFailed(f"{config.sink.title}: {error.message}", hint=error.hint) from error
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             return error
         return None
 

@@ -5,13 +5,16 @@ who come after: see `suspicion`.
 """
 
 import logging
+import os
 import threading
+import weakref
+from functools import partial
 
 from penstock.core.clock import Clock
 from penstock.log.records import TopicPartition
 from penstock.streams.at_work import AtWork, NoteFolder
 from penstock.streams.inquest import Findings, Inquest
-from penstock.streams.last_words import LastWords
+from penstock.streams.last_words import LastWords, raised_words
 from penstock.streams.suspect_folder import SuspectFolder
 from penstock.streams.watchdog import Watchdog
 from penstock.streams.worker_config import WorkerConfig
@@ -42,16 +45,33 @@ class Containment:
             self._note = self.watchdog.note = self._notes.mine(identity, threading.get_ident())
         except OSError as error:
             log.warning("a record that ends this process would not be found: %s", error)
+        os.register_at_fork(after_in_child=partial(_forked, weakref.ref(self)))
         self.watchdog.start()
 
-    def stop(self) -> None:
-        """All is done."""
+    def stop(self, error: BaseException | None = None) -> None:
+        """All is done; or that has ended it, and what was at work is for whoever comes next."""
         self.watchdog.stop()
         self.watchdog.note = None
-        if self._note is not None:
-            self._note.close()
+        words, self._words = self._words, None
+        if words is not None:
+            words.close()
+        note, self._note = self._note, None
+        if note is not None and error is None:
+            note.close()
+        elif note is not None and error is not None:
+            self._notes.say(self._config.identity, raised_words(error))
+            note.leave()
+
+    def forked(self) -> None:
+        """In a child that a function has forked: how it ends is no word of this worker, and that it lives does
+        not mean that this worker does.
+        """
+        self.watchdog.note = None
         if self._words is not None:
-            self._words.close()
+            self._words.leave()
+        if self._note is not None:
+            self._note.leave()
+        self._words = self._note = None
 
     def hold_inquest(self, source: TopicPartition, position: int) -> Findings:
         """With what of a partition to be careful that this worker is given."""
@@ -60,3 +80,9 @@ class Containment:
     def _expect(self, seconds: float) -> None:
         if self._words is not None:
             self._words.expect(seconds)
+
+
+def _forked(containment: "weakref.ref[Containment]") -> None:
+    found = containment()
+    if found is not None:
+        found.forked()

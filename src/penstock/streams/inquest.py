@@ -45,6 +45,9 @@ class Inquest:
             self._suspects.clear(source)
             found = Findings(rows=found.rows)
         for note in self._notes.left_by_others(self._identity):
+            # Who lives has lost the partition, and nothing ended. Once it has, its note tells of it.
+            if not note.owner_gone():
+                continue
             found = self._concluded(source, position, found, note)
         return found
 
@@ -52,7 +55,9 @@ class Inquest:
         blamed = note.about(source)
         suspect, rows = found.suspect, found.rows
         try:
-            if blamed is not None and blamed.rows is not None:
+            if blamed is not None and blamed.rows is not None and not blamed.rows.count:
+                pass  # A function was given no rows: none is to blame, and no record either.
+            elif blamed is not None and blamed.rows is not None:
                 rows = rows_after_end(rows, blamed.rows, self._cause(note, blamed))
                 self._suspects.keep_rows(rows)
             elif blamed is not None and blamed.records is not None and blamed.records.end > position:

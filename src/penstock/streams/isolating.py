@@ -47,11 +47,16 @@ class Transformed:
 
 
 def attempt(function: Callable[[pl.DataFrame], pl.DataFrame], frame: pl.DataFrame) -> Attempted:
-    """What the function gives, or raises. A panic of Polars is an error of the rows like others."""
+    """What the function gives, or raises. A panic of Polars is an error of the rows like others, and so is an
+    exit (`sys.exit`): it would come again on the same rows after each start. Only who is at the keyboard ends
+    more than that.
+    """
     try:
         with panics_as_errors():
             return function(frame)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return error
 
 

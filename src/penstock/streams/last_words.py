@@ -5,6 +5,7 @@ never gives it back, which no thread of Python could find out. For that there is
 nobody puts it off, its signal ends the process.
 """
 
+import contextlib
 import faulthandler
 import re
 import signal
@@ -14,11 +15,13 @@ from pathlib import Path
 from penstock.streams.reasons import Reason
 from penstock.streams.suspicion import Cause
 
-__all__ = ["LastWords", "understood"]
+__all__ = ["LastWords", "raised_words", "understood"]
 
 _LIBRARY = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), str(Path(__file__).parents[1]))
 _FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
 _FATAL = re.compile(r"^Fatal Python error: (.*)$", re.MULTILINE)
+_CURRENT = re.compile(r"^Current thread (0x[0-9a-f]+)", re.MULTILINE)
+_RAISED = re.compile(r"^Raised: (.*)$", re.MULTILINE)
 SILENT = "the process ended in it and could say nothing: killed, out of memory, or ended by itself"
 
 
@@ -40,21 +43,41 @@ class LastWords:
     def close(self) -> None:
         """It ends in peace."""
         self.expect(0)
+        self.leave()
+        self._path.unlink(missing_ok=True)
+
+    def leave(self) -> None:
+        """Of a process that was forked: they are its parent's, which does not end with it."""
         faulthandler.unregister(signal.SIGALRM)
         faulthandler.disable()
-        self._file.close()
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 def understood(words: str, thread: int, timeout_s: float) -> Cause:
-    """Why a process ended, and where in its functions its engine's thread was."""
+    """Why a process ended, and where in its functions its engine's thread was.
+
+    A fatal signal of another thread is as little the doing of what was at work as one from outside. Where the
+    thread is none that Python knows, no section is the current one.
+    """
     where = _where(words, thread)
     if not words.strip():
         return Cause(Reason.CRASHED, SILENT, told=False)
     if (fatal := _FATAL.search(words)) is not None:
+        current = _CURRENT.search(words)
+        if current is None or int(current[1], 16) != thread:
+            other = "" if current is None else ", in another thread"
+            return Cause(Reason.CRASHED, f"{fatal[1]}{other}", told=False)
         return Cause(Reason.CRASHED, f"{fatal[1]}{where}", told=True)
+    if (raised := _RAISED.search(words)) is not None:
+        return Cause(Reason.CRASHED, f"the engine ended by {raised[1]}", told=False)
     detail = f"not done within {timeout_s:g} s, and held the interpreter's lock{where}"
     return Cause(Reason.HUNG, detail, told=True)
+
+
+def raised_words(error: BaseException) -> str:
+    """The last words of an engine that ended by that, as `understood` understands them."""
+    return f"Raised: {' '.join(f'{type(error).__name__}: {error}'.split())}\n"
 
 
 def _where(words: str, thread: int) -> str:

@@ -1,8 +1,9 @@
 """Keeping the lease of a worker while a batch takes its time.
 
 A function may take up to `function_timeout_s`, and a million windows that close at once take seconds: longer
-than a lease, which polls renew. Whoever is stopped, or hangs with the interpreter's lock, renews nothing; nor
-is anything renewed for who has given no sign of life for longer than a function may take.
+than a lease, which polls renew. Whoever is stopped, or has a function that holds the interpreter's lock, renews
+nothing: a lease is longer than such a function may take. Nor is anything renewed for who has given no sign of
+life for longer than that.
 """
 
 import logging
@@ -12,12 +13,24 @@ from threading import Event, Thread
 from penstock.core.clock import Clock
 from penstock.log.port import Consumer
 
-__all__ = ["LeaseKeeper"]
+__all__ = ["LeaseKeeper", "lease_for"]
 
 log = logging.getLogger(__name__)
 
 EVERY_S = 0.5
 """A consumer does not write each time, but a few times a lease."""
+RENEWED_SHARE = 0.25
+"""A consumer writes once so much of its lease has passed: the rest is what a function is sure of."""
+MARGIN_S = 3.0
+"""Beyond what a function may take: until its process has ended, or somebody has renewed its lease."""
+
+
+def lease_for(lease_s: float, timeout_s: float) -> float:
+    """A worker's lease where its functions may take `timeout_s`, and hold the interpreter's lock all the while.
+
+    Were it shorter, two workers would take the partition from each other for ever, each at the same record.
+    """
+    return max(lease_s, (timeout_s + MARGIN_S) / (1 - RENEWED_SHARE))
 
 
 class LeaseKeeper:

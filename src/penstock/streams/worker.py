@@ -94,14 +94,18 @@ class StreamWorker:
         """
         self._containment.start()
         self._lease.start()
+        ended_by: BaseException | None = None
         try:
             while not stop.is_set():
                 self._guarded_turn(stop)
+        except BaseException as error:
+            ended_by = error
+            raise
         finally:
             self._lease.stop()
             self._leave()
             self._snapshotting.close()
-            self._containment.stop()
+            self._containment.stop(ended_by if not isinstance(ended_by, PenstockError) else None)
 
     def _guarded_turn(self, stop: Event) -> None:
         try:
@@ -196,8 +200,12 @@ class StreamWorker:
                 self._tick(batch, fetched)
             if not batch.empty:
                 self._commit(batch, consumer)
-        finally:
-            self._watchdog.settled()
+        except BaseException as error:
+            # Of anything else nobody knows the cause: it ends the engine, and whoever comes next looks for it.
+            if isinstance(error, PenstockError):
+                self._watchdog.settled()
+            raise
+        self._watchdog.settled()
 
     def _poll(self, consumer: Consumer) -> list[Fetched]:
         pending = self._new or self._restoring()
@@ -230,16 +238,18 @@ class StreamWorker:
                 batch.forget(each.source)
                 self._stop_partition(owned, error, consumer)
             except (Fenced, StorageFailed):
+                self._watchdog.end()
                 raise
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 batch.forget(each.source)
                 self._narrow(owned, error)
-            finally:
-                self._watchdog.end()
+            self._watchdog.end()
             self._failpoints.pass_by("compute")
         return batch
 
-    def _narrow(self, owned: Owned, error: Exception) -> None:
+    def _narrow(self, owned: Owned, error: BaseException) -> None:
         """A batch of it failed, on one of the records that the watchdog was told of: tried again in parts.
 
         Its state is ahead of what is committed, and is brought back first.

@@ -1,7 +1,8 @@
-"""A worker's note and watchdog, over its life; and workers in this process that leave ghosts of their notes."""
+"""A worker's note and watchdog, over its life; and workers in this process that leave theirs."""
 
 import json
-import shutil
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Event
@@ -47,21 +48,39 @@ def test_a_note_goes_with_a_worker_that_ends_in_peace(tmp_path: Path) -> None:
     assert notes(tmp_path) == []
 
 
-def test_who_lost_its_partitions_is_not_heard_of_them_any_more(tmp_path: Path) -> None:
+def test_who_lost_its_partitions_accuses_nobody_while_it_lives(tmp_path: Path) -> None:
     """It is still at work on what another has by now."""
     first, second = (Containment(config(tmp_path, name), ManualClock()) for name in ("one", "two"))
     first.start()
     second.start()
     first.watchdog.begin(some())
+    assert second.hold_inquest(SOURCE, 0).suspect is None
+    first.stop(RuntimeError("it is\nover"))
+    assert notes(tmp_path) == ["one.note", "one.words", "two.note"]
     found = second.hold_inquest(SOURCE, 0).suspect
     assert found is not None
     assert (found.begin, found.count, found.ends) == (0, 5, 1)
+    assert found.detail == "the engine ended by RuntimeError: it is over"
     assert second.hold_inquest(SOURCE, 0).suspect == found, "that counts once"
-    first.watchdog.end()
-    first.watchdog.settled()
-    assert second.hold_inquest(SOURCE, 0).suspect == found
-    for each in (first, second):
-        each.stop()
+    assert notes(tmp_path) == ["two.note"]
+    second.stop()
+
+
+def test_a_child_that_a_function_forked_does_not_stand_for_its_parent(tmp_path: Path) -> None:
+    first, second = (Containment(config(tmp_path, name), ManualClock()) for name in ("one", "two"))
+    first.start()
+    first.watchdog.begin(some())
+    until, closing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(closing)
+        os.read(until, 1)
+        os._exit(0 if first.watchdog.note is None else 1)
+    os.close(until)
+    first.stop(RuntimeError())
+    assert second.hold_inquest(SOURCE, 0).suspect is not None, "the child lives, and holds nothing"
+    os.close(closing)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_without_a_folder_there_is_a_warning_and_all_else_goes_on(
@@ -77,7 +96,7 @@ def test_without_a_folder_there_is_a_warning_and_all_else_goes_on(
     assert "a record that ends this process would not be found" in caplog.text
 
 
-class Ended(BaseException):
+class Ended(KeyboardInterrupt):
     """The process is no more."""
 
 
@@ -123,10 +142,12 @@ class Ghosts:
     def run(self, turns: int = 120) -> None:
         """Until a worker has come to the end of all its turns."""
         while True:
-            worker = StreamWorker(config(self.folder), self.planned.by_source, self.log, self.clock)
+            identity = f"life {self.ends:02}"
+            worker = StreamWorker(config(self.folder, identity), self.planned.by_source, self.log, self.clock)
             try:
                 worker.run(Turns(self.clock, turns))
-            except Ended:
+            except Ended as error:
+                (self.folder / f"streams/notes/{identity}.words").write_text(str(error))
                 continue
             self.status = worker.status
             return
@@ -150,10 +171,7 @@ class Ghosts:
         if words or self.calls in self.kills:
             self.ends += 1
             assert self.ends < 60, "it is never found"
-            notes = self.folder / "streams/notes"
-            shutil.copyfile(notes / "one.note", notes / f"ghost {self.ends:02}.note")
-            (notes / f"ghost {self.ends:02}.words").write_text(next(iter(words), ""))
-            raise Ended
+            raise Ended(next(iter(words), ""))
         return frame
 
 
@@ -163,7 +181,9 @@ def log(tmp_path: Path) -> Iterator[Log]:
         yield opened
 
 
-FATAL = "Fatal Python error: Aborted\n"
+FATAL = (
+    f"Fatal Python error: Aborted\n\nCurrent thread {threading.get_ident():#018x} (most recent call first):\n"
+)
 HUNG = "Thread 0x0000000000000001 (most recent call first):\n"
 
 

@@ -13,6 +13,7 @@ from penstock.streams.suspect_folder import SuspectFolder
 from penstock.streams.suspicion import AccusedRows, Suspect
 
 SOURCE = TopicPartition("events", 3)
+ABORTED = "Fatal Python error: Aborted\n\nCurrent thread 0x0000000000000001 (most recent call first):\n"
 
 
 class Workers:
@@ -59,7 +60,7 @@ def test_where_nobody_ended_nobody_is_suspected(workers: Workers) -> None:
 def test_what_was_at_work_is_suspected_by_whoever_has_the_partition(
     workers: Workers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    workers.end(records(5, 25), words="Fatal Python error: Aborted\n")
+    workers.end(records(5, 25), words=ABORTED)
     workers.end(records(0, 9, partition=1))
     found = workers.hold().suspect
     assert found is not None
@@ -84,7 +85,7 @@ def test_what_was_committed_since_has_got_through(workers: Workers) -> None:
 
 def test_a_fatal_signal_counts_half_where_no_function_was_at_work_any_more(workers: Workers) -> None:
     for _ in range(4):
-        workers.end(records(7, 8), words="Fatal Python error: Bus error\n", within=False)
+        workers.end(records(7, 8), words=ABORTED.replace("Aborted", "Bus error"), within=False)
     found = workers.hold().suspect
     assert found is not None
     assert not found.found
@@ -93,7 +94,7 @@ def test_a_fatal_signal_counts_half_where_no_function_was_at_work_any_more(worke
 
 def test_several_notes_are_taken_in_their_order(workers: Workers) -> None:
     for each in (records(5, 25), records(7, 8), records(7, 8)):
-        workers.end(each, words="Fatal Python error: Aborted\n")
+        workers.end(each, words=ABORTED)
     found = workers.hold().suspect
     assert found is not None
     assert found.found
@@ -113,9 +114,43 @@ def test_where_nothing_can_be_kept_the_notes_stay(
 ) -> None:
     (tmp_path / "suspects").touch()
     for count, each in enumerate((records(5, 25), records(7, 8), records(7, 8)), start=1):
-        workers.end(each, words="Fatal Python error: Aborted\n")
+        workers.end(each, words=ABORTED)
         found = workers.hold().suspect
         assert found is not None
         assert found.ends == count
     assert found.found
     assert "is not kept" in caplog.text
+
+
+def test_fatal_signals_of_another_thread_count_half(workers: Workers) -> None:
+    for _ in range(4):
+        workers.end(records(7, 8), words=ABORTED.replace("01 (", "02 ("))
+    found = workers.hold().suspect
+    assert found is not None
+    assert (found.found, found.alone) == (False, 3)
+    workers.end(records(7, 8), words=ABORTED.replace("01 (", "02 ("))
+    found = workers.hold().suspect
+    assert found is not None
+    assert found.found
+
+
+def test_who_lives_has_ended_of_nothing_and_tells_once_it_has(workers: Workers) -> None:
+    """It has lost its lease amid a function that held the interpreter's lock."""
+    mine = workers.notes.mine("living", 1)
+    mine.records(records(5, 25))
+    assert workers.hold() == Findings()
+    assert workers.suspects.find(SOURCE) is None
+    mine.leave()
+    found = workers.hold().suspect
+    assert found is not None
+    assert (found.begin, found.ends) == (5, 1)
+
+
+def test_where_a_function_had_no_rows_what_is_known_stays(workers: Workers) -> None:
+    rows = AccusedRows(topic="events", partition=3, step="map 1", rows=("ab", "cd"), count=2)
+    workers.end(rows, words=ABORTED)
+    known = workers.hold().rows
+    assert known is not None
+    workers.end(AccusedRows(topic="events", partition=3, step="map 1"), words=ABORTED)
+    assert workers.hold().rows == known
+    assert list(workers.notes.left_by_others("me")) == [], "that counts once, too"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.streams.last_words import SILENT, understood
+from penstock.streams.last_words import SILENT, raised_words, understood
 
 LIBRARY = sysconfig.get_path("stdlib")
 CRASH = f"""Fatal Python error: Segmentation fault
@@ -48,8 +48,19 @@ def test_who_said_nothing_crashed() -> None:
 
 
 @pytest.mark.parametrize("words", ["Fatal Python error: Aborted\n", "Fatal Python error: Aborted\n\nThread 0x"])
-def test_half_of_it_is_enough(words: str) -> None:
-    assert understood(words, ENGINE, 30) == ("crashed", "Aborted", True)
+def test_half_of_it_is_enough_and_does_not_say_whose_doing_it_was(words: str) -> None:
+    assert understood(words, ENGINE, 30) == ("crashed", "Aborted", False)
+
+
+def test_a_fatal_signal_of_another_thread_is_not_the_doing_of_what_was_at_work() -> None:
+    why = understood(CRASH, 0x00007FD90D3FCB80, 30)
+    assert why == ("crashed", "Segmentation fault, in another thread", False)
+
+
+def test_an_engine_that_ended_by_an_exception_says_by_which() -> None:
+    words = raised_words(KeyboardInterrupt("that\nis it"))
+    why = understood(words, ENGINE, 30)
+    assert why == ("crashed", "the engine ended by KeyboardInterrupt: that is it", False)
 
 
 def test_a_place_in_a_library_is_better_than_none() -> None:

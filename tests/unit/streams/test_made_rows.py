@@ -20,7 +20,7 @@ SCHEMA = pl.Schema({"number": pl.Int64()})
 WHY = Cause("crashed", "Aborted", told=True)
 
 
-class Ended(BaseException):
+class Ended(KeyboardInterrupt):
     """The process is no more."""
 
 

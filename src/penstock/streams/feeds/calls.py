@@ -33,7 +33,9 @@ class CallReader:
             if self._iterator is None or position != self._position:
                 self._iterator = iter(self._function(position))  # type: ignore[call-overload]
             given = next(self._iterator, None)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             self._iterator = None
             raise InvalidInput(
                 f"source {self._title} raised {type(error).__name__}: {error}",
