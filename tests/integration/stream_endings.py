@@ -68,6 +68,28 @@ events.map(ends, schema=columns).into("out")
 EXITS_ASYNC = RECORDS.replace(
     "events.map(ends,", "\n\nasync def ends_there(frame):\n    return ends(frame)\n\n\nevents.map(ends_there,"
 )
+SLOW = """
+
+def holds_the_lock(frame):
+    if (frame["number"] == 23).any():
+        sum(range(6 * 10**7))
+    return frame
+
+
+""" + RECORDS.replace("events.map(ends,", "events.map(holds_the_lock,")
+"""For longer than the lease of `LEASE_LEAST_S` 0.6 would last."""
+FORKING = """
+
+def forks(frame):
+    child = os.fork()
+    if child == 0:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    os.waitpid(child, 0)
+    time.sleep(1)
+    return frame
+
+
+""" + RECORDS.replace("events.map(ends,", "events.map(forks,")
 CLOSED = """
 events = app.stream("events", schema=columns, time="at", key="number", idle="500ms", partitions=2)
 windows = events.window(key="number", over="1s").agg(count=ps.count())

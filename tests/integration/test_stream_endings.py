@@ -14,8 +14,10 @@ from stream_endings import (
     DELIVERED,
     ENDS,
     EXITS_ASYNC,
+    FORKING,
     REASONS,
     RECORDS,
+    SLOW,
     STATUS,
     app_of,
     core_dumps_off,
@@ -24,6 +26,8 @@ from stream_endings import (
     numbers,
     run_to_the_end,
 )
+
+from penstock.streams.last_words import SILENT
 
 EVENTS = 60
 
@@ -109,6 +113,42 @@ def test_who_was_stopped_amid_a_function_accuses_nobody_for_good(crashing: Crash
     assert run_to_the_end(crashing, EVENTS) == []
     assert letters(crashing) == {}
     assert sorted(numbers(crashing, "out")) == list(range(EVENTS))
+
+
+def test_what_holds_the_lock_for_longer_than_a_lease_is_no_end(
+    crashing: Crashing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as it does not take longer than a function may."""
+    monkeypatch.setenv("HANG_S", "30")
+    monkeypatch.setenv("LEASE_LEAST_S", "0.6")
+    crashing.write_app(app_of(SLOW, {}))
+    crashing.make_topics()
+    workers = [crashing.start(number) for number in (1, 2)]
+    crashing.wait_for(lambda: len(crashing.members()) == 2)
+    crashing.produce(events(EVENTS))
+    crashing.wait_for(lambda: len(numbers(crashing, "out")) == EVENTS)
+    assert [worker.poll() for worker in workers] == [None, None]
+    assert "suspected" not in crashing.told()
+    assert "lost" not in crashing.told()
+
+
+def test_how_a_forked_child_ends_is_no_word_of_its_parent(
+    crashing: Crashing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANG_S", "20")
+    crashing.write_app(app_of(FORKING, {}))
+    crashing.make_topics()
+    crashing.produce(events(EVENTS))
+    for _ in range(2):
+        worker = crashing.start()
+        crashing.wait_for((crashing.folder / "started.1").exists)
+        time.sleep(0.8)
+        kill(worker)
+        (crashing.folder / "started.1").unlink()
+    crashing.start()
+    crashing.wait_for(lambda: "suspected" in crashing.told())
+    assert "Segmentation" not in crashing.told()
+    assert SILENT in crashing.told()
 
 
 @pytest.mark.parametrize("ending", ["segmentation fault", "regular expression"])

@@ -30,6 +30,10 @@ from penstock.streams.watchdog import Watchdog
 
 __all__ = ["MadeRows", "put_watched", "watched"]
 
+OTHERS_MAX = 100_000
+"""After so many other rows those that are accused are not waited for any more: what made them was changed, or
+made others this time. To be careful costs some microseconds a row.
+"""
 Apply = Callable[[pl.DataFrame], Transformed]
 
 
@@ -37,15 +41,27 @@ class MadeRows:
     """Of one partition: applies functions to such rows, watched."""
 
     def __init__(
-        self, source: TopicPartition, suspects: SuspectFolder, watchdog: Watchdog, accused: AccusedRows | None
+        self,
+        source: TopicPartition,
+        suspects: SuspectFolder,
+        watchdog: Watchdog,
+        accused: AccusedRows | None,
+        plan: str = "",
     ) -> None:
+        """`plan` says in short how the stage is planned: rows of another plan never come again."""
+        if accused is not None and accused.plan != plan:
+            suspects.clear_rows(source)
+            accused = None
         self._source = source
+        self._plan = plan
         self._suspects = suspects
         self._watchdog = watchdog
         self._accused = accused
         self._met = False
         self._passed = 0
         """Rows of the step that is accused, where nobody knows which."""
+        self._others = 0
+        """Rows, none of them accused, that were given to functions while one was careful."""
 
     @property
     def accused(self) -> AccusedRows | None:
@@ -57,6 +73,7 @@ class MadeRows:
         accused = self._accused
         if accused is None or frame.is_empty():
             return self._watched(step, apply, frame)
+        self._others += frame.height
         if accused.rows or accused.step != step:
             return self._in_parts(accused, step, apply, frame)
         self._passed += frame.height
@@ -69,11 +86,12 @@ class MadeRows:
         accused = self._accused
         if accused is None:
             return 0
-        through = accused.until <= position and self._passed >= accused.count
-        if not (self._met if accused.rows else through):
+        until = accused.until <= position
+        done = self._met if accused.rows else until and self._passed >= accused.count
+        if not done and not (until and self._others >= OTHERS_MAX):
             return 0
         self._suspects.clear_rows(self._source)
-        self._accused, self._met, self._passed = None, False, 0
+        self._accused, self._met, self._passed, self._others = None, False, 0, 0
         return accused.ends
 
     def _in_parts(
@@ -120,6 +138,7 @@ class MadeRows:
             rows=tuple(dict.fromkeys(digests)),
             count=frame.height,
             until=records.end if records is not None else -1,
+            plan=self._plan,
         )
 
         def accuse(detail: str) -> AccusedRows:

@@ -13,6 +13,7 @@ from penstock.streams.plan import StagePlan
 from penstock.streams.reasons import Reason
 from penstock.streams.restoring import Restored
 from penstock.streams.stage import Stage
+from penstock.streams.stage_state import shape_of
 from penstock.streams.state import mark_of
 from penstock.streams.suspect_folder import SuspectFolder
 from penstock.streams.suspicion import Suspect, pieces
@@ -54,7 +55,8 @@ class Owned:
         """What its owners before ended of, which is looked into once."""
         self.examined = True
         self._suspect = findings.suspect
-        self._made_rows = MadeRows(self.source, containment.suspects, containment.watchdog, findings.rows)
+        suspects, watchdog = containment.suspects, containment.watchdog
+        self._made_rows = MadeRows(self.source, suspects, watchdog, findings.rows, shape_of(self.plan))
 
     def restored(self, restored: Restored, position: int) -> None:
         """It goes on at that offset of its source, which it commits also before there is any record: who is no
@@ -92,8 +94,8 @@ class Owned:
 
     # Its work
 
-    def process(self, fetched: Fetched, batch: MicroBatch, watchdog: Watchdog) -> int:
-        """Where to go on: with suspects among the records only the first part of them is processed, so that
+    def process(self, fetched: Fetched, batch: MicroBatch, watchdog: Watchdog) -> Fetched:
+        """What of it was processed: with suspects among the records only the first part of them, so that
         each step towards the culprit is committed.
 
         Raises what fails in it; `watchdog` then knows on which records.
@@ -113,7 +115,7 @@ class Owned:
         self._rows += result.rows
         if position is not None:
             self._expired += int(piece.offsets[0]) - position
-        return piece.next_offset
+        return piece
 
     def tick(self, batch: MicroBatch) -> None:
         assert self.stage is not None, "it is running"

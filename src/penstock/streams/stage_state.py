@@ -7,7 +7,7 @@ import msgspec
 
 from penstock.core.errors import ConfigurationError, CorruptState
 from penstock.streams.operator import OperatorConfig, TwoInputConfig
-from penstock.streams.plan import JoinStep, StagePlan, Step
+from penstock.streams.plan import JoinStep, StagePlan, Step, TransformStep
 
 __all__ = [
     "StageState",
@@ -18,6 +18,7 @@ __all__ = [
     "fingerprints_of",
     "next_offset_of",
     "read_state",
+    "shape_of",
 ]
 
 FORM = 1
@@ -85,6 +86,16 @@ def fingerprint_of(config: OperatorConfig | TwoInputConfig) -> str:
 def fingerprints_of(plan: StagePlan) -> dict[str, str]:
     """By the names of its operators."""
     return {step.name: fingerprint_of(step.config) for step in plan.steps if isinstance(step, Step | JoinStep)}
+
+
+def shape_of(plan: StagePlan) -> str:
+    """Its steps and outputs, in short: where they are others, so are the rows that they make."""
+    steps = [
+        f"{step.name} {type(step.transform if isinstance(step, TransformStep) else step).__name__}"
+        for step in plan.steps
+    ]
+    said = (*steps, *sorted(fingerprints_of(plan).items()), *(output.name for output in plan.outputs))
+    return hashlib.blake2b(repr(said).encode(), digest_size=6).hexdigest()
 
 
 def check_fingerprints(stage: str, planned: Mapping[str, str], state: StageState) -> None:

@@ -101,6 +101,8 @@ class AccusedRows(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     alone: int = 0
     count: int = 0
     until: int = -1
+    plan: str = ""
+    """In short, how the stage was planned that made them."""
 
     @property
     def culprits(self) -> Mapping[str, tuple[str, str]]:

@@ -177,7 +177,8 @@ class Watchdog:
             "%s/%d: %r is not done with %d rows within %.0f s; the process ends and tries them in parts",
             *(accused.topic, accused.partition, accused.step, len(accused.rows), self._timeout_s),
         )
-        self._suspects.keep_rows(accused)
+        if accused.count:
+            self._suspects.keep_rows(accused)
 
     @property
     def _detail(self) -> str:

@@ -80,6 +80,8 @@ class StreamWorker:
         self._ticked_s = self._told_s = float("-inf")
         self._fetched: Sequence[Fetched] = ()
         """What this turn works on."""
+        self._worked: list[Fetched] = []
+        """What of it was processed: where records are suspected, a part."""
         self._turns = 0
         self._quiet: frozenset[TopicPartition] = frozenset()
         """Partitions without lag, when that was looked at last."""
@@ -167,6 +169,7 @@ class StreamWorker:
         consumer = self._joined()
         self._restore_next(consumer)
         self._fetched = ()
+        self._worked.clear()
         fetched = self._poll(consumer)
         self._fetched = fetched
         self._failpoints.pass_by("poll")
@@ -175,12 +178,11 @@ class StreamWorker:
             self._work_on(fetched, consumer, begun_s)
         finally:
             # Also of one that took so long that the lease was over: the next ones have to be smaller.
-            if fetched:
-                self._size.observe(
-                    rows=sum(len(each.records) for each in fetched),
-                    size_bytes=sum(each.records.size_bytes for each in fetched),
-                    seconds=self._clock.monotonic() - begun_s,
-                )
+            self._size.observe(
+                rows=sum(len(each.records) for each in self._worked),
+                size_bytes=sum(each.records.size_bytes for each in self._worked),
+                seconds=self._clock.monotonic() - begun_s,
+            )
         assert self._producer is not None, "it has joined"
         self._feeding.turn(self._producer, consumer, self._size.rows)
         self._snapshotting.look(self._running(), self._clock.monotonic())
@@ -231,9 +233,10 @@ class StreamWorker:
                 continue
             self._lease.alive()
             try:
-                next_offset = owned.process(each, batch, self._watchdog)
-                if next_offset != each.next_offset:
-                    consumer.seek(each.source, next_offset)
+                piece = owned.process(each, batch, self._watchdog)
+                self._worked.append(piece)
+                if piece.next_offset != each.next_offset:
+                    consumer.seek(each.source, piece.next_offset)
             except CorruptRecords as error:
                 batch.forget(each.source)
                 self._stop_partition(owned, error, consumer)

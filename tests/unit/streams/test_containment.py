@@ -66,20 +66,24 @@ def test_who_lost_its_partitions_accuses_nobody_while_it_lives(tmp_path: Path) -
     second.stop()
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_child_that_a_function_forked_does_not_stand_for_its_parent(tmp_path: Path) -> None:
     first, second = (Containment(config(tmp_path, name), ManualClock()) for name in ("one", "two"))
     first.start()
     first.watchdog.begin(some())
     until, closing = os.pipe()
+    running, runs = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(closing)
+        os.write(runs, b"1")
         os.read(until, 1)
         os._exit(0 if first.watchdog.note is None else 1)
-    os.close(until)
+    os.read(running, 1)
     first.stop(RuntimeError())
     assert second.hold_inquest(SOURCE, 0).suspect is not None, "the child lives, and holds nothing"
-    os.close(closing)
+    for end in (closing, until, running, runs):
+        os.close(end)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from penstock.core.clock import ManualClock
 from penstock.log.port import Consumer
-from penstock.streams.lease import LeaseKeeper
+from penstock.streams.lease import LeaseKeeper, lease_for
 
 PATIENCE_S = 10.0
 
@@ -68,3 +68,11 @@ def test_what_fails_is_told_and_tried_again(caplog: pytest.LogCaptureFixture) ->
             assert renewed.times.acquire(timeout=PATIENCE_S)
         keeper.stop()
     assert "the log is closed" in caplog.text
+
+
+@pytest.mark.parametrize(("lease_s", "timeout_s"), [(10, 30), (0.6, 20), (10, 0.1), (600, 30)])
+def test_a_lease_outlasts_a_function_that_lets_nobody_renew_it(lease_s: float, timeout_s: float) -> None:
+    """It may have been renewed a quarter of it before."""
+    found = lease_for(lease_s, timeout_s)
+    assert found >= lease_s
+    assert 0.75 * found > timeout_s + 1

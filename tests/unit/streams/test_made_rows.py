@@ -7,6 +7,7 @@ import pytest
 
 from penstock.core.clock import ManualClock
 from penstock.log.records import TopicPartition
+from penstock.streams import made_rows
 from penstock.streams.isolating import Transformed
 from penstock.streams.made_rows import MadeRows
 from penstock.streams.mapping import Map
@@ -195,3 +196,49 @@ def test_who_only_was_at_work_is_free_once_it_has_got_through(tmp_path: Path) ->
     assert not any(each.failed for each in done)
     assert processes.settled == 1
     assert processes.folder.find_rows(SOURCE) is None
+
+
+def test_rows_of_another_plan_are_not_waited_for(tmp_path: Path) -> None:
+    folder, clock = SuspectFolder(tmp_path), ManualClock()
+    watchdog = Watchdog(folder, 5.0, clock, lambda _: pytest.fail("nobody hangs"))
+    accused = AccusedRows(topic="events", partition=3, step="map 1", rows=("ab",), count=1, plan="this")
+    folder.keep_rows(accused)
+    assert MadeRows(SOURCE, folder, watchdog, accused, "this").accused == accused
+    assert MadeRows(SOURCE, folder, watchdog, accused, "other").accused is None
+    assert folder.find_rows(SOURCE) is None
+
+
+@pytest.mark.parametrize("until", [-1, 50])
+def test_rows_that_never_come_again_are_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: int
+) -> None:
+    monkeypatch.setattr(made_rows, "OTHERS_MAX", 300)
+    folder, clock = SuspectFolder(tmp_path), ManualClock()
+    watchdog = Watchdog(folder, 5.0, clock, lambda _: pytest.fail("nobody hangs"))
+    accused = AccusedRows(topic="events", partition=3, step="map 1", rows=("ab",), count=1, until=until, ends=2)
+    folder.keep_rows(accused)
+    rows = MadeRows(SOURCE, folder, watchdog, accused)
+    transform = Map(function=lambda given: given, schema=SCHEMA).build(SCHEMA)
+    for begin in range(0, 400, 100):
+        rows.apply("map 1", transform.apply, closed(range(begin, begin + 100)))
+        settled = rows.committed(begin // 10)
+        assert settled == (2 if begin == 200 and until < 0 else 0)
+    assert rows.committed(50) == (0 if until < 0 else 2)
+    assert folder.find_rows(SOURCE) is None
+
+
+def test_where_a_function_hangs_on_no_rows_what_is_known_stays(tmp_path: Path) -> None:
+    processes = Processes(tmp_path, set())
+    watchdog = Watchdog(processes.folder, 5.0, processes.clock, processes.end)
+    accused = AccusedRows(topic="events", partition=3, step="map 1", rows=("ab",), count=1)
+    processes.folder.keep_rows(accused)
+    rows = MadeRows(SOURCE, processes.folder, watchdog, accused)
+
+    def hangs(given: pl.DataFrame) -> Transformed:
+        processes.clock.advance(9)
+        watchdog.look()
+        return Transformed(frame=given)
+
+    with pytest.raises(Ended):
+        rows.apply("map 1", hangs, closed(range(0)))
+    assert processes.folder.find_rows(SOURCE) == accused

@@ -21,6 +21,8 @@ from penstock.streams.letter_box import LetterBox, StoredLetter
 from penstock.streams.restoring import Restorer
 from penstock.streams.stage import Stage
 from penstock.streams.state import Snapshot, mark_of
+from penstock.streams.suspect_folder import SuspectFolder
+from penstock.streams.suspicion import Suspect
 from penstock.streams.topology import Topology, topology
 from penstock.streams.worker import StreamWorker
 from penstock.streams.worker_config import WorkerConfig
@@ -356,3 +358,18 @@ def test_late_events_have_their_own_way_where_there_is_one(tmp_path: Path) -> No
     running.run(20)
     assert running.values("late") == [event("a", value=4).replace(b": ", b":").replace(b", ", b",")]
     assert len(running.letters()) == 1
+
+
+def test_parts_of_suspects_say_nothing_of_what_a_whole_batch_takes(tmp_path: Path) -> None:
+    app, stream = declared()
+    stream.into("out")
+    running = Running(tmp_path, app, BatchSizeConfig(rows_min=64))
+    suspect = Suspect(topic="events", partition=0, begin=0, end=64, count=64, detail="it ended", ends=1)
+    SuspectFolder(running.folder / "streams/suspects").keep(suspect)
+    running.produce([event("a")] * 200)
+    running.run(10)
+    assert 0 < len(running.values("out")) < 64
+    assert running.worker._size.rows == 64
+    running.run(60)
+    assert len(running.values("out")) == 200
+    assert running.worker._size.rows > 64, "whole ones do"
