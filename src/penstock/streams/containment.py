@@ -9,8 +9,11 @@ import os
 import threading
 import weakref
 from functools import partial
+from types import TracebackType
+from typing import Self
 
 from penstock.core.clock import Clock
+from penstock.core.errors import PenstockError
 from penstock.log.records import TopicPartition
 from penstock.streams.at_work import AtWork, NoteFolder
 from penstock.streams.inquest import Findings, Inquest
@@ -47,6 +50,16 @@ class Containment:
             log.warning("a record that ends this process would not be found: %s", error)
         os.register_at_fork(after_in_child=partial(_forked, weakref.ref(self)))
         self.watchdog.start()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """An error that is known is nobody's fault."""
+        self.stop(None if isinstance(error, PenstockError) else error)
 
     def stop(self, error: BaseException | None = None) -> None:
         """All is done; or that has ended it, and what was at work is for whoever comes next."""

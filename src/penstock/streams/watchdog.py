@@ -10,12 +10,14 @@ for; and behind it a timer of the system that needs no lock, which the thread pu
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import msgspec
 
 from penstock.core.clock import Clock
+from penstock.core.errors import PenstockError
 from penstock.log.records import Fetched, TopicPartition
 from penstock.streams.suspect_folder import SuspectFolder
 from penstock.streams.suspicion import AccusedRows, Suspect, suspect_of
@@ -105,6 +107,20 @@ class Watchdog:
         self._watched = None
         if self.note is not None:
             self.note.returned()
+
+    @contextmanager
+    def until_settled(self) -> Iterator[None]:
+        """What is begun within it is committed at its end, or given up by an error that is known.
+
+        Of any other nobody knows the cause. It ends the engine, and whoever comes next finds what was at work.
+        """
+        try:
+            yield
+        except PenstockError:
+            self.end()
+            self.settled()
+            raise
+        self.settled()
 
     def settled(self) -> None:
         """What came of all that was begun is committed, or given up."""

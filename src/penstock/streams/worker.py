@@ -94,20 +94,15 @@ class StreamWorker:
 
         Raises what no worker of this app can mend.
         """
-        self._containment.start()
-        self._lease.start()
-        ended_by: BaseException | None = None
-        try:
-            while not stop.is_set():
-                self._guarded_turn(stop)
-        except BaseException as error:
-            ended_by = error
-            raise
-        finally:
-            self._lease.stop()
-            self._leave()
-            self._snapshotting.close()
-            self._containment.stop(ended_by if not isinstance(ended_by, PenstockError) else None)
+        with self._containment:
+            self._lease.start()
+            try:
+                while not stop.is_set():
+                    self._guarded_turn(stop)
+            finally:
+                self._lease.stop()
+                self._leave()
+                self._snapshotting.close()
 
     def _guarded_turn(self, stop: Event) -> None:
         try:
@@ -178,11 +173,9 @@ class StreamWorker:
             self._work_on(fetched, consumer, begun_s)
         finally:
             # Also of one that took so long that the lease was over: the next ones have to be smaller.
-            self._size.observe(
-                rows=sum(len(each.records) for each in self._worked),
-                size_bytes=sum(each.records.size_bytes for each in self._worked),
-                seconds=self._clock.monotonic() - begun_s,
-            )
+            rows = sum(len(each.records) for each in self._worked)
+            size_bytes = sum(each.records.size_bytes for each in self._worked)
+            self._size.observe(rows=rows, size_bytes=size_bytes, seconds=self._clock.monotonic() - begun_s)
         assert self._producer is not None, "it has joined"
         self._feeding.turn(self._producer, consumer, self._size.rows)
         self._snapshotting.look(self._running(), self._clock.monotonic())
@@ -195,19 +188,13 @@ class StreamWorker:
         self._turns += 1
         for each in left:
             consumer.seek(each.source, int(each.offsets[0]))
-        try:
+        with self._watchdog.until_settled():
             batch = self._batch = self._process(self._fetched, consumer)
             if now_s - self._ticked_s >= self._config.tick_s and not left:
                 self._ticked_s = now_s
                 self._tick(batch, fetched)
             if not batch.empty:
                 self._commit(batch, consumer)
-        except BaseException as error:
-            # Of anything else nobody knows the cause: it ends the engine, and whoever comes next looks for it.
-            if isinstance(error, PenstockError):
-                self._watchdog.settled()
-            raise
-        self._watchdog.settled()
 
     def _poll(self, consumer: Consumer) -> list[Fetched]:
         pending = self._new or self._restoring()
@@ -240,10 +227,7 @@ class StreamWorker:
             except CorruptRecords as error:
                 batch.forget(each.source)
                 self._stop_partition(owned, error, consumer)
-            except (Fenced, StorageFailed):
-                self._watchdog.end()
-                raise
-            except KeyboardInterrupt:
+            except (Fenced, StorageFailed, KeyboardInterrupt):
                 raise
             except BaseException as error:
                 batch.forget(each.source)
