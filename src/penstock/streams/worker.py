@@ -190,7 +190,8 @@ class StreamWorker:
             consumer.seek(each.source, int(each.offsets[0]))
         with self._watchdog.until_settled():
             batch = self._batch = self._process(self._fetched, consumer)
-            if now_s - self._ticked_s >= self._config.tick_s and not left:
+            alone = left and any(each.source in suspected for each in self._fetched)
+            if now_s - self._ticked_s >= self._config.tick_s and not alone:
                 self._ticked_s = now_s
                 self._tick(batch, fetched)
             if not batch.empty:
@@ -260,6 +261,7 @@ class StreamWorker:
         rows = sum(len(each.records) for each in fetched)
         size_bytes = sum(each.records.size_bytes for each in fetched)
         drained = rows < self._size.rows and 2 * size_bytes < self._size.bytes_max
+        drained = drained and rows == sum(len(each.records) for each in self._worked)
         busy = {each.source for each in fetched}
         for owned in self._running():
             if drained or (owned.source in self._quiet and owned.source not in busy):

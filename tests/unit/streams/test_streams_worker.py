@@ -373,3 +373,23 @@ def test_parts_of_suspects_say_nothing_of_what_a_whole_batch_takes(tmp_path: Pat
     running.run(60)
     assert len(running.values("out")) == 200
     assert running.worker._size.rows > 64, "whole ones do"
+
+
+def test_time_goes_on_for_a_partition_beside_one_that_is_suspected_and_one_that_is_busy(tmp_path: Path) -> None:
+    app, stream = declared(partitions=3, key="key", idle="1s")
+    stream.window(key="key", over="1s").agg(count=ps.count()).closed.into("out", partitions=1)
+    running = Running(tmp_path, app, BatchSizeConfig(rows_min=64))
+    suspect = Suspect(topic="events", partition=0, begin=0, end=40, count=40, detail="it ended", ends=1)
+    SuspectFolder(running.folder / "streams/suspects").keep(suspect)
+    running.produce([event("a")] * 40)
+    running.produce([event("c")], partition=2)
+
+    class Busy(Turns):
+        def is_set(self) -> bool:
+            running.produce([event("b")], partition=1)
+            return super().is_set()
+
+    running.worker = StreamWorker(running.config, running.planned.by_source, running.log, running.clock)
+    running.worker.run(Busy(running.clock, 50, 0.25))
+    assert [json.loads(value)["key"] for value in running.values("out")] == ["c"]
+    assert {each.partition: bool(each.suspects) for each in running.worker.status}[0]
