@@ -45,14 +45,17 @@ def ran(*arguments: str, prepare=lambda say: Bench()) -> int:
     return run_command("made_up", FIGURES, options, prepare, chosen_figures(options, list(FIGURES)))
 
 
-def test_the_report_says_what_was_measured_and_what_failed(said: list[str], tmp_path: Path) -> None:
+def test_the_report_says_what_was_measured_and_what_failed(
+    said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "report.json"
+    monkeypatch.setattr("sys.argv", ["made_up", "--quick"])
     assert ran("--json", str(path)) == 1
     report = json.loads(path.read_text())
     assert (report["name"], report["machine"], report["ratios"]) == ("made_up", {"cores": 2}, {"ratio": 2.0})
     assert report["figures"]["good"]["rows"] == 5
     assert report["figures"]["failures"] == {"bad": "an answer was wrong\nhere is which"}
-    assert report["figures"]["command"].startswith("python -m benchmarks.made_up ")
+    assert report["figures"]["command"] == "python -m benchmarks.made_up --quick"
     assert said[0] == "pinned to (7,)"
     assert said[-1] == "FAILED: bad: an answer was wrong"
 
