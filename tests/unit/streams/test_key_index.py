@@ -46,8 +46,7 @@ def test_other_types_go_by_the_dictionary(dtype: pl.DataType) -> None:
 
 @pytest.mark.parametrize("columns", [["text"], ["text", "integer"]])
 def test_a_table_with_an_index_is_one_without(columns: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys come, go and come again, and the tables are dumped and loaded; the index rests now and then."""
-    monkeypatch.setattr(keys_module, "REST_FRAMES", 2)
+    """Keys come, go and come again, and the tables are dumped and loaded."""
     generator = np.random.default_rng(5)
     every = pl.DataFrame(COLUMNS).select(columns)
     tables = {1: KeyTable(columns), 1 << 30: KeyTable(columns)}
@@ -55,8 +54,8 @@ def test_a_table_with_an_index_is_one_without(columns: list[str], monkeypatch: p
         frame = every[generator.integers(0, 1000, 80)]
         gone = generator.random(tables[1].slots_end + 80) < 0.1
         seen = []
-        for indexed_min, table in tables.items():
-            monkeypatch.setattr(keys_module, "INDEXED_MIN", indexed_min)
+        for wide_rows, table in tables.items():
+            monkeypatch.setattr(keys_module, "WIDE_ROWS", wide_rows)
             slots, fresh = table.slots_of(frame), table.take_fresh()
             assert table.values(slots).equals(frame)
             held = table.slots()
@@ -65,11 +64,11 @@ def test_a_table_with_an_index_is_one_without(columns: list[str], monkeypatch: p
             if turn % 20 == 13:
                 other = KeyTable(columns)
                 other.load(*table.dump())
-                tables[indexed_min] = other
+                tables[wide_rows] = other
         assert seen[0] == seen[1]
 
 
-def test_an_index_that_finds_few_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_narrow_frames_go_by_the_dictionary(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     find = KeyIndex.find
 
@@ -78,20 +77,36 @@ def test_an_index_that_finds_few_rests(monkeypatch: pytest.MonkeyPatch) -> None:
         return find(index, keys)
 
     monkeypatch.setattr(KeyIndex, "find", counted)
-    monkeypatch.setattr(keys_module, "INDEXED_MIN", 10)
-    monkeypatch.setattr(keys_module, "REST_FRAMES", 3)
+    monkeypatch.setattr(keys_module, "KEYS_MANY", 30)
+    monkeypatch.setattr(keys_module, "WIDE_ROWS", 20)
+    monkeypatch.setattr(keys_module, "WIDE_ROWS_OF_MANY", 10)
     table = KeyTable(["integer"])
 
     def slots_of(first: int, rows: int) -> list[int]:
         return table.slots_of(pl.DataFrame({"integer": range(first, first + rows)})).tolist()
 
     assert slots_of(0, 20) == list(range(20))
-    assert slots_of(10, 20) == list(range(10, 30))
-    assert asked == [20], "a half is not more than a half"
-    assert slots_of(25, 11) == list(range(25, 36))
-    assert asked == [20, 11]
-    for _ in range(3):
-        assert slots_of(0, 7) == list(range(7))
-    assert asked == [20, 11]
-    assert slots_of(0, 7) == list(range(7))
-    assert asked == [20, 11, 7]
+    assert slots_of(0, 19) == list(range(19))
+    assert asked == [], "there was no key to make an index of, and then no row too many"
+    assert slots_of(15, 20) == list(range(15, 35))
+    assert slots_of(0, 9) == list(range(9))
+    assert slots_of(0, 10) == list(range(10))
+    assert asked == [20, 10], "of many keys from fewer rows on"
+
+
+def test_the_index_is_built_anew_when_as_many_rows_have_missed_it_as_there_are_keys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built: list[int] = []
+
+    class Counted(KeyIndex):
+        def __init__(self, keys: pl.DataFrame, slots: np.ndarray) -> None:
+            built.append(len(slots))
+            super().__init__(keys, slots)
+
+    monkeypatch.setattr(keys_module, "KeyIndex", Counted)
+    monkeypatch.setattr(keys_module, "WIDE_ROWS", 1)
+    table = KeyTable(["integer"])
+    for first in (0, 0, 10, 10, 10, 10):
+        table.slots_of(pl.DataFrame({"integer": range(first, first + 10)}))
+    assert built == [10, 20]
