@@ -17,8 +17,8 @@ __all__ = ["KeyTable", "check_names", "read_table", "written_table"]
 KEYS_MANY = 1 << 15
 """A dictionary of fewer keys stays in the processor's caches."""
 WIDE_ROWS, WIDE_ROWS_OF_MANY = 1 << 12, 1 << 10
-"""From so many rows on the index costs less than the dictionary does, of few keys and of many: 0.3 ms a frame and
-0.04 µs a row, for 0.15 to 1.2 µs a row.
+"""From so many rows on the index costs less than the dictionary does, of few keys and of many: 0.3 ms a frame
+and 0.04 µs a row, for 0.15 to 1.2 µs a row.
 """
 NO_SLOT = -1
 Slots = npt.NDArray[np.int64]
