@@ -1,6 +1,8 @@
 """The ONNX runtime opens what has the version's digest, and nothing else."""
 
 import hashlib
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +36,16 @@ def test_it_runs(tmp_path: Path) -> None:
 
 
 def test_at_rest_it_keeps_nothing_of_the_largest_run(tmp_path: Path) -> None:
-    path, digest = write_graph(tmp_path)
+    """In a process of its own: what other tests' libraries give back meanwhile would count, too."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        kept_bytes, left_bytes = process.submit(kept_and_left_bytes, tmp_path).result(timeout=60)
+    assert kept_bytes > 0.9 * 4 * LARGE_ROWS, "it keeps it for the next one"
+    assert left_bytes < 0.1 * 4 * LARGE_ROWS
+
+
+def kept_and_left_bytes(folder: Path) -> tuple[int, int]:
+    """What a runtime holds after a large run, and after it has rested."""
+    path, digest = write_graph(folder)
     runtime = OnnxRuntime(path, DOUBLE, digest=digest)
 
     def held_bytes() -> int:
@@ -45,13 +56,14 @@ def test_at_rest_it_keeps_nothing_of_the_largest_run(tmp_path: Path) -> None:
     runtime.run(small, 1.0)
     before_bytes = held_bytes()
     assert len(runtime.run({"x": np.ones(LARGE_ROWS, "<f4")}, 60.0)["y"]) == LARGE_ROWS
-    assert held_bytes() - before_bytes > 0.6 * 4 * LARGE_ROWS, "it keeps it for the next one"
+    kept_bytes = held_bytes() - before_bytes
     runtime.rest(small)
-    assert held_bytes() - before_bytes < 0.3 * 4 * LARGE_ROWS
+    left_bytes = held_bytes() - before_bytes
     assert runtime.run(small, 1.0)["y"].tolist() == [2]
     runtime.rest({"x": np.array(["no number"])})  # never raises
     runtime.close()
     runtime.rest(small)
+    return kept_bytes, left_bytes
 
 
 def test_another_digest_is_not_opened(tmp_path: Path) -> None:
