@@ -7,7 +7,7 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,14 @@ def running(
         for member in family:
             if member.is_running():
                 member.kill()
+
+
+def wait_for(condition: Callable[[], bool], server: RunningServer) -> None:
+    """Until it holds; fails with what the server has said where it does not in time."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s, server.log
+        time.sleep(0.1)
 
 
 def tensor(name: str, array: Any) -> dict[str, Any]:

@@ -114,3 +114,24 @@ def test_sessions_tables_branches_and_functions(tmp_path: Path) -> None:
         assert "bob" in set(pl.read_parquet(tmp_path / "rest" / "*.parquet")["user"])
         assert server.end() == 0
     assert "stream clicks  from topic clicks, 1 partition  to " in server.log
+
+
+def test_scores(tmp_path: Path) -> None:
+    (app,) = [block for block in blocks("python") if "# scores.py" in block]
+    (commands,) = [block for block in blocks("sh") if "produce payments" in block]
+    (expected,) = [block for block in blocks("text") if "prediction_id" in block]
+    line = CommandLine(tmp_path)
+    with running(line, app) as server:
+        wait_for(lambda: line.inside("log", "tail", "payments").status == 0, "the topics")
+        shell(commands, tmp_path)
+        wait_for(lambda: line.inside("log", "tail", "predictions").stdout != "", "the scores")
+        (told,) = line.inside("log", "tail", "predictions").stdout.splitlines()
+        scored = json.loads(told.split("  ", maxsplit=3)[3])
+        version = scored["model_version"]
+        assert scored == json.loads(expected.replace('"…"', json.dumps(version)))
+        assert "raised" in line.inside("dlq", "list").stdout
+        with server.client() as client:
+            metrics = client.get("/metrics").text
+        counted = f'penstock_stream_scored_rows_total{{model="risk",version="{version}",rung="model"}} 1'
+        assert counted in metrics
+        assert server.end() == 0

@@ -3,15 +3,14 @@
 import json
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from command_line import PATIENCE_S, CommandLine
-from running_server import RunningServer, running
+from command_line import CommandLine
+from running_server import running, wait_for
 
 from penstock.core.clock import SystemClock
 from penstock.log.opening import open_log
@@ -39,13 +38,6 @@ numbers.into(ps.parquet("files", every="1s"))
 def log(tmp_path: Path) -> Iterator[Log]:
     with open_log("", tmp_path / ".penstock", SystemClock()) as opened:
         yield opened
-
-
-def wait_for(condition: Callable[[], bool], server: RunningServer) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, server.log
-        time.sleep(0.1)
 
 
 def produce(log: Log, numbers: range) -> None:

@@ -126,11 +126,20 @@ class App:
     def declarations(self) -> tuple[Declaration, ...]:
         return tuple(self._declared.values())
 
+    def only(self, declarations: Sequence[Declaration]) -> "App":
+        """An app of this name that declares these models and nothing else."""
+        other = App(self.name, objective=self.objective)
+        for declared in declarations:
+            other._declare(declared)
+        return other
+
     def check(self) -> None:
-        """Raises `ConfigurationError` for what only shows when all is declared: backups that are not."""
+        """Raises `ConfigurationError` for what only shows when all is declared: backups that are not, models
+        that streams are scored by and nobody declares.
+        """
         check_backups(self.name, {each.name: each.fallback for each in self.declarations})
         if self.has_streams:
-            self.streams.check()
+            self.streams.check(self._declared)
 
     def table(  # noqa: PLR0913 - what a user writes, each by its name
         self,

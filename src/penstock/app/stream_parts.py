@@ -1,10 +1,11 @@
 """What declarations of streams have in common: names of columns, durations, outputs."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import get_args
 
 import polars as pl
 
+from penstock.app.late_scorer import LateScorer
 from penstock.core.durations import duration_s
 from penstock.core.errors import ConfigurationError, shown
 from penstock.streams.async_calls import AsyncCallsThread
@@ -40,10 +41,18 @@ class Declared:
 
     def __init__(self, app: str) -> None:
         self.graph = Graph(app)
+        self.scorer = LateScorer()
+        """Who scores, and what is to be scored."""
         self._calls: AsyncCallsThread | None = None
 
-    def check(self) -> None:
-        """Raises `ConfigurationError` for what only shows when all is declared."""
+    def check(self, models: Container[str]) -> None:
+        """Raises `ConfigurationError` for what only shows when all is declared. `models` are the app's."""
+        for scored in self.scorer.declared:
+            if scored.model not in models:
+                raise ConfigurationError(
+                    f"app {self.graph.app!r} scores a stream by {scored.model!r}, which it does not declare",
+                    hint=f"add app.model({scored.model!r})",
+                )
         for node in self.graph.operated.values():
             config = node.config if isinstance(node, Operated) else None
             if isinstance(config, WindowConfig) and not (config.reading or config.closing):

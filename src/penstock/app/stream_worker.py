@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -45,6 +46,9 @@ from penstock.streams.worker import StreamWorker
 from penstock.streams.worker_config import WorkerConfig
 from penstock.supervision.messages import Ready, Report, Sample, Start, ToWorker
 
+if TYPE_CHECKING:
+    from penstock.app.scoring import ScoringModels
+
 __all__ = ["main"]
 
 log = logging.getLogger(__name__)
@@ -68,6 +72,13 @@ class _StreamProcess:
         self._told = StreamMetrics(self._metrics, self._topology)
         failpoints = failpoints_of(os.environ.get(FAILPOINT_VARIABLE))
         config = _worker_config(app.name, start)
+        self._scoring: ScoringModels | None = None
+        """The models that streams are scored by, if any are."""
+        if app.streams.scorer.declared:
+            # All that serves models comes with it, which a worker without any does without.
+            from penstock.app.scoring import ScoringModels
+
+            self._scoring = ScoringModels(app, file, start.settings, self._metrics, clock)
         self._worker = StreamWorker(
             config, self._topology.by_source, self._log, clock, failpoints, self._topology.feeds
         )
@@ -100,6 +111,8 @@ class _StreamProcess:
                 self._fault = error
             loop.call_soon_threadsafe(ended.set)
 
+        if self._scoring is not None:
+            await self._scoring.start()
         collect_seldom()
         thread = threading.Thread(target=work, name="streams", daemon=True)
         thread.start()
@@ -116,6 +129,8 @@ class _StreamProcess:
                 await over
         for task in (reporting, told, over):
             task.cancel()
+        if self._scoring is not None and ended.is_set():
+            await self._scoring.close()
         self._channel.send(self._report())
         await self._channel.flush()
         if self._fault is not None:
@@ -143,9 +158,13 @@ class _StreamProcess:
         problems = {f"{each.topic}/{each.partition}": each.problem for each in streams if each.problem}
         if worker.problem is not None:
             problems["streams"] = worker.problem
+        ready = not problems
+        if self._scoring is not None:
+            ready = ready and not self._scoring.faults
+            problems |= {f"model {model}": problem for model, problem in self._scoring.problems.items()}
         return Report(
             request=request,
-            ready=not problems,
+            ready=ready,
             connections=0,
             resident_bytes=resident_bytes(),
             models=(),
@@ -160,6 +179,8 @@ class _StreamProcess:
             count = f"{stage.partitions} partitions" if stage.partitions > 1 else "1 partition"
             ends = ", ".join(output.name for output in stage.outputs)
             yield f"  stream {stage.name}  from topic {stage.source}, {count}{f'  {ends}' if ends else ''}"
+        if self._scoring is not None:
+            yield from self._scoring.lines()
         for feed in self._topology.feeds:
             yield f"  feed {feed.name}  from {feed.source.title} to topic {feed.target}"
 

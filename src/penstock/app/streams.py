@@ -6,7 +6,9 @@ from typing import Literal
 
 import polars as pl
 
+from penstock.app.declarations import ModelDeclaration
 from penstock.app.joins import Table, join_streams, join_table
+from penstock.app.late_scorer import ScoredInputs
 from penstock.app.stream_parts import (
     Columns,
     Declared,
@@ -29,6 +31,7 @@ from penstock.streams.graph import Branched, From, Keyed, Operated, Source, Tran
 from penstock.streams.mapping import AsyncMap, Map
 from penstock.streams.plan import LATE, MAIN
 from penstock.streams.schema import StreamSchema, TimeUnit
+from penstock.streams.scoring import Score
 from penstock.streams.sinks import Sink
 from penstock.streams.transforming import Drop, Filter, Rename, Select, TransformConfig, WithColumns
 
@@ -331,6 +334,34 @@ class Stream:
         )
         self.declared.graph.add_operated(node)
         return Stream(self.declared, From(node))
+
+    def score(
+        self,
+        model: ModelDeclaration | str,
+        *,
+        outputs: Mapping[str, object],
+        inputs: Mapping[str, str | Sequence[str]] | None = None,
+        into: str | Sink | None = None,
+    ) -> "Stream":
+        """Each event with what a model of the app gives for it: the `outputs` that are named, with their Polars
+        types; `prediction_id`, the same for the same event for ever; `model_version`; and `model_rung`, what
+        answered in the model's place (null: nothing did).
+
+        Inputs take the columns of their names; `inputs` names others, for a matrix a list of columns. The
+        version is what the model's alias names at the time, as for requests. A row that the model cannot take
+        becomes a dead letter; where the model answers nobody, all wait. `into` sends the result to a topic or
+        another sink, too.
+        """
+        name = model if isinstance(model, str) else model.name
+        scorer = self.declared.scorer
+        named = dict(inputs or {})
+        scorer.declared.append(ScoredInputs(model=name, named=named, columns=self.schema))
+        gives = pl.Schema(outputs)  # type: ignore[arg-type]
+        config = Score(model=name, inputs=named, outputs=gives, scorer=scorer)
+        scored = self._transformed(config, keeps=set(self.schema))
+        if into is not None:
+            scored.into(into)
+        return scored
 
     def into(
         self,

@@ -42,6 +42,7 @@ from penstock.streams.refusing import (
     letters_of_records,
     letters_of_rows,
 )
+from penstock.streams.scoring import placed
 from penstock.streams.stage_state import (
     StageState,
     check_fingerprints,
@@ -225,9 +226,10 @@ class Stage:
         made = is_made(step.after, self.plan.steps)
         # Of a record between stages not all rows are at fault for one.
         apart = made or self.plan.internal
+        transform = placed(step.transform, self.plan, self.source, made=made)
 
         def accept(frame: pl.DataFrame, moment: Moment) -> None:
-            done = watched(self.made_rows if apart else None, step.name, step.transform, frame)
+            done = watched(self.made_rows if apart else None, step.name, transform, frame)
             if done.failed:
                 self._failed(frame, done.failed, moment, made=made)
             self._flow(port, done.frame, moment)

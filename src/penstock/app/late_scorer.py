@@ -1,0 +1,65 @@
+"""What an app file says of scoring streams, and who scores once the models are loaded."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from penstock.app.scored_columns import columns_of_input, fits
+from penstock.core.errors import ConfigurationError
+from penstock.core.signature import Signature, TensorSpec
+from penstock.streams.scoring import Inputs, Scorer, Scores
+
+__all__ = ["LateScorer", "ScoredInputs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredInputs:
+    """What a declared `score` gives to its model. `columns` are the stream's."""
+
+    model: str
+    named: Inputs
+    columns: pl.Schema
+
+    def check(self, signature: Signature) -> None:
+        """Raises `ConfigurationError` for inputs that the stream has no fitting column for."""
+        names = {spec.name for spec in signature.inputs}
+        wrong = next((f"it has no input {name!r}" for name in self.named if name not in names), None)
+        for spec in signature.inputs:
+            wrong = wrong or self._lack(spec)
+        if wrong is None:
+            return
+        takes = ", ".join(f"{spec.name} {spec.describe()}" for spec in signature.inputs)
+        raise ConfigurationError(
+            f"score({self.model!r}): {wrong}",
+            hint=f"the model takes {takes}; the stream has {', '.join(self.columns)}; name columns that are called"
+            " otherwise by inputs={'input': 'column'}",
+        )
+
+    def _lack(self, spec: TensorSpec) -> str | None:
+        for column in columns_of_input(spec.name, self.named):
+            dtype = self.columns.get(column)
+            if dtype is None:
+                return f"the stream has no column {column!r}"
+            if not fits(dtype, spec):
+                return f"column {column!r} is of {dtype}, input {spec.name!r} {spec.describe()}"
+        return None
+
+
+class LateScorer:
+    """What a declaration scores by: bound to who has the models once these are loaded."""
+
+    def __init__(self) -> None:
+        self.declared: list[ScoredInputs] = []
+        """One for each `score` that is declared."""
+        self._bound: Scorer | None = None
+
+    def bind(self, scorer: Scorer) -> None:
+        self._bound = scorer
+
+    def score(self, model: str, frame: pl.DataFrame, inputs: Inputs) -> Scores:
+        assert self._bound is not None, "models are loaded before the engine starts"
+        return self._bound.score(model, frame, inputs)
+
+    def answers(self, model: str) -> bool:
+        assert self._bound is not None, "models are loaded before the engine starts"
+        return self._bound.answers(model)

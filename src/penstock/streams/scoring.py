@@ -1,0 +1,212 @@
+"""Rows given to a model, and what it answers as columns beside them.
+
+A row that the model cannot take becomes a dead letter, like one on which a function raises; where the model
+answers nobody, as its process is down, all rows wait for it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import polars as pl
+import xxhash
+
+from penstock.core.errors import ConfigurationError, InvalidInput, PenstockError, StorageFailed
+from penstock.log.records import TopicPartition
+from penstock.streams.encoding import encoder_of
+from penstock.streams.frame_records import OFFSET_BITS
+from penstock.streams.isolating import Attempted, Transformed, attempt, isolate
+from penstock.streams.operator import OFFSET, TIME
+from penstock.streams.plan import StagePlan
+from penstock.streams.transforming import Transform, empty_frame
+
+__all__ = [
+    "MODEL_RUNG",
+    "MODEL_VERSION",
+    "PREDICTION_ID",
+    "Inputs",
+    "Place",
+    "Placed",
+    "Score",
+    "Scorer",
+    "Scores",
+    "placed",
+]
+
+PREDICTION_ID = "prediction_id"
+"""The same for the same event, whenever it is scored: it is made of the event's place."""
+MODEL_VERSION = "model_version"
+MODEL_RUNG = "model_rung"
+"""What answered in the model's place; null where the model itself did."""
+Inputs = Mapping[str, str | Sequence[str]]
+"""By a model's input the column that it is, or those that are the columns of a matrix. What is not named is the
+column of its name.
+"""
+_OWN = (PREDICTION_ID, MODEL_VERSION, MODEL_RUNG)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What a model gave for the rows of a frame: its outputs by name, the version, and the rung that answered if
+    it was not the model itself.
+    """
+
+    outputs: Mapping[str, pl.Series]
+    version: str
+    rung: str | None
+
+
+class Scorer(Protocol):
+    """Who has the models. Called by the thread of the engine, which it blocks."""
+
+    def score(self, model: str, frame: pl.DataFrame, inputs: Inputs) -> Scores:
+        """Raises `InvalidInput` for rows that do not fit the model, `StorageFailed` where it answers nobody at
+        the moment, and what it raises else.
+        """
+        ...
+
+    def answers(self, model: str) -> bool:
+        """Whether the model, after it has failed, answers what it is known to answer: then the rows are at
+        fault.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the rows of a transform are from: a partition of the events' topic. `internal`: their offsets have
+    the partition above them. `made`: they are no events.
+    """
+
+    topic: str
+    partition: int
+    internal: bool
+    made: bool
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A transform that is another one in each partition."""
+
+    def placed(self, place: Place) -> Transform: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """`outputs` are the model's that are wanted, with their types."""
+
+    model: str
+    inputs: Inputs
+    outputs: Mapping[str, pl.DataType]
+    scorer: Scorer
+
+    def build(self, schema: pl.Schema) -> "_Scored":
+        """Raises `ConfigurationError` for columns that the stream has already."""
+        for name in (*_OWN, *self.outputs):
+            if name in schema:
+                raise ConfigurationError(
+                    f"score({self.model!r}): the stream has a column {name!r} already",
+                    hint="rename it before: stream.rename({...})",
+                )
+        own = {PREDICTION_ID: pl.String(), MODEL_VERSION: pl.String(), MODEL_RUNG: pl.String()}
+        return _Scored(self, pl.Schema({**schema, **own, **self.outputs}), None)
+
+
+class _Scored:
+    """Tried on the whole frame first."""
+
+    def __init__(self, config: Score, schema: pl.Schema, place: Place | None) -> None:
+        self.schema = schema
+        self._config = config
+        self._place = place
+
+    def placed(self, place: Place) -> Transform:
+        return _Scored(self._config, self.schema, place)
+
+    def apply(self, frame: pl.DataFrame) -> Transformed:
+        """Raises `StorageFailed` where the model answers nobody: all rows wait then."""
+        empty = empty_frame(self.schema)
+        if frame.is_empty():
+            return Transformed(frame=empty)
+        result = self._try(frame)
+        if isinstance(result, pl.DataFrame):
+            return Transformed(frame=result)
+        self._blame(result)
+        first = [result]  # it is known already
+
+        def work(pieces: Sequence[pl.DataFrame]) -> list[Attempted]:
+            return [first.pop() if first else self._try(piece) for piece in pieces]
+
+        return isolate(frame, work, empty=empty)
+
+    def _try(self, frame: pl.DataFrame) -> Attempted:
+        result = attempt(self._scored, frame)
+        if isinstance(result, StorageFailed):
+            raise result
+        return result
+
+    def _blame(self, error: BaseException) -> None:
+        """That it is the rows' fault. Raises `StorageFailed` where it is the model's."""
+        if not isinstance(error, InvalidInput) and not self._config.scorer.answers(self._config.model):
+            said = error.message if isinstance(error, PenstockError) else f"{type(error).__name__}: {error}"
+            raise StorageFailed(
+                f"model {self._config.model!r} answers nobody: {said}", hint="its rows wait until it does"
+            ) from error
+
+    def _scored(self, frame: pl.DataFrame) -> pl.DataFrame:
+        scores = self._config.scorer.score(self._config.model, frame, self._config.inputs)
+        height = frame.height
+        own = [
+            self._ids(frame),
+            pl.Series(MODEL_VERSION, [scores.version], pl.String()).new_from_index(0, height),
+            pl.Series(MODEL_RUNG, [scores.rung], pl.String()).new_from_index(0, height),
+        ]
+        outputs = [
+            _as_declared(scores.outputs, name, dtype, self._config.model)
+            for name, dtype in self._config.outputs.items()
+        ]
+        users = frame.drop(TIME, OFFSET)
+        return users.hstack([*own, *outputs, frame.get_column(TIME), frame.get_column(OFFSET)])
+
+    def _ids(self, frame: pl.DataFrame) -> pl.Series:
+        place = self._place
+        assert place is not None, "a stage places its transforms"
+        offsets = frame.get_column(OFFSET)
+        if place.made:
+            rows = encoder_of("msgpack").encode(frame)
+            times = frame.get_column(TIME).to_list()
+            ids = [
+                f"{place.topic}/made/{time}-{xxhash.xxh3_64_hexdigest(row)}"
+                for time, row in zip(times, rows, strict=True)
+            ]
+            return pl.Series(PREDICTION_ID, ids, pl.String())
+        if not place.internal:
+            return (f"{place.topic}/{place.partition}/" + offsets.cast(pl.String())).alias(PREDICTION_ID)
+        partitions = (offsets // (1 << OFFSET_BITS)).cast(pl.String())
+        own = (offsets % (1 << OFFSET_BITS)).cast(pl.String())
+        return (f"{place.topic}/" + partitions + "/" + own).alias(PREDICTION_ID)
+
+
+def placed(transform: Transform, plan: StagePlan, source: TopicPartition, *, made: bool) -> Transform:
+    """The transform as it is in a partition of a stage; `made`: of rows that are no events."""
+    if not isinstance(transform, Placed):
+        return transform
+    return transform.placed(
+        Place(topic=plan.events_topic, partition=source.partition, internal=plan.internal, made=made)
+    )
+
+
+def _as_declared(outputs: Mapping[str, pl.Series], name: str, dtype: pl.DataType, model: str) -> pl.Series:
+    """Raises `StorageFailed` for an output that there is not, or of another kind: no row is at fault."""
+    output = outputs.get(name)
+    if output is None:
+        raise StorageFailed(
+            f"model {model!r} gives no output {name!r}", hint=f"it gives {', '.join(outputs)}"
+        )
+    try:
+        return output.cast(dtype).alias(name)
+    except pl.exceptions.PolarsError as error:
+        raise StorageFailed(
+            f"output {name!r} of model {model!r} is of {output.dtype}, declared is {dtype}",
+            hint="declare it as it is: score(outputs={...})",
+        ) from error
