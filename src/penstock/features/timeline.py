@@ -62,12 +62,10 @@ def write_timelines(rows: TimelineRows) -> list[bytes]:
     words[:, 1] = bits
     data = words.tobytes()
     ends = (np.cumsum(rows.lengths) * width * 8).tolist()
-    return [data[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    return [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def read_timelines(
-    timelines: Sequence[bytes], features: Sequence[Feature], as_of_ms: int | Ints
-) -> Values:
+def read_timelines(timelines: Sequence[bytes], features: Sequence[Feature], as_of_ms: int | Ints) -> Values:
     """The features of each timeline as of a time, or of a time for each. What is asked for before its first
     row is that first row: the oldest that is known.
 

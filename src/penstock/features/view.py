@@ -47,25 +47,29 @@ class FeatureView(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not self.keys or not self.features:
-            raise ConfigurationError(f"feature view {self.name!r} has no " + ("features" if self.keys else "key"))
+            raise ConfigurationError(
+                f"feature view {self.name!r} has no " + ("features" if self.keys else "key")
+            )
         if len(self.features) > FEATURES_MAX:
             raise ConfigurationError(
                 f"feature view {self.name!r} has {len(self.features)} features",
                 hint=f"one view has {FEATURES_MAX} at most: split it",
             )
-        for column, allowed in [
-            *((key, KEY_TYPES) for key in self.keys),
-            *((feature, FEATURE_TYPES) for feature in self.features),
-        ]:
-            if column.datatype not in allowed:
-                raise ConfigurationError(
-                    f"feature view {self.name!r}: {column.name!r} is of {column.datatype.value}",
-                    hint=f"it can be {', '.join(each.value for each in allowed)}",
-                )
+        for key in self.keys:
+            self._check_type(key, KEY_TYPES)
+        for feature in self.features:
+            self._check_type(feature, FEATURE_TYPES)
         names = self.names
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ConfigurationError(f"feature view {self.name!r} has two columns {shown(twice)}")
+
+    def _check_type(self, column: KeyColumn | Feature, allowed: Sequence[DataType]) -> None:
+        if column.datatype not in allowed:
+            raise ConfigurationError(
+                f"feature view {self.name!r}: {column.name!r} is of {column.datatype.value}",
+                hint=f"it can be {', '.join(each.value for each in allowed)}",
+            )
 
     @property
     def key_names(self) -> tuple[str, ...]:

@@ -53,7 +53,10 @@ def test_reads_the_last_row_that_has_begun_of_each_key_at_its_time(timelines, da
 
     read = read_timelines(written, FEATURES, np.array(times, np.int64))
 
-    values = [[None if not k else v for v, k in zip(c.tolist(), m.tolist(), strict=True)] for c, m in zip(*read, strict=True)]
+    values = [
+        [None if not k else v for v, k in zip(c.tolist(), m.tolist(), strict=True)]
+        for c, m in zip(*read, strict=True)
+    ]
     assert [tuple(row) for row in zip(*values, strict=True)] == [
         looked_up(timeline, time) for timeline, time in zip(timelines, times, strict=True)
     ]
