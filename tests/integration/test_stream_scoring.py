@@ -167,9 +167,7 @@ def test_what_stands_in_for_the_model_is_named(tmp_path: Path, log: Log) -> None
         ('inputs={"x": ["a", "b", "c", "text"]}', "column 'text' is of String"),
     ],
 )
-def test_what_does_not_fit_the_model_is_told_when_it_is_loaded(
-    tmp_path: Path, change: str, said: str
-) -> None:
+def test_what_does_not_fit_the_model_is_told_when_it_is_loaded(tmp_path: Path, change: str, said: str) -> None:
     line = CommandLine(tmp_path)
     push_adding(line, 1)
     app = APP.replace('inputs={"x": ["a", "b", "c", "d"]}', change).replace('"at":', '"text": pl.String, "at":')

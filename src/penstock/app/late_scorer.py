@@ -31,8 +31,8 @@ class ScoredInputs:
         takes = ", ".join(f"{spec.name} {spec.describe()}" for spec in signature.inputs)
         raise ConfigurationError(
             f"score({self.model!r}): {wrong}",
-            hint=f"the model takes {takes}; the stream has {', '.join(self.columns)}; name columns that are called"
-            " otherwise by inputs={'input': 'column'}",
+            hint=f"the model takes {takes}; the stream has {', '.join(self.columns)}; name columns that are"
+            " called otherwise by inputs={'input': 'column'}",
         )
 
     def _lack(self, spec: TensorSpec) -> str | None:

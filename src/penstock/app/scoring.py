@@ -1,4 +1,4 @@
-"""Models that score streams: loaded in the stream worker as they are in a serving one, and asked from its engine.
+"""Models that score streams: loaded in a stream worker as they are in a serving one, and asked by its engine.
 
 The versions, their swaps, health checks and ladders are those of requests; there is nobody to be refused, as a
 stream waits.
@@ -14,10 +14,10 @@ import msgspec
 import polars as pl
 
 from penstock.app.declarations import App, CallableDeclaration, Declaration, ModelDeclaration
+from penstock.app.late_scorer import ScoredInputs
 from penstock.app.loader import Loader
 from penstock.app.objectives import Objective
 from penstock.app.reconciler import Reconciler
-from penstock.app.late_scorer import ScoredInputs
 from penstock.app.scored_columns import series_of, tensors_of
 from penstock.core.calling import DEFAULT_CRITICALITY
 from penstock.core.clock import Clock

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from penstock.app.declarations import App
 from penstock.app.loading import load_app
 from penstock.app.stream_metrics import StreamMetrics
 from penstock.app.supervised import (
@@ -72,13 +73,7 @@ class _StreamProcess:
         self._told = StreamMetrics(self._metrics, self._topology)
         failpoints = failpoints_of(os.environ.get(FAILPOINT_VARIABLE))
         config = _worker_config(app.name, start)
-        self._scoring: ScoringModels | None = None
-        """The models that streams are scored by, if any are."""
-        if app.streams.scorer.declared:
-            # All that serves models comes with it, which a worker without any does without.
-            from penstock.app.scoring import ScoringModels
-
-            self._scoring = ScoringModels(app, file, start.settings, self._metrics, clock)
+        self._scoring = self._scoring_models(app, file, start.settings, clock)
         self._worker = StreamWorker(
             config, self._topology.by_source, self._log, clock, failpoints, self._topology.feeds
         )
@@ -98,6 +93,15 @@ class _StreamProcess:
         check_state(admin, graph.app, planned.stages)
         admin.ensure_topics(planned.wanted(existing))
         return planned
+
+    def _scoring_models(self, app: App, file: Path, settings: Settings, clock: Clock) -> "ScoringModels | None":
+        """The models that streams are scored by, if any are."""
+        if not app.streams.scorer.declared:
+            return None
+        # All that serves models comes with it, which a worker without any does without.
+        from penstock.app.scoring import ScoringModels
+
+        return ScoringModels(app, file, settings, self._metrics, clock)
 
     async def run(self, drain: asyncio.Event) -> None:
         """Works until `drain` is set. Raises what ended the engine before that."""

@@ -4,12 +4,12 @@ A row that the model cannot take becomes a dead letter, like one on which a func
 answers nobody, as its process is down, all rows wait for it.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import polars as pl
-import xxhash
 
 from penstock.core.errors import ConfigurationError, InvalidInput, PenstockError, StorageFailed
 from penstock.log.records import TopicPartition
@@ -42,13 +42,14 @@ Inputs = Mapping[str, str | Sequence[str]]
 """By a model's input the column that it is, or those that are the columns of a matrix. What is not named is the
 column of its name.
 """
+ID_BYTES = 12
 _OWN = (PREDICTION_ID, MODEL_VERSION, MODEL_RUNG)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What a model gave for the rows of a frame: its outputs by name, the version, and the rung that answered if
-    it was not the model itself.
+    """What a model gave for the rows of a frame: its outputs by name, the version, and the rung that answered
+    in the model's place, if one did.
     """
 
     outputs: Mapping[str, pl.Series]
@@ -176,7 +177,7 @@ class _Scored:
             rows = encoder_of("msgpack").encode(frame)
             times = frame.get_column(TIME).to_list()
             ids = [
-                f"{place.topic}/made/{time}-{xxhash.xxh3_64_hexdigest(row)}"
+                f"{place.topic}/made/{time}-{hashlib.blake2b(row, digest_size=ID_BYTES).hexdigest()}"
                 for time, row in zip(times, rows, strict=True)
             ]
             return pl.Series(PREDICTION_ID, ids, pl.String())
@@ -197,16 +198,24 @@ def placed(transform: Transform, plan: StagePlan, source: TopicPartition, *, mad
 
 
 def _as_declared(outputs: Mapping[str, pl.Series], name: str, dtype: pl.DataType, model: str) -> pl.Series:
-    """Raises `StorageFailed` for an output that there is not, or of another kind: no row is at fault."""
+    """Raises `StorageFailed` for an output that there is not, or of another kind: no row is at fault; and
+    `InvalidInput` for a value that the declared type cannot hold.
+    """
     output = outputs.get(name)
     if output is None:
+        raise StorageFailed(f"model {model!r} gives no output {name!r}", hint=f"it gives {', '.join(outputs)}")
+    if _kind(output.dtype) != _kind(dtype):
         raise StorageFailed(
-            f"model {model!r} gives no output {name!r}", hint=f"it gives {', '.join(outputs)}"
+            f"output {name!r} of model {model!r} is of {output.dtype}, declared is {dtype}",
+            hint="declare it as it is: score(outputs={...})",
         )
     try:
         return output.cast(dtype).alias(name)
     except pl.exceptions.PolarsError as error:
-        raise StorageFailed(
-            f"output {name!r} of model {model!r} is of {output.dtype}, declared is {dtype}",
-            hint="declare it as it is: score(outputs={...})",
-        ) from error
+        raise InvalidInput(f"output {name!r}: {str(error).partition(chr(10))[0]}", where=name) from error
+
+
+def _kind(dtype: pl.DataType) -> str:
+    if isinstance(dtype, pl.List):
+        return f"list of {_kind(dtype.inner)}"  # type: ignore[arg-type]
+    return "number" if dtype.is_numeric() or isinstance(dtype, pl.Boolean) else str(dtype.base_type())

@@ -22,8 +22,10 @@ def test_columns_become_inputs_of_the_models_types() -> None:
 
     tensors = conformed(frame, f="FP32[-1]", i="INT32[-1]", b="BOOL[-1]", s="STRING[-1]")
 
-    assert tensors["f"].dtype == np.float32 and tensors["f"].tolist() == [1.5, 2.5]
-    assert tensors["i"].dtype == np.int32 and tensors["i"].tolist() == [1, 2]
+    assert tensors["f"].dtype == np.float32
+    assert tensors["f"].tolist() == [1.5, 2.5]
+    assert tensors["i"].dtype == np.int32
+    assert tensors["i"].tolist() == [1, 2]
     assert tensors["b"].tolist() == [True, False]
     assert tensors["s"].tolist() == ["a", "é"]
 

@@ -118,12 +118,20 @@ def test_rows_that_do_not_fit_are_not_the_models_fault() -> None:
     ("outputs", "said"),
     [
         ({"w": pl.Float64()}, "gives no output 'w'"),
-        ({"y": pl.Struct({"q": pl.Int8()})}, "is of Int64, declared is Struct"),
+        ({"y": pl.String()}, "is of Int64, declared is String"),
+        ({"y": pl.List(pl.Int64())}, "is of Int64, declared is List"),
     ],
 )
 def test_outputs_that_are_not_as_declared_hold_the_rows_back(outputs: dict, said: str) -> None:
     with pytest.raises(StorageFailed, match=said):
         score(Doubling(), **outputs).build(SCHEMA).placed(FIRST).apply(frame_of(1))
+
+
+def test_a_value_that_the_declared_type_cannot_hold_is_that_rows_fault() -> None:
+    result = score(Doubling(), y=pl.Int8()).build(SCHEMA).placed(FIRST).apply(frame_of(1, 100))
+
+    assert [row.offset for row in result.failed] == [1]
+    assert result.frame["y"].to_list() == [2]
 
 
 @pytest.mark.parametrize("taken", ["y", PREDICTION_ID, MODEL_VERSION, MODEL_RUNG])
