@@ -126,12 +126,11 @@ def test_scores(tmp_path: Path) -> None:
         shell(commands, tmp_path)
         wait_for(lambda: line.inside("log", "tail", "predictions").stdout != "", "the scores")
         (told,) = line.inside("log", "tail", "predictions").stdout.splitlines()
-        scored = json.loads(told.split("  ", maxsplit=3)[3])
+        scored = json.loads(told[told.index("{") :])
         version = scored["model_version"]
         assert scored == json.loads(expected.replace('"…"', json.dumps(version)))
         assert "raised" in line.inside("dlq", "list").stdout
-        with server.client() as client:
-            metrics = client.get("/metrics").text
         counted = f'penstock_stream_scored_rows_total{{model="risk",version="{version}",rung="model"}} 1'
-        assert counted in metrics
+        with server.client() as client:
+            wait_for(lambda: counted in client.get("/metrics").text, "the count")
         assert server.end() == 0

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from command_line import CommandLine
 from moving_models import push_adding
-from running_server import running, wait_for
+from running_server import RunningServer, running, wait_for
 
 from penstock.core.clock import SystemClock
 from penstock.log.opening import open_log
@@ -59,6 +60,14 @@ events.score("doubling", outputs={"y": pl.Float64}, into="predictions")
 def log(tmp_path: Path) -> Iterator[Log]:
     with open_log("", tmp_path / ".penstock", SystemClock()) as opened:
         yield opened
+
+
+@contextmanager
+def scoring(line: CommandLine, log: Log, app: str) -> Iterator[RunningServer]:
+    """A server whose streams have begun."""
+    with running(line, app) as server:
+        wait_for(lambda: "events" in {info.spec.name for info in log.admin.topics()}, server)
+        yield server
 
 
 def produce(log: Log, events: list[dict[str, Any]]) -> None:
@@ -110,8 +119,8 @@ def check_each_scored_once(log: Log, count: int) -> None:
 def test_versions_are_swapped_amid_a_stream_and_a_kill_doubles_nothing(tmp_path: Path, log: Log) -> None:
     line = CommandLine(tmp_path)
     push_adding(line, 2)
-    with running(line, APP) as server:
-        assert "adding  version 1  on onnxruntime, scores streams" in server.log
+    with scoring(line, log, APP) as server:
+        wait_for(lambda: "adding  version 1  on onnxruntime, scores streams" in server.log, server)
         produce(log, numbers(0, 500))
         wait_for(lambda: len(rows(log, "predictions")) == 500, server)
         line.succeeds_inside("model", "alias", "adding", "champion", "2")
@@ -130,7 +139,7 @@ def test_versions_are_swapped_amid_a_stream_and_a_kill_doubles_nothing(tmp_path:
 
 def test_a_model_that_breaks_on_a_row_loses_that_row_alone(tmp_path: Path, log: Log) -> None:
     line = CommandLine(tmp_path)
-    with running(line, CRASHING.replace("FALLBACK", "()")) as server:
+    with scoring(line, log, CRASHING.replace("FALLBACK", "()")) as server:
         produce(log, [{"a": float(n)} for n in range(40)] + [{"a": None}])
         wait_for(lambda: len(rows(log, "predictions")) == 39 and len(dead(log)) == 2, server)
     assert [row["a"] for row in rows(log, "predictions")] == [n for n in range(40) if n != 13]
@@ -139,7 +148,7 @@ def test_a_model_that_breaks_on_a_row_loses_that_row_alone(tmp_path: Path, log: 
 
 def test_rows_wait_for_a_model_that_is_down(tmp_path: Path, log: Log) -> None:
     line = CommandLine(tmp_path)
-    with running(line, CRASHING.replace("FALLBACK", "()")) as server:
+    with scoring(line, log, CRASHING.replace("FALLBACK", "()")) as server:
         produce(log, [{"a": 1.0}])
         wait_for(lambda: len(rows(log, "predictions")) == 1, server)
         produce(log, [{"a": 66.0}, {"a": 2.0}])
@@ -152,7 +161,7 @@ def test_rows_wait_for_a_model_that_is_down(tmp_path: Path, log: Log) -> None:
 
 def test_what_stands_in_for_the_model_is_named(tmp_path: Path, log: Log) -> None:
     line = CommandLine(tmp_path)
-    with running(line, CRASHING.replace("FALLBACK", "[ps.constant(y=0.5)]")) as server:
+    with scoring(line, log, CRASHING.replace("FALLBACK", "[ps.constant(y=0.5)]")) as server:
         produce(log, [{"a": 66.0}])
         wait_for(lambda: len(rows(log, "predictions")) == 1, server)
     (row,) = rows(log, "predictions")
@@ -188,7 +197,7 @@ def test_a_model_that_is_not_declared_is_told(tmp_path: Path) -> None:
 def test_a_version_that_does_not_fit_leaves_the_one_before_at_work(tmp_path: Path, log: Log) -> None:
     line = CommandLine(tmp_path)
     push_adding(line, 1)
-    with running(line, APP) as server:
+    with scoring(line, log, APP) as server:
         produce(log, numbers(0, 10))
         wait_for(lambda: len(rows(log, "predictions")) == 10, server)
         push_other(line)
