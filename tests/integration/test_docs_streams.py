@@ -130,7 +130,7 @@ def test_scores(tmp_path: Path) -> None:
         version = scored["model_version"]
         assert scored == json.loads(expected.replace('"…"', json.dumps(version)))
         assert "raised" in line.inside("dlq", "list").stdout
-        counted = f'penstock_stream_scored_rows_total{{model="risk",version="{version}",rung="model"}} 1'
+        counted = f'penstock_stream_scored_rows_total{{model="risk",rung="model",version="{version}"}} 1'
         with server.client() as client:
             wait_for(lambda: counted in client.get("/metrics").text, "the count")
         assert server.end() == 0

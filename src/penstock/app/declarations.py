@@ -161,7 +161,7 @@ class App:
         record without a value, but with the key as the topic's records have it, deletes that key. All else is
         as in `stream`.
         """
-        from penstock.app.streams import declare_table
+        from penstock.app.stream_declarations import declare_table
 
         return declare_table(
             self.streams,
@@ -207,7 +207,7 @@ class App:
         holds nothing back (None: it does). What is not as `expect` says, is `ahead` of the clock, or cannot be
         read (`extra="forbid"`: or has more fields) becomes a dead letter. `retention`: how long records stay.
         """
-        from penstock.app.streams import declare_stream
+        from penstock.app.stream_declarations import declare_stream
 
         return declare_stream(
             self.streams,

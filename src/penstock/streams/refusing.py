@@ -11,11 +11,14 @@ from penstock.streams.encoding import encoder_of
 from penstock.streams.frame_records import event_of
 from penstock.streams.isolating import FailedRow
 from penstock.streams.operator import OFFSET, TIME
+from penstock.streams.plan import StagePlan
 from penstock.streams.reasons import Reason
 
 __all__ = [
     "Refusal",
+    "Refused",
     "late_replayed",
+    "letters_of_failed",
     "letters_of_later",
     "letters_of_made",
     "letters_of_parts",
@@ -40,6 +43,32 @@ def letters_of_records(
         _letter(fetched, position, stage=stage, now_ms=now_ms, why=(reason, detail))
         for position in range(len(fetched.records))
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """Where rows were refused: in a partition of a stage, which works on what was fetched. `made`: they are no
+    events.
+    """
+
+    plan: StagePlan
+    source: TopicPartition
+    fetched: Fetched | None
+    made: bool
+
+
+def letters_of_failed(
+    frame: pl.DataFrame, rows: Sequence[FailedRow], at: Refused, refusal: Refusal
+) -> list[DeadLetter]:
+    """Of rows of a stage, as they can be told there."""
+    plan = at.plan
+    if at.made:
+        return letters_of_made(frame, rows, at.source, refusal)
+    if plan.internal:
+        return letters_of_later(frame, rows, at.source, plan.events_topic, refusal)
+    if plan.events_form == "arrow":
+        return letters_of_parts(frame, rows, at.source, refusal)
+    return letters_of_rows(at.fetched, frame, rows, refusal) if at.fetched is not None else []
 
 
 def letters_of_rows(

@@ -35,12 +35,10 @@ from penstock.streams.plan import (
 from penstock.streams.reasons import Reason
 from penstock.streams.refusing import (
     Refusal,
+    Refused,
     late_replayed,
-    letters_of_later,
-    letters_of_made,
-    letters_of_parts,
+    letters_of_failed,
     letters_of_records,
-    letters_of_rows,
 )
 from penstock.streams.scoring import placed
 from penstock.streams.stage_state import (
@@ -269,16 +267,9 @@ class Stage:
         return accept
 
     def _failed(self, frame: pl.DataFrame, rows: Sequence[FailedRow], moment: Moment, *, made: bool) -> None:
-        plan = self.plan
-        refusal = Refusal(stage=plan.name, now_ms=moment.now_ms)
-        if made:
-            self._dead += letters_of_made(frame, rows, self.source, refusal)
-        elif plan.internal:
-            self._dead += letters_of_later(frame, rows, self.source, plan.events_topic, refusal)
-        elif plan.events_form == "arrow":
-            self._dead += letters_of_parts(frame, rows, self.source, refusal)
-        elif self._fetched is not None:
-            self._dead += letters_of_rows(self._fetched, frame, rows, refusal)
+        refusal = Refusal(stage=self.plan.name, now_ms=moment.now_ms)
+        at = Refused(plan=self.plan, source=self.source, fetched=self._fetched, made=made)
+        self._dead += letters_of_failed(frame, rows, at, refusal)
 
     def _too_late(self, part: Part) -> None:
         """Late events that go nowhere are only counted; but replayed ones are not to vanish once more."""
