@@ -1,8 +1,9 @@
-"""What a process can still say when it is brought down: where each thread was, written by signal handlers in C.
+"""What a process can still say when it is brought down: where it was, written by signal handlers in C.
 
 They need no interpreter's lock: neither in a crash of native code, nor where a function holds that lock and
 never gives it back, which no thread of Python could find out. For that there is a timer of the system: where
-nobody puts it off, its signal ends the process.
+nobody puts it off, its signal ends the process. The engine's thread gets it, and tells of itself alone: where
+others are cannot be read safely while they run, as they do once a process that was stopped goes on.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from penstock.streams.reasons import Reason
 from penstock.streams.suspicion import Cause
+from penstock.streams.thread_timer import ThreadTimer
 
 __all__ = ["LastWords", "raised_words", "understood"]
 
@@ -26,19 +28,28 @@ SILENT = "the process ended in it and could say nothing: killed, out of memory, 
 
 
 class LastWords:
-    """Of this process, which has only one: for the main program alone to make. The signal is SIGALRM."""
+    """Of this process, which has only one: for the main program alone to make, in the engine's thread. The
+    signal is SIGALRM.
+    """
 
     def __init__(self, path: Path) -> None:
         """Raises `OSError`."""
         self._path = path
         self._file = path.open("wb")
         faulthandler.enable(self._file)
-        # Chained to what the signal does otherwise: it ends the process.
-        faulthandler.register(signal.SIGALRM, file=self._file, all_threads=True, chain=True)
+        self._timer: ThreadTimer | None = None
+        with contextlib.suppress(OSError):
+            self._timer = ThreadTimer(signal.SIGALRM)
+        # Chained to what the signal does otherwise: it ends the process. Where the system cannot be told which
+        # thread gets it, all of them are told of, which may crash.
+        faulthandler.register(signal.SIGALRM, file=self._file, all_threads=self._timer is None, chain=True)
 
     def expect(self, seconds: float) -> None:
         """To be called again within this time, or the process ends. 0 is never."""
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        if self._timer is not None:
+            self._timer.set(seconds)
+        else:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
 
     def close(self) -> None:
         """It ends in peace."""
@@ -84,7 +95,8 @@ def _where(words: str, thread: int) -> str:
     """The innermost frame that is neither Python's, nor of a package, nor of Penstock; else the innermost."""
     frames = []
     for section in words.split("\n\n"):
-        if f"{thread:#018x}" in section.partition("\n")[0]:
+        head = section.partition("\n")[0]
+        if head.startswith("Stack ") or f"{thread:#018x}" in head:
             frames = _FRAME.findall(section)
             break
     own = [frame for frame in frames if not frame[0].startswith(_LIBRARY)]

@@ -43,6 +43,19 @@ def test_what_hung_is_told_with_where_it_was() -> None:
     assert why == ("hung", detail, True)
 
 
+def test_a_thread_that_tells_of_itself_alone_is_the_engines() -> None:
+    words = f"""Stack (most recent call first):
+  File "{LIBRARY}/re/__init__.py", line 166 in match
+  File "/home/ada/app.py", line 7 in clean
+"""
+    why = understood(words, ENGINE, 2.5)
+    assert why == (
+        "hung",
+        "not done within 2.5 s, and held the interpreter's lock, in clean (app.py, line 7)",
+        True,
+    )
+
+
 def test_who_said_nothing_crashed() -> None:
     assert understood("", ENGINE, 30) == ("crashed", SILENT, False)
 
