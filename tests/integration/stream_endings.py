@@ -15,8 +15,10 @@ ENDINGS = {
     "exit": "os._exit(1)",
     "killed": "os.kill(os.getpid(), signal.SIGKILL)",
     "polite exit": "raise SystemExit(2)",
+    "in its commit": "transaction.EmbeddedTransaction.commit = lambda _: os._exit(1)",
+    "interrupted": "raise KeyboardInterrupt",
 }
-"""The first holds the interpreter's lock for longer than the universe is old; the last ends no process."""
+"""The first holds the interpreter's lock for longer than the universe is old; a polite exit ends no process."""
 STATUS = {
     "regular expression": -signal.SIGALRM,
     "segmentation fault": -signal.SIGSEGV,
@@ -36,6 +38,7 @@ import time
 
 import penstock as ps
 import polars as pl
+from penstock.log.embedded import transaction
 
 app = ps.App("crashing")
 endings = {ENDINGS}
@@ -96,6 +99,13 @@ windows = events.window(key="number", over="1s").agg(count=ps.count())
 windows.closed.map(ends_closed, schema={"number": pl.Int64}).into("out")
 """
 """The windows close when no more events come: no record makes them."""
+BESIDE = """
+events = app.stream("events", schema=columns, time="at", key="number", idle=None, partitions=2)
+events.map(ends, schema=columns).into("out")
+windows = events.window(key="number", over="1ms").agg(count=ps.count())
+windows.closed.map(lambda frame: frame.select("number", "_time", "_offset")).into("closed")
+"""
+"""Whenever records are at work, windows are, too."""
 DELIVERED = CLOSED.replace(
     'windows.closed.map(ends_closed, schema={"number": pl.Int64}).into("out")',
     'windows.closed.into(ps.call(delivers))\nwindows.closed.into("out")',

@@ -42,7 +42,7 @@ def main() -> None:
         snapshot_bytes=int(os.environ.get("SNAPSHOT_BYTES", "100000")),
         snapshot_every_s=0.5,
         timeout_s=timeout_s,
-        feed_poll_s=0.2,
+        feed_poll_s=float(os.environ.get("FEED_POLL_S", "0.2")),
         own_process=True,
     )
     failpoints = failpoints_of(os.environ.get(FAILPOINT_VARIABLE))

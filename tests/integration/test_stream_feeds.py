@@ -14,7 +14,8 @@ from deltalake import DeltaTable, write_deltalake
 from stream_crashes import APP, PARTITIONS, Crashing, Event, kill, ledger, make_events
 
 from penstock.log.partitioning import partitions_of
-from penstock.log.records import TopicPartition
+from penstock.log.records import Records, TopicPartition
+from penstock.streams.watchdog import HUNG_STATUS
 
 EVENTS = 2000
 FED = (
@@ -37,6 +38,32 @@ def pages(position):
         if page == 150 and not Path("mended").exists():
             raise RuntimeError("page 150 is torn")
         yield page + 1, pl.DataFrame({"number": [page * 2, page * 2 + 1], "more": ["x", "y"]})
+
+
+events = app.stream("events", schema={"number": pl.Int64}, source=ps.call(pages))
+other = app.stream("other", schema={"number": pl.Int64})
+events.into("out")
+other.into("other-out")
+"""
+
+
+HANGING = """
+import re
+import threading
+from pathlib import Path
+
+import penstock as ps
+import polars as pl
+
+app = ps.App("crashing")
+
+
+def pages(position):
+    with open("called", "a") as file:
+        file.write("x")
+    if not Path("mended").exists():
+        {HANG}
+    yield 1, pl.DataFrame({"number": [7]})
 
 
 events = app.stream("events", schema={"number": pl.Int64}, source=ps.call(pages))
@@ -183,3 +210,33 @@ def test_a_function_is_asked_for_what_comes_next(crashing: Crashing) -> None:
     assert crashing.rows("events")[0][0] == {"number": 0}
     lags = {lag.source: lag.lag for lag in crashing.log.admin.lags("crashing")}
     assert lags[FEED] == 0
+
+
+@pytest.mark.parametrize(
+    ("hang", "status"),
+    [
+        ("threading.Event().wait()", HUNG_STATUS),
+        ('re.match(r"(a+)+$", "a" * 40 + "b")', -signal.SIGALRM),
+    ],
+)
+def test_a_source_that_hangs_ends_its_process_and_all_else_goes_on_before_it_is_called_again(
+    crashing: Crashing, monkeypatch: pytest.MonkeyPatch, hang: str, status: int
+) -> None:
+    monkeypatch.setenv("HANG_S", "1")
+    monkeypatch.setenv("FEED_POLL_S", "3")
+    crashing.write_app(HANGING.replace("{HANG}", hang))
+    crashing.make_topics()
+    called = crashing.folder / "called"
+    assert crashing.start().wait(PATIENCE_S) == status
+    assert called.read_text() == "x"
+    producer = crashing.log.producer()
+    other = Records(values=[b'{"number": 1}'], times_ms=np.zeros(1, dtype=np.int64))
+    producer.append(TopicPartition("other", 0), other).result()
+    worker = crashing.start()
+    crashing.wait_for(lambda: bool(crashing.rows("other-out")[0]))
+    assert called.read_text() == "x", "it has a pause"
+    assert "has ended its process 1 times: not done within 1 s" in crashing.told()
+    (crashing.folder / "mended").touch()
+    crashing.wait_for(lambda: bool(crashing.rows("out")[0]))
+    assert worker.poll() is None
+    assert "feed events goes on" in crashing.told()

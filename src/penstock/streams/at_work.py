@@ -34,7 +34,9 @@ PLACE_BYTES = 512
 PLACES_AT = 64
 ROWS_AT = PLACES_AT + PLACES * PLACE_BYTES
 """There is one place for rows, of which there may be many."""
-NOTE_BYTES = ROWS_AT + 64 * 1024
+HAD_AT = ROWS_AT + 64 * 1024
+"""Partitions of which a function has had rows since all was settled have places, too."""
+NOTE_BYTES = HAD_AT + PLACES * PLACE_BYTES
 THREAD_BYTES = 8
 CURRENT = slice(THREAD_BYTES, THREAD_BYTES + 2)
 """Which place's records a function has at this moment, counted from 1; 0 for none."""
@@ -84,13 +86,13 @@ class _Slot:
             return None
 
 
-def _place(memory: "mmap.mmap | bytearray", number: int) -> _Slot:
-    begin = PLACES_AT + number * PLACE_BYTES
+def _place(memory: "mmap.mmap | bytearray", number: int, places_at: int = PLACES_AT) -> _Slot:
+    begin = places_at + number * PLACE_BYTES
     return _Slot(memory, begin, begin + PLACE_BYTES)
 
 
 def _rows_place(memory: "mmap.mmap | bytearray") -> _Slot:
-    return _Slot(memory, ROWS_AT, NOTE_BYTES)
+    return _Slot(memory, ROWS_AT, HAD_AT)
 
 
 class AtWork:
@@ -120,6 +122,8 @@ class AtWork:
         self._open: list[_Slot] = []
         """Those whose records are not committed yet."""
         self._rows = _rows_place(self._memory)
+        self._had: dict[tuple[str, int], _Slot] = {}
+        self._had_open: set[tuple[str, int]] = set()
 
     def records(self, suspect: Suspect) -> None:
         """A function gets these."""
@@ -145,12 +149,30 @@ class AtWork:
             place.wipe()
         self._open.clear()
         self._memory[ROWS_BEFORE] = 0
+        for key in self._had_open:
+            self._had[key].wipe()
+        self._had_open.clear()
 
     def rows(self, accused: AccusedRows) -> None:
         """A step gets these, maybe amid records. Of more than there is room for only their number is noted."""
-        self._memory[ROWS_BEFORE] = 1
-        if not self._rows.write(self._encoder.encode(accused)):
+        encoded = self._encoder.encode(accused)
+        if accused.count:
+            self._memory[ROWS_BEFORE] = 1
+            if (accused.topic, accused.partition) not in self._had_open:
+                self._note_had(accused)
+        if not self._rows.write(encoded):
             self._rows.write(self._encoder.encode(msgspec.structs.replace(accused, rows=())))
+
+    def _note_had(self, accused: AccusedRows) -> None:
+        key = (accused.topic, accused.partition)
+        place = self._had.get(key)
+        if place is None:
+            number = len(self._had)
+            if number == PLACES:
+                return
+            place = self._had[key] = _place(self._memory, number, HAD_AT)
+        self._had_open.add(key)
+        place.write(self._encoder.encode(msgspec.structs.replace(accused, rows=())))
 
     def rows_returned(self) -> None:
         self._rows.wipe()
@@ -168,11 +190,16 @@ class AtWork:
 
 @dataclass(frozen=True, kw_only=True)
 class Blamed:
-    """What of a partition was at work: rows, or records. `within`: a function had them at that moment."""
+    """What of a partition was at work: rows, or records. `within`: a function had them at that moment.
+
+    `unclear`: all functions had returned, and it may have been either; `rows` are then some of them, without
+    saying which.
+    """
 
     rows: AccusedRows | None = None
     records: Suspect | None = None
     within: bool = True
+    unclear: bool = False
 
 
 class LeftNote:
@@ -192,6 +219,7 @@ class LeftNote:
         self._records: dict[TopicPartition, tuple[_Slot, Suspect]] = {}
         self._current: Suspect | None = None
         self._rows = _rows_place(self._content).read(AccusedRows)
+        self._had: dict[TopicPartition, tuple[_Slot, AccusedRows]] = {}
         self._read_places()
 
     def _read_places(self) -> None:
@@ -202,23 +230,32 @@ class LeftNote:
             if suspect is not None:
                 self._records[_source_of(suspect)] = (place, suspect)
                 self._current = suspect if number + 1 == current else self._current
+            place = _place(self._content, number, HAD_AT)
+            rows = place.read(AccusedRows)
+            if rows is not None:
+                self._had[_source_of(rows)] = (place, rows)
         self._within = bool(current)
         self._rows_before = bool(self._content[ROWS_BEFORE])
 
     @property
     def idle(self) -> bool:
-        return not self._records and self._rows is None
+        return not self._records and self._rows is None and not self._had
 
     def about(self, source: TopicPartition) -> Blamed | None:
         """Rows are to blame rather than the records that they stand amid; records that a function has, rather
-        than those that wait to be committed. Of these none is where a function had rows, too: it may have been
-        that.
+        than those that wait to be committed. Where a function had rows before, too, it may have been these.
         """
         if self._rows is not None:
             return Blamed(rows=self._rows) if _source_of(self._rows) == source else None
         _, records = self._records.get(source, (None, None))
-        innocent = records is not self._current if self._within else self._rows_before
-        return None if records is None or innocent else Blamed(records=records, within=self._within)
+        if self._within:
+            return Blamed(records=records) if records is not None and records is self._current else None
+        if not self._rows_before:
+            return Blamed(records=records, within=False) if records is not None else None
+        _, rows = self._had.get(source, (None, None))
+        if records is None and rows is None:
+            return None
+        return Blamed(records=records, rows=rows, within=False, unclear=True)
 
     def forget(self, source: TopicPartition) -> None:
         """What it says of that partition is of no more use; where it says no more, it goes. Raises `OSError`.
@@ -230,6 +267,8 @@ class LeftNote:
         if self._rows is not None and _source_of(self._rows) == source:
             wiped.append(ROWS_AT)
             self._rows = None
+        if source in self._had:
+            wiped.append(self._had.pop(source)[0].begin)
         if wiped:
             with self._path.open("r+b") as file:
                 for begin in wiped:

@@ -11,7 +11,7 @@ step; in the next process its rows go in parts that are noted.
 
 import hashlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -47,8 +47,11 @@ class MadeRows:
         watchdog: Watchdog,
         accused: AccusedRows | None,
         plan: str = "",
+        ends: int = 0,
     ) -> None:
-        """`plan` says in short how the stage is planned: rows of another plan never come again."""
+        """`plan` says in short how the stage is planned: rows of another plan never come again. `ends`: of
+        processes, of which nobody is suspected.
+        """
         if accused is not None and accused.plan != plan:
             suspects.clear_rows(source)
             accused = None
@@ -57,6 +60,9 @@ class MadeRows:
         self._suspects = suspects
         self._watchdog = watchdog
         self._accused = accused
+        self._ends = ends
+        self._given = False
+        """Whether a function has had any since the last commit."""
         self._met = False
         self._passed = 0
         """Rows of the step that is accused, where nobody knows which."""
@@ -68,12 +74,21 @@ class MadeRows:
         """With what it is careful."""
         return self._accused
 
+    @property
+    def doubted(self) -> bool:
+        """Whether processes have ended after functions had some, and nobody is suspected yet."""
+        return self._ends > 0
+
     def apply(self, step: str, apply: Apply, frame: pl.DataFrame) -> Transformed:
         """`step` is what the function is named in its stage. A row that ends it is set aside."""
         accused = self._accused
         if accused is None or frame.is_empty():
             return self._watched(step, apply, frame)
         self._others += frame.height
+        if accused.withheld:
+            self._met = True
+            failed = _set_aside(frame, 0, [(accused.reason, accused.detail)] * frame.height)
+            return Transformed(frame=apply(frame.clear()).frame, failed=tuple(failed))
         if accused.rows or accused.step != step:
             return self._in_parts(accused, step, apply, frame)
         self._passed += frame.height
@@ -83,11 +98,18 @@ class MadeRows:
         """What they came to is durable, up to that offset: where it was they who were accused, that is done
         with. How many ends of a process that took.
         """
+        if self._given and self._ends:
+            self._suspects.clear_ends(self._source)
+            self._ends = 0
+        self._given = False
         accused = self._accused
         if accused is None:
             return 0
         until = accused.until <= position
-        done = self._met if accused.rows else until and self._passed >= accused.count
+        if accused.withheld:
+            done = self._met or (until and accused.until >= 0)
+        else:
+            done = self._met if accused.rows else until and self._passed >= accused.count
         if not done and not (until and self._others >= OTHERS_MAX):
             return 0
         self._suspects.clear_rows(self._source)
@@ -117,7 +139,7 @@ class MadeRows:
             count = len(list(run))
             piece = frame.slice(start, count)
             if group is None:
-                failed += _set_aside(piece, start, digests, culprits)
+                failed += _set_aside(piece, start, [culprits[each] for each in digests[start : start + count]])
             else:
                 done = self._watched(step, apply, piece, digests[start : start + count])
                 parts.append(done.frame)
@@ -152,11 +174,9 @@ class MadeRows:
                 sure=True,
             )
 
-        before = self._watchdog.begin_rows(accuse, at)
-        try:
+        self._given = self._given or bool(frame.height)
+        with self._watchdog.rows(accuse, at):
             return apply(frame)
-        finally:
-            self._watchdog.end_rows(before)
 
 
 def watched(rows: MadeRows | None, step: str, transform: Transform, frame: pl.DataFrame) -> Transformed:
@@ -178,19 +198,12 @@ def put_watched(
     return Put(failed=failed) if failed else NOTHING
 
 
-def _set_aside(
-    piece: pl.DataFrame, start: int, digests: Sequence[str], culprits: Mapping[str, tuple[str, str]]
-) -> list[FailedRow]:
+def _set_aside(piece: pl.DataFrame, start: int, why: Sequence[tuple[str, str]]) -> list[FailedRow]:
+    """All rows of the piece, which begins at row `start` of its frame, each with its reason and detail."""
     places = piece.select(OFFSET, TIME).iter_rows()
     return [
-        FailedRow(
-            row=row,
-            offset=offset,
-            time_ms=time_ms,
-            reason=Reason(culprits[digests[row]][0]),
-            detail=culprits[digests[row]][1],
-        )
-        for row, (offset, time_ms) in enumerate(places, start)
+        FailedRow(row=row, offset=offset, time_ms=time_ms, reason=Reason(reason), detail=detail)
+        for row, ((offset, time_ms), (reason, detail)) in enumerate(zip(places, why, strict=True), start)
     ]
 
 

@@ -56,7 +56,9 @@ class Owned:
         self.examined = True
         self._suspect = findings.suspect
         suspects, watchdog = containment.suspects, containment.watchdog
-        self._made_rows = MadeRows(self.source, suspects, watchdog, findings.rows, shape_of(self.plan))
+        self._made_rows = MadeRows(
+            self.source, suspects, watchdog, findings.rows, shape_of(self.plan), findings.ends
+        )
 
     def restored(self, restored: Restored, position: int) -> None:
         """It goes on at that offset of its source, which it commits also before there is any record: who is no
@@ -81,6 +83,11 @@ class Owned:
         """Something failed on these of its records: next they are processed in parts."""
         ends = suspect.ends if self._suspect is None else self._suspect.ends
         self._suspect = msgspec.structs.replace(suspect, ends=ends)
+
+    @property
+    def doubted(self) -> bool:
+        """Whether its owners have ended at work on it, and nobody is suspected yet."""
+        return self._made_rows is not None and self._made_rows.doubted
 
     @property
     def suspected(self) -> bool:

@@ -47,5 +47,20 @@ class SuspectFolder:
     def clear_rows(self, source: TopicPartition) -> None:
         self._path(source, ".rows").unlink(missing_ok=True)
 
+    def ends(self, source: TopicPartition) -> int:
+        """Processes that have ended in a row, at work on that partition, of which nobody is suspected."""
+        try:
+            return msgspec.json.decode(self._path(source, ".ends").read_bytes(), type=int)
+        except (OSError, msgspec.DecodeError):
+            return 0
+
+    def keep_ends(self, source: TopicPartition, ends: int) -> None:
+        """Raises `OSError`."""
+        make_folder(self._folder)
+        replace_file(self._path(source, ".ends"), msgspec.json.encode(ends))
+
+    def clear_ends(self, source: TopicPartition) -> None:
+        self._path(source, ".ends").unlink(missing_ok=True)
+
     def _path(self, source: TopicPartition, kind: str = "") -> Path:
         return self._folder / f"{source.topic}-{source.partition}{kind}.json"

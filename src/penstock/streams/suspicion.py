@@ -20,21 +20,26 @@ from penstock.log.records import Fetched, Records, TopicPartition
 __all__ = [
     "CONDEMNED_AT",
     "PARTS",
+    "UNCLEAR_MAX",
     "AccusedRows",
     "Cause",
     "Suspect",
     "after_end",
     "apart",
     "cut",
+    "one_by_one",
     "pieces",
     "rows_after_end",
     "suspect_of",
+    "withheld_after",
 ]
 
 PARTS = 32
 """Into about so many suspects are cut: each part costs a commit, each level another end of the process."""
 CONDEMNED_AT = 4
 """Points of a single suspect: one for each end with it at work, two where the process could say why."""
+UNCLEAR_MAX = 3
+"""Ends in a row, after all functions, of which nobody is suspected as it may have been records or made rows."""
 
 
 class Cause(NamedTuple):
@@ -103,6 +108,8 @@ class AccusedRows(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     until: int = -1
     plan: str = ""
     """In short, how the stage was planned that made them."""
+    withheld: bool = False
+    """Nobody knows which, nor of which step: no function gets any until what comes next is committed."""
 
     @property
     def culprits(self) -> Mapping[str, tuple[str, str]]:
@@ -112,6 +119,8 @@ class AccusedRows(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return self.found
 
     def __str__(self) -> str:
+        if self.withheld:
+            return f"rows of windows and joins set aside once: {self.reason}: {self.detail}"
         rows = f"{len(self.rows)} of them" if self.rows else "which is not known yet"
         return f"rows of {self.step!r} suspected, {rows}: {self.reason}: {self.detail}"
 
@@ -158,6 +167,26 @@ def rows_after_end(before: AccusedRows | None, at: AccusedRows, cause: Cause) ->
     )
 
 
+def withheld_after(
+    before: AccusedRows | None, last: AccusedRows, cause: Cause, *, ends: int = 0, until: int = -1
+) -> AccusedRows:
+    """All made rows of the partition that `last` are of, where a process has ended after all its functions with
+    no records at work, or with one alone, which is before offset `until`.
+    """
+    return AccusedRows(
+        topic=last.topic,
+        partition=last.partition,
+        step=last.step,
+        found=before.culprits if before is not None and before.plan == last.plan else {},
+        reason=cause.reason,
+        detail=cause.detail,
+        ends=ends,
+        until=until,
+        plan=last.plan,
+        withheld=True,
+    )
+
+
 def apart(
     fetched: Sequence[Fetched], suspected: Collection[TopicPartition], turn: int
 ) -> tuple[Sequence[Fetched], Sequence[Fetched]]:
@@ -171,6 +200,18 @@ def apart(
     chosen = others if others and turn % 2 else [mine[turn // 2 % len(mine)]]
     sources = {each.source for each in chosen}
     return chosen, [each for each in fetched if each.source not in sources and len(each.records)]
+
+
+def one_by_one(fetched: Sequence[Fetched], turn: int) -> tuple[Sequence[Fetched], Sequence[Fetched]]:
+    """The same where it is not known which partition is suspect, or whether it is time that goes on: each goes
+    alone, and in every other turn none of them.
+    """
+    with_records = [each for each in fetched if len(each.records)]
+    if not with_records:
+        return fetched, ()
+    chosen = [] if turn % 2 else [with_records[turn // 2 % len(with_records)]]
+    sources = {each.source for each in chosen}
+    return chosen, [each for each in with_records if each.source not in sources]
 
 
 def cut(fetched: Fetched, begin: int, end: int) -> Fetched:

@@ -1,7 +1,7 @@
 """What to do about a function of the user that never returns: end the process, and remember what it was at.
 
 On the next start the suspect records are processed in ever smaller batches, until the one is found on which it
-hangs. That one becomes a dead letter.
+hangs. That one becomes a dead letter. A function that a stream is fed from is called again, after a pause.
 
 Two look, for a function can hold the interpreter's lock: a thread, which measures well and knows what it ends
 for; and behind it a timer of the system that needs no lock, which the thread puts off as long as it can.
@@ -35,6 +35,7 @@ EXPECTED_MARGIN_S = 1.0
 
 Accuse = Callable[[str], AccusedRows]
 """Tells which rows are at work, with that as the detail."""
+
 _Watched = tuple[float, Suspect | Accuse]
 
 
@@ -145,6 +146,21 @@ class Watchdog:
         if self.note is not None:
             self.note.rows_returned()
 
+    @contextmanager
+    def rows(self, accuse: Accuse, at: AccusedRows) -> Iterator[None]:
+        """A function works on them within it. What it raises is an error like others; only what ends the engine
+        (KeyboardInterrupt) leaves them in the note, for whoever comes next.
+        """
+        before = self.begin_rows(accuse, at)
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            self.end_rows(before)
+            raise
+        self.end_rows(before)
+
     def look(self) -> None:
         """Ends the process where it hangs."""
         watched = self._watched
@@ -189,9 +205,11 @@ class Watchdog:
             self._suspects.keep(msgspec.structs.replace(hung, ends=ends))
             return
         accused = hung(self._detail)
+        what = f"not done with {len(accused.rows)} rows" if accused.rows else "not done"
+        then = "the process ends and tries them in parts" if accused.rows else "the process ends"
         log.error(
-            "%s/%d: %r is not done with %d rows within %.0f s; the process ends and tries them in parts",
-            *(accused.topic, accused.partition, accused.step, len(accused.rows), self._timeout_s),
+            "%s/%d: %r is %s within %.0f s; %s",
+            *(accused.topic, accused.partition, accused.step, what, self._timeout_s, then),
         )
         if accused.count:
             self._suspects.keep_rows(accused)

@@ -6,7 +6,7 @@ fails leaves nothing, and the state in memory, which is ahead then, is brought b
 
 import contextlib
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from threading import Event
 
 import msgspec
@@ -25,10 +25,9 @@ from penstock.streams.lease import LeaseKeeper
 from penstock.streams.micro_batch import MicroBatch
 from penstock.streams.originals import Originals
 from penstock.streams.owned import Owned
+from penstock.streams.partitions import Partitions
 from penstock.streams.plan import StagePlan
-from penstock.streams.restoring import Restorer
-from penstock.streams.snapshotting import Snapshotting
-from penstock.streams.suspicion import apart, suspect_of
+from penstock.streams.suspicion import apart, one_by_one, suspect_of
 from penstock.streams.worker_config import PartitionStatus, WorkerConfig
 
 __all__ = ["StreamWorker"]
@@ -56,17 +55,14 @@ class StreamWorker:
         feeds: Sequence[FeedPlan] = (),
     ) -> None:
         self._config = config
-        self._plans = plans
         self._log = opened
         self._clock = clock
         self._failpoints = failpoints or Failpoints()
         self._size = BatchSize(config.batch)
-        self._owned: dict[TopicPartition, Owned] = {}
         self._containment = Containment(config, clock)
         self._watchdog = self._containment.watchdog
-        self._restorer = Restorer(opened.admin, config.folder / "snapshots")
-        self._snapshotting = Snapshotting(config, self._restorer, opened.admin, self._failpoints)
-        self._feeding = Feeding(feeds, config, opened, clock, self._failpoints)
+        self._feeding = Feeding(feeds, config, opened, clock, self._containment, self._failpoints)
+        self._partitions = Partitions(config, plans, opened, self._containment, self._feeding, self._failpoints)
         self._changes_topics = {topic: plan.changes_topic for topic, plan in plans.items()}
         many = frozenset(plan.events_topic for plan in plans.values() if plan.events_form == "arrow")
         self._originals = Originals(opened.admin, many)
@@ -102,18 +98,18 @@ class StreamWorker:
             finally:
                 self._lease.stop()
                 self._leave()
-                self._snapshotting.close()
+                self._partitions.close()
 
     def _guarded_turn(self, stop: Event) -> None:
         try:
             self._turn()
-            if not self._restoring():
+            if not self._partitions.restoring:
                 self.problem = None
         except Fenced as error:
             log.warning("%s; its partitions are joined anew", error)
             self._abandon()
         except TooLarge as error:
-            self._drop_all()
+            self._partitions.drop_all()
             rows = sum(len(each.records) for each in self._fetched)
             if rows > 1:
                 log.warning("%s; tried again with half as many records", error)
@@ -125,7 +121,7 @@ class StreamWorker:
             self._failures += 1
             self.problem = str(error)
             log.error("nothing was committed: %s; tried again in %.1f s", error, pause_s)
-            self._drop_all()
+            self._partitions.drop_all()
             # What waits meanwhile is told, too.
             with contextlib.suppress(PenstockError):
                 self._tell()
@@ -136,33 +132,29 @@ class StreamWorker:
         that fits, its partition stands still.
         """
         for each in self._fetched:
-            owned = self._owned.get(each.source)
+            owned = self._partitions.find(each.source)
             if owned is None:
                 continue
             if owned.accused:
-                self._stop_partition(owned, error, self._joined())
+                self._partitions.stop(owned, error)
             else:
                 log.error("%s offset %d becomes a dead letter: %s", owned.source, int(each.offsets[0]), error)
                 owned.suspect(suspect_of(each, reason="raised", detail=f"TooLarge: {error}"))
-        source = self._batch.largest if not self._fetched else None
-        if source is not None and source in self._owned:
-            # Of time alone: there is no record to set aside.
-            self._stop_partition(self._owned[source], error, self._joined())
-        elif not self._fetched:
+        if self._fetched:
+            return
+        # Of time alone: there is no record to set aside.
+        largest = self._batch.largest
+        owned = self._partitions.find(largest) if largest is not None else None
+        if owned is None:
             raise error
-
-    def _drop_all(self) -> None:
-        """States are ahead of what is committed: they are brought back."""
-        for owned in self._owned.values():
-            owned.drop()
-        self._feeding.forget()
+        self._partitions.stop(owned, error)
 
     # One turn
 
     def _turn(self) -> None:
         self._lease.alive()
         consumer = self._joined()
-        self._restore_next(consumer)
+        self._partitions.restore_next()
         self._fetched = ()
         self._worked.clear()
         fetched = self._poll(consumer)
@@ -177,28 +169,41 @@ class StreamWorker:
             size_bytes = sum(each.records.size_bytes for each in self._worked)
             self._size.observe(rows=rows, size_bytes=size_bytes, seconds=self._clock.monotonic() - begun_s)
         assert self._producer is not None, "it has joined"
+        self._lease.alive()
         self._feeding.turn(self._producer, consumer, self._size.rows)
-        self._snapshotting.look(self._running(), self._clock.monotonic())
+        self._partitions.look_at_snapshots(self._clock.monotonic())
         self._tell()
 
     def _work_on(self, fetched: Sequence[Fetched], consumer: Consumer, now_s: float) -> None:
         """One transaction: what was fetched, and what time alone brings where all was fetched."""
-        suspected = {source for source, owned in self._owned.items() if owned.suspected}
-        self._fetched, left = apart(fetched, suspected, self._turns)
-        self._turns += 1
-        for each in left:
-            consumer.seek(each.source, int(each.offsets[0]))
+        ticking = now_s - self._ticked_s >= self._config.tick_s
+        ticking = self._choose(fetched, consumer) and ticking
         with self._watchdog.until_settled():
             batch = self._batch = self._process(self._fetched, consumer)
-            alone = left and any(each.source in suspected for each in self._fetched)
-            if now_s - self._ticked_s >= self._config.tick_s and not alone:
+            if ticking:
                 self._ticked_s = now_s
                 self._tick(batch, fetched)
             if not batch.empty:
                 self._commit(batch, consumer)
 
+    def _choose(self, fetched: Sequence[Fetched], consumer: Consumer) -> bool:
+        """What of it is worked on in this turn: all of it, unless something is suspected. The rest is polled
+        again. Whether time may go on in the same transaction.
+        """
+        suspected = self._partitions.suspected
+        self._fetched, left = apart(fetched, suspected, self._turns)
+        alone = any(each.source in suspected for each in self._fetched)
+        doubted = self._partitions.doubted
+        if doubted and not alone:
+            self._fetched, more = one_by_one(self._fetched, self._turns // 2)
+            left = [*left, *more]
+        self._turns += 1
+        for each in left:
+            consumer.seek(each.source, int(each.offsets[0]))
+        return not self._fetched if doubted else not (left and alone)
+
     def _poll(self, consumer: Consumer) -> list[Fetched]:
-        pending = self._new or self._restoring()
+        pending = self._new or self._partitions.restoring
         self._new = False
         try:
             return consumer.poll(
@@ -207,16 +212,16 @@ class StreamWorker:
                 timeout_s=0.0 if pending or self._feeding.busy else self._config.tick_s,
             )
         except CorruptRecords as error:
-            for source, owned in self._owned.items():
-                if error.where == str(source):
-                    self._stop_partition(owned, error, consumer)
-                    return []
-            raise
+            owned = self._partitions.named(error.where)
+            if owned is None:
+                raise
+            self._partitions.stop(owned, error)
+            return []
 
     def _process(self, fetched: Sequence[Fetched], consumer: Consumer) -> MicroBatch:
         batch = MicroBatch(self._instant())
         for each in fetched:
-            owned = self._owned.get(each.source)
+            owned = self._partitions.find(each.source)
             if owned is None or owned.stage is None or not len(each.records):
                 continue
             self._lease.alive()
@@ -227,7 +232,7 @@ class StreamWorker:
                     consumer.seek(each.source, piece.next_offset)
             except CorruptRecords as error:
                 batch.forget(each.source)
-                self._stop_partition(owned, error, consumer)
+                self._partitions.stop(owned, error)
             except (Fenced, StorageFailed, KeyboardInterrupt):
                 raise
             except BaseException as error:
@@ -263,13 +268,17 @@ class StreamWorker:
         drained = rows < self._size.rows and 2 * size_bytes < self._size.bytes_max
         drained = drained and rows == sum(len(each.records) for each in self._worked)
         busy = {each.source for each in fetched}
-        for owned in self._running():
+        running = self._partitions.running()
+        if running and self._partitions.doubted:
+            # One in each turn, so that the next end tells which it was.
+            running = [running[self._turns // 2 % len(running)]]
+        for owned in running:
             if drained or (owned.source in self._quiet and owned.source not in busy):
                 owned.tick(batch)
 
     def _commit(self, batch: MicroBatch, consumer: Consumer) -> None:
         """Whole or not at all; what is outside of the log is prepared before and published after."""
-        batch.collect([owned.stage for owned in self._running() if owned.stage is not None])
+        batch.collect([owned.stage for owned in self._partitions.running() if owned.stage is not None])
         self._failpoints.pass_by("state")
         batch.find_originals(self._originals)
         self._lease.alive()
@@ -286,78 +295,15 @@ class StreamWorker:
             raise
         self._failpoints.pass_by("committed")
         for source in batch.sources:
-            self._owned[source].committed(ends, batch.changes(source), self._containment.suspects)
+            owned = self._partitions.find(source)
+            assert owned is not None, "it took part in the batch"
+            owned.committed(ends, batch.changes(source), self._containment.suspects)
         self._failures = 0
         batch.publish()
-
-    def _restoring(self) -> bool:
-        return any(owned.stage is None and not owned.problem for owned in self._owned.values())
-
-    def _running(self) -> list[Owned]:
-        return [owned for owned in self._owned.values() if owned.stage is not None]
 
     def _instant(self) -> Instant:
         now_ms = int(self._clock.now().timestamp() * 1000)
         return Instant(now_ms=now_ms, monotonic_ms=self._clock.monotonic() * 1000)
-
-    # Partitions
-
-    def assigned(self, partitions: Collection[TopicPartition]) -> None:
-        """They are brought back one by one, between polls, so that the lease is kept."""
-        assert self._consumer is not None, "it has joined"
-        self._consumer.pause(partitions)
-        for source in partitions:
-            if source.topic in self._feeding.topics:
-                self._feeding.assigned(source)
-                continue
-            self._owned[source] = Owned(self._plans[source.topic], source)
-
-    def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        """All that was begun is committed by now."""
-        self._failpoints.pass_by("revoke")
-        for source in partitions:
-            self._feeding.revoked(source)
-        gone = [self._owned.pop(source) for source in partitions if source in self._owned]
-        self._snapshotting.keep([owned for owned in gone if owned.stage is not None])
-
-    def lost(self, partitions: Collection[TopicPartition]) -> None:
-        log.warning("lost %s: another worker has them by now", ", ".join(map(str, partitions)))
-        for source in partitions:
-            self._owned.pop(source, None)
-            self._feeding.revoked(source)
-
-    def _restore_next(self, consumer: Consumer) -> None:
-        """The state of one partition that has none, as of what the group has committed there."""
-        for source, owned in self._owned.items():
-            if owned.stage is not None or owned.problem:
-                continue
-            committed = consumer.committed(source)
-            consumer.pause([source])
-            try:
-                position = committed if committed is not None else self._begin(source)
-                if not owned.examined:
-                    owned.careful(self._containment.hold_inquest(source, position), self._containment)
-                restored = self._restorer.restore(owned.plan, source, committed)
-                restored.stage.recover()
-                owned.restored(restored, position)
-            except StorageFailed:
-                raise
-            except PenstockError as error:
-                self._stop_partition(owned, error, consumer)
-                return
-            consumer.seek(source, position)
-            consumer.resume([source])
-            return
-
-    def _begin(self, source: TopicPartition) -> int:
-        found = [info for info in self._log.admin.topics() if info.spec.name == source.topic]
-        return found[0].begins[source.partition] if found else 0
-
-    def _stop_partition(self, owned: Owned, error: PenstockError, consumer: Consumer) -> None:
-        hint = f" (hint: {error.hint})" if error.hint else ""
-        log.error("%s stands still, the others go on: %s%s", owned.source, error, hint)
-        owned.stop(str(error))
-        consumer.pause([owned.source])
 
     # The group
 
@@ -365,14 +311,12 @@ class StreamWorker:
         if self._consumer is None:
             self._producer = self._log.transactional(self._config.identity)
             self._consumer = self._log.consumer(self._config.group)
-            self._consumer.subscribe(sorted({*self._plans, *self._feeding.topics}), self)
+            self._partitions.join(self._consumer)
             self._new = True
         return self._consumer
 
     def _abandon(self) -> None:
-        """What it held is another's: nothing of it counts any more."""
-        self._owned.clear()
-        self._feeding.clear()
+        self._partitions.clear()
         self._leave()
 
     def _leave(self) -> None:
@@ -394,6 +338,6 @@ class StreamWorker:
         lags = {each.source: each.lag for each in self._log.admin.lags(self._config.group)}
         self._quiet = frozenset(source for source, lag in lags.items() if not lag)
         self.status = (
-            *(owned.status(lags.get(source, 0), elapsed_s) for source, owned in sorted(self._owned.items())),
+            *self._partitions.status(lags, elapsed_s),
             *self._feeding.status(elapsed_s),
         )

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from penstock.log.records import TopicPartition
-from penstock.streams.at_work import PLACES, PLACES_AT, AtWork, LeftNote, NoteFolder
+from penstock.streams.at_work import PLACES, PLACES_AT, AtWork, Blamed, LeftNote, NoteFolder
 from penstock.streams.suspicion import AccusedRows, Suspect
 
 SOURCE = TopicPartition("events", 3)
@@ -102,19 +102,43 @@ def test_rows_are_to_blame_rather_than_the_records_that_they_stand_amid(mine: At
     assert names(folder) == {"other.note", "later.note"}
 
 
-def test_where_rows_were_before_nobody_is_to_blame_for_an_end_after_all_functions(
-    mine: AtWork, folder: Path
-) -> None:
-    for after in (False, True):
+UNNAMED = msgspec.structs.replace(ROWS, rows=())
+EMPTY = msgspec.structs.replace(ROWS, rows=(), count=0)
+
+
+def test_where_rows_were_before_an_end_after_all_functions_is_of_either(mine: AtWork, folder: Path) -> None:
+    for rows in (ROWS, EMPTY):
         mine.records(RECORDS)
-        if not after:
-            mine.rows(ROWS)
-            mine.rows_returned()
+        mine.rows(rows)
+        mine.rows_returned()
         mine.returned()
         dead(mine)
         (note,) = left(folder)
-        assert blamed(note) == ((RECORDS, False) if after else None)
+        unclear = Blamed(records=RECORDS, rows=UNNAMED, within=False, unclear=True)
+        assert note.about(SOURCE) == (unclear if rows is ROWS else Blamed(records=RECORDS, within=False))
         mine.settled()
+
+
+def test_rows_alone_may_be_to_blame_after_all_functions_once_for_each_partition(
+    mine: AtWork, folder: Path
+) -> None:
+    for rows in (ROWS, msgspec.structs.replace(ROWS, partition=4), EMPTY):
+        mine.rows(rows)
+        mine.rows_returned()
+    dead(mine)
+    (note,) = left(folder)
+    assert note.about(SOURCE) == Blamed(rows=UNNAMED, within=False, unclear=True)
+    note.forget(SOURCE)
+    (note,) = left(folder)
+    assert note.about(SOURCE) is None
+    found = note.about(OTHER)
+    assert found is not None
+    assert found.unclear
+    note.forget(OTHER)
+    assert names(folder) == {"other.note"}
+    mine.settled()
+    dead(mine)
+    assert left(folder) == []
 
 
 def test_more_rows_than_there_is_room_for_are_only_counted(mine: AtWork, folder: Path) -> None:

@@ -25,16 +25,28 @@ class Workers:
         self.suspects = SuspectFolder(folder / "suspects")
         self.count = 0
 
-    def end(self, at: Suspect | AccusedRows, words: str = "", *, within: bool = True) -> None:
-        """One with that at work, or with that done and not committed."""
+    def end(
+        self,
+        at: Suspect | AccusedRows,
+        words: str = "",
+        *,
+        within: bool = True,
+        before: AccusedRows | None = None,
+    ) -> None:
+        """One with that at work, or with that done and not committed, after rows that have returned."""
         self.count += 1
         mine = self.notes.mine("living", 1)
+        if before is not None:
+            mine.rows(before)
+            mine.rows_returned()
         if isinstance(at, Suspect):
             mine.records(at)
             if not within:
                 mine.returned()
         else:
             mine.rows(at)
+            if not within:
+                mine.rows_returned()
         shutil.copyfile(self.folder / "notes/living.note", self.folder / f"notes/ended {self.count}.note")
         mine.close()
         if words:
@@ -154,3 +166,60 @@ def test_where_a_function_had_no_rows_what_is_known_stays(workers: Workers) -> N
     workers.end(AccusedRows(topic="events", partition=3, step="map 1"), words=ABORTED)
     assert workers.hold().rows == known
     assert list(workers.notes.left_by_others("me")) == [], "that counts once, too"
+
+
+MADE = AccusedRows(topic="events", partition=3, step="map 1", count=4, plan="p")
+
+
+def test_of_ends_after_all_functions_the_third_makes_suspects_where_rows_were_at_work_too(
+    workers: Workers, caplog: pytest.LogCaptureFixture
+) -> None:
+    for ends in (1, 2):
+        workers.end(records(5, 25), within=False, before=MADE)
+        assert workers.hold() == Findings(ends=ends)
+        assert "nobody is suspected yet" in caplog.text
+    assert workers.hold() == Findings(ends=2), "a note counts once"
+    workers.end(records(5, 25), within=False, before=MADE)
+    found = workers.hold()
+    assert found.suspect is not None
+    assert (found.suspect.begin, found.suspect.end, found.rows) == (5, 25, None)
+    workers.end(records(5, 6), within=False, before=MADE)
+    found = workers.hold()
+    assert found.suspect is not None
+    assert (found.suspect.count, found.suspect.alone) == (1, 1), "from then on each one counts"
+
+
+def test_what_was_committed_counts_as_no_end(workers: Workers) -> None:
+    for _ in range(3):
+        workers.end(records(5, 25), within=False, before=MADE)
+    assert workers.hold(position=25) == Findings()
+
+
+def test_of_a_single_record_the_made_rows_are_set_aside_before_it_is(workers: Workers) -> None:
+    for each in (records(5, 25), records(5, 25), records(5, 25), records(7, 8)):
+        workers.end(each, within=False, before=MADE)
+    for _ in range(3):
+        workers.end(records(7, 8), within=False, before=MADE)
+    found = workers.hold()
+    assert found.suspect is not None
+    assert found.rows is not None
+    assert not found.suspect.found
+    assert (found.rows.withheld, found.rows.until, found.rows.plan) == (True, 8, "p")
+    assert workers.hold() == found, "it is kept"
+    workers.end(records(7, 8), within=False)
+    found = workers.hold()
+    assert found.suspect is not None
+    assert found.suspect.found, "without rows it ended, too"
+    assert found.rows is None
+    assert workers.suspects.find_rows(SOURCE) is None
+
+
+def test_rows_of_time_alone_are_set_aside_after_the_third_end(workers: Workers) -> None:
+    for ends in (1, 2):
+        workers.end(MADE, within=False)
+        assert workers.hold() == Findings(ends=ends)
+    workers.end(MADE, within=False)
+    found = workers.hold()
+    assert found.suspect is None
+    assert found.rows is not None
+    assert (found.rows.withheld, found.rows.until, found.rows.ends) == (True, -1, 3)

@@ -6,13 +6,14 @@ import polars as pl
 import pytest
 
 from penstock.core.clock import ManualClock
+from penstock.core.errors import StorageFailed
 from penstock.log.records import TopicPartition
 from penstock.streams import made_rows
 from penstock.streams.isolating import Transformed
 from penstock.streams.made_rows import MadeRows
 from penstock.streams.mapping import Map
 from penstock.streams.suspect_folder import SuspectFolder
-from penstock.streams.suspicion import AccusedRows, Cause, Suspect, rows_after_end
+from penstock.streams.suspicion import AccusedRows, Cause, Suspect, rows_after_end, withheld_after
 from penstock.streams.transforming import Transform
 from penstock.streams.watchdog import HUNG_STATUS, Watchdog
 
@@ -242,3 +243,68 @@ def test_where_a_function_hangs_on_no_rows_what_is_known_stays(tmp_path: Path) -
     with pytest.raises(Ended):
         rows.apply("map 1", hangs, closed(range(0)))
     assert processes.folder.find_rows(SOURCE) == accused
+
+
+def passes(given: pl.DataFrame) -> pl.DataFrame:
+    return given
+
+
+@pytest.mark.parametrize("until", [-1, 9])
+def test_rows_of_which_nobody_knows_which_are_set_aside_once(tmp_path: Path, until: int) -> None:
+    folder, clock = SuspectFolder(tmp_path), ManualClock()
+    watchdog = Watchdog(folder, 5.0, clock, lambda _: pytest.fail("nobody hangs"))
+    last = AccusedRows(topic="events", partition=3, step="map 1", count=4)
+    accused = withheld_after(None, last, WHY, ends=3, until=until)
+    folder.keep_rows(accused)
+    rows = MadeRows(SOURCE, folder, watchdog, accused)
+    transform = Map(function=passes, schema=SCHEMA).build(SCHEMA)
+    assert rows.committed(8) == 0, "none have come yet"
+    for step in ("map 1", "into out"):
+        done = rows.apply(step, transform.apply, closed(range(5)))
+        assert done.frame.is_empty()
+        assert [(row.row, row.reason, row.detail) for row in done.failed] == [
+            (n, "crashed", "Aborted") for n in range(5)
+        ]
+    assert rows.committed(8) == 3
+    assert folder.find_rows(SOURCE) is None
+    assert rows.apply("map 1", transform.apply, closed(range(5))).frame.height == 5
+
+
+def test_rows_are_not_set_aside_any_more_once_the_record_is_committed(tmp_path: Path) -> None:
+    folder, clock = SuspectFolder(tmp_path), ManualClock()
+    watchdog = Watchdog(folder, 5.0, clock, lambda _: pytest.fail("nobody hangs"))
+    last = AccusedRows(topic="events", partition=3, step="map 1", count=4)
+    rows = MadeRows(SOURCE, folder, watchdog, withheld_after(None, last, WHY, until=9))
+    rows.committed(8)
+    assert rows.accused is not None
+    rows.committed(9)
+    assert rows.accused is None
+
+
+def test_ends_of_nobody_known_are_over_once_rows_have_got_through(tmp_path: Path) -> None:
+    folder, clock = SuspectFolder(tmp_path), ManualClock()
+    watchdog = Watchdog(folder, 5.0, clock, lambda _: pytest.fail("nobody hangs"))
+    folder.keep_ends(SOURCE, 2)
+    rows = MadeRows(SOURCE, folder, watchdog, None, ends=2)
+    transform = Map(function=passes, schema=SCHEMA).build(SCHEMA)
+    rows.committed(5)
+    rows.apply("map 1", transform.apply, closed(range(0)))
+    rows.committed(5)
+    assert (rows.doubted, folder.ends(SOURCE)) == (True, 2), "no rows were at work"
+    rows.apply("map 1", transform.apply, closed(range(3)))
+    rows.committed(5)
+    assert (rows.doubted, folder.ends(SOURCE)) == (False, 0)
+
+
+def test_what_ends_the_engine_leaves_the_rows_in_the_note_and_an_error_does_not(tmp_path: Path) -> None:
+    watchdog = Watchdog(SuspectFolder(tmp_path), 5.0, ManualClock(), lambda _: pytest.fail("nobody looks"))
+    noted = watchdog.note = Noted()
+    rows = MadeRows(SOURCE, SuspectFolder(tmp_path), watchdog, None)
+    for error in (KeyboardInterrupt(), StorageFailed("full")):
+
+        def raises(given: pl.DataFrame, error: BaseException = error) -> Transformed:
+            raise error
+
+        with pytest.raises(type(error)):
+            rows.apply("map 1", raises, closed(range(5)))
+        assert (noted.at is not None) is isinstance(error, KeyboardInterrupt)

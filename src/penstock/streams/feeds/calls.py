@@ -16,6 +16,8 @@ class CallReader:
     order that stays. When it has ended it is called again, later, with the last position.
     """
 
+    calls_function = True
+
     def __init__(
         self,
         function: Callable[..., object],

@@ -15,10 +15,12 @@ from penstock.core.errors import ConfigurationError, Fenced, PenstockError, Stor
 from penstock.core.failpoints import Failpoints
 from penstock.log.port import Consumer, Log, TransactionalProducer
 from penstock.log.records import Records, TopicPartition
+from penstock.streams.containment import Containment
 from penstock.streams.encoding import Encoder, encoder_of
 from penstock.streams.feeds.plan import FeedPlan
 from penstock.streams.feeds.reading import Chunk, Reader
 from penstock.streams.partition_frames import split_by_key
+from penstock.streams.suspicion import AccusedRows
 from penstock.streams.worker_config import PartitionStatus, WorkerConfig
 
 __all__ = ["Feeding"]
@@ -29,6 +31,10 @@ LAG_RECORDS_MAX = 50_000
 """A feed waits while so many of its records wait for their stage."""
 LAG_FRAMES_MAX = 50
 """The same where a record is a frame."""
+PAUSE_S_MAX = 300.0
+"""A function in which its process has ended (it hung, or crashed) is called again later, after twice as long
+each time: all else in that process has to go on meanwhile.
+"""
 TRUNCATE_EVERY = 1000
 """Positions are let go of, but for the last, after so many."""
 
@@ -53,6 +59,8 @@ class _Feed:
         self.due_s = float("-inf")
         self.rows_max: int | None = None
         self.problem = ""
+        self.ends: int | None = None
+        """How many processes have ended in its function in a row; None where nobody has looked."""
         self.rows = 0
         self.rows_told = 0
 
@@ -66,12 +74,14 @@ class Feeding:
         config: WorkerConfig,
         opened: Log,
         clock: Clock,
+        containment: Containment,
         failpoints: Failpoints,
     ) -> None:
         self._plans = {plan.topic: plan for plan in plans}
         self._config = config
         self._log = opened
         self._clock = clock
+        self._containment = containment
         self._failpoints = failpoints
         self._feeds: dict[TopicPartition, _Feed] = {}
         self.busy = False
@@ -106,6 +116,8 @@ class Feeding:
             return
         waiting = self._waiting()
         for feed in self._feeds.values():
+            if feed.ends is None:
+                self._examine(feed, now_s)
             if feed.due_s > now_s:
                 continue
             in_frames = feed.plan.format == "arrow"
@@ -136,7 +148,7 @@ class Feeding:
         if feed.reader is None:
             self._restore(feed, consumer)
         assert feed.reader is not None, "its position is known"
-        chunk = feed.reader.read(feed.position, asked)
+        chunk = self._read(feed, feed.reader, asked)
         if chunk is not None:
             try:
                 self._commit(feed, chunk, producer, consumer)
@@ -148,6 +160,39 @@ class Feeding:
             log.warning("feed %s goes on", feed.plan.name)
             feed.problem = ""
         return chunk is not None
+
+    def _examine(self, feed: _Feed, now_s: float) -> None:
+        """What its owners before ended of, which is looked into once."""
+        found = self._containment.hold_inquest(feed.source, 0).rows
+        feed.ends = 0 if found is None else found.ends
+        if found is not None:
+            pause_s = min(self._config.feed_poll_s * 2.0 ** (found.ends - 1), PAUSE_S_MAX)
+            feed.due_s = now_s + pause_s
+            feed.problem = (
+                f"{found.step} has ended its process {found.ends} times: {found.detail};"
+                f" it is called again after {pause_s:g} s"
+            )
+            log.error("feed %s stands still, all else goes on: %s", feed.plan.name, feed.problem)
+
+    def _read(self, feed: _Feed, reader: Reader, asked: int) -> Chunk | None:
+        """What it gives, watched where it is a function of the user."""
+        if not reader.calls_function:
+            return reader.read(feed.position, asked)
+        ends = feed.ends or 0
+        topic, partition = feed.source.topic, feed.source.partition
+        at = AccusedRows(topic=topic, partition=partition, step=f"source {feed.plan.source.title}", count=1)
+
+        def accuse(detail: str) -> AccusedRows:
+            return msgspec.structs.replace(at, ends=1 + ends, detail=detail, sure=True)
+
+        watchdog = self._containment.watchdog
+        with watchdog.rows(accuse, at):
+            chunk = reader.read(feed.position, asked)
+        watchdog.settled()
+        if ends:
+            self._containment.suspects.clear_rows(feed.source)
+            feed.ends = 0
+        return chunk
 
     def _restore(self, feed: _Feed, consumer: Consumer) -> None:
         """The position is the record before the offset that is committed; where somebody has reset that to the

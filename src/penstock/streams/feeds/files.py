@@ -63,6 +63,8 @@ class _Buffer:
 class FileReader:
     """Keeps a part of the file at hand."""
 
+    calls_function = False
+
     def __init__(self, listing: Listing, columns: Mapping[str, pl.DataType]) -> None:
         self._listing = listing
         self._columns = columns

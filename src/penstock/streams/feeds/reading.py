@@ -25,6 +25,11 @@ class Chunk:
 class Reader(Protocol):
     """Gives the same rows after the same position, whenever it is asked."""
 
+    @property
+    def calls_function(self) -> bool:
+        """Whether it asks a function of the user, which may never return."""
+        ...
+
     def read(self, position: object, rows_max: int) -> Chunk | None:
         """None: there is nothing more at present. Raises `InvalidInput` where it cannot go on from there.
 
