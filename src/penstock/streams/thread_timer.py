@@ -38,8 +38,8 @@ class _Times(ctypes.Structure):
 
 
 class ThreadTimer:
-    """For the thread that makes it; `set` may be called from any. It is there as long as the process is; a child
-    that is forked has none.
+    """For the thread that makes it; `set` may be called from any. It is there as long as the process, and in no
+    child that is forked.
     """
 
     def __init__(self, signal_number: int) -> None:
