@@ -18,7 +18,7 @@ from penstock.core.errors import CorruptRecords
 from penstock.core.tensors import DataType
 from penstock.features.view import Feature
 
-__all__ = ["TimelineRows", "Values", "pick_rows", "read_timelines", "write_timelines"]
+__all__ = ["HEAD_WORDS", "TimelineRows", "Values", "pick_rows", "read_timelines", "write_timelines"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Mask: TypeAlias = npt.NDArray[np.bool_]

@@ -1,0 +1,155 @@
+"""What is known of each key now: the port between who learns it, in the stream, and who reads it, in a request.
+
+A record is what stands under a key: where its last update is in the log, when that was appended, and the key's
+timeline. Of each partition of the view's topic it is kept how far the stream's time has come and when something
+was last heard, so that a reader knows as of when it reads, and whether somebody still sees to it.
+"""
+
+import hashlib
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+
+from penstock.core.errors import CorruptRecords
+from penstock.features.view import FeatureView
+
+__all__ = [
+    "OFFSET_BITS",
+    "Answer",
+    "OnlineReader",
+    "OnlineStore",
+    "OnlineWriter",
+    "Progress",
+    "Record",
+    "Update",
+    "fingerprint_of",
+    "pack_record",
+    "read_record",
+]
+
+OFFSET_BITS: Final = 48
+"""Below the partition, in a position."""
+_CHECK_BYTES: Final = 8
+_HEAD = struct.Struct("<Qqq")
+
+
+class Update(NamedTuple):
+    """What a partition of the view's topic says of a key, at `offset`. `available_ms` is the record's time in
+    the log.
+    """
+
+    key: bytes
+    offset: int
+    available_ms: int
+    timeline: bytes
+
+
+class Progress(NamedTuple):
+    """How far a partition has come: the stream's time, the offset that comes next, and the time of day when it
+    was last heard of.
+    """
+
+    partition: int
+    as_of_ms: int
+    next_offset: int
+    heard_ms: int
+
+
+class Record(NamedTuple):
+    """What stands under a key. `position` is the partition, then `OFFSET_BITS` of offset."""
+
+    position: int
+    available_ms: int
+    timeline: bytes
+
+
+class Answer(NamedTuple):
+    """The records of some keys as they stand, None where there is none, and how far their view was by then."""
+
+    records: list[bytes | None]
+    progress: tuple[Progress, ...]
+
+
+class OnlineWriter(Protocol):
+    """What is known of one view's keys, to be written. For one thread at a time; of several processes each has
+    its own partitions.
+    """
+
+    def put(self, partition: int, updates: Sequence[Update], progress: Progress) -> None:
+        """Durable once it returns, in whole. Updates ascend in their offsets; the same ones again change
+        nothing.
+
+        Raises `Fenced` where the view was defined anew since, `StorageFailed` where nothing was written.
+        """
+        ...
+
+    def fill(self, updates: Sequence[Update]) -> int:
+        """Likewise for keys of which nothing is known from the log: how many that were. Their position is -1,
+        and any update replaces them.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class OnlineReader(Protocol):
+    """What is known of the keys of any views, to be read. For one thread at a time."""
+
+    def read(self, view: FeatureView, keys: Sequence[bytes]) -> Answer:
+        """Nothing at all is known of a view that nobody has written to as it is defined now.
+
+        Raises `StorageFailed`.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class OnlineStore(Protocol):
+    """The store as a whole."""
+
+    def writer(self, view: FeatureView) -> OnlineWriter:
+        """What was known of a view that was defined otherwise is dropped. Raises `StorageFailed`."""
+        ...
+
+    def reader(self) -> OnlineReader: ...
+
+    def views(self) -> list[FeatureView]:
+        """All that was written to, as they were defined last, by name. Raises `StorageFailed`."""
+        ...
+
+    def size(self, view: FeatureView) -> int:
+        """The keys of which something is known. Raises `StorageFailed`."""
+        ...
+
+
+def fingerprint_of(view: FeatureView) -> bytes:
+    """Of what its records mean: defaults, and when a view is stale, are the reader's."""
+    meaning = (
+        view.topic,
+        [(key.name, key.datatype.value) for key in view.keys],
+        [(feature.name, feature.datatype.value) for feature in view.features],
+    )
+    return hashlib.blake2b(msgspec.msgpack.encode(meaning), digest_size=16).digest()
+
+
+def pack_record(record: Record) -> bytes:
+    """As a store keeps it, with a checksum before it."""
+    head = _HEAD.pack(0, record.position, record.available_ms)[_CHECK_BYTES:]
+    body = head + record.timeline
+    return zlib.crc32(body).to_bytes(_CHECK_BYTES, "little") + body
+
+
+def read_record(packed: bytes) -> tuple[int, int, bytes]:
+    """What `pack_record` made: a `Record`, but for its name. Raises `CorruptRecords` for anything else."""
+    if len(packed) >= _HEAD.size:
+        check, position, available_ms = _HEAD.unpack_from(packed)
+        if check == zlib.crc32(packed[_CHECK_BYTES:]):
+            return position, available_ms, packed[_HEAD.size :]
+    raise CorruptRecords(
+        "what is kept of a key does not have the checksum that it was kept with",
+        hint="its next update mends it; look at the disk",
+    )

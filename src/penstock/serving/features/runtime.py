@@ -1,0 +1,135 @@
+"""A version whose inputs are partly features, as a runtime that takes keys in their place."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from penstock.core.signature import Signature
+from penstock.core.tensors import Array, Tensors, row_count
+from penstock.features.online import OnlineReader
+from penstock.features.reader import Reading, ReadObserver, ViewReader
+from penstock.features.timeline import Ints
+from penstock.models.runtimes.runtime import Runtime
+from penstock.serving.features.casting import cast, fits
+from penstock.serving.features.filling import Filling, ViewUse
+from penstock.serving.features.vectors import output_name, pack_vectors
+
+__all__ = ["FeatureRuntime"]
+
+
+class FeatureRuntime:
+    """A `Runtime` around another one: it reads the features of all rows of a batch at once, and runs the model
+    on them. Its outputs have what was read beside them (see `vectors`).
+
+    `readers` read the views of `filling`, in their order, from `store`, which is closed with it.
+    """
+
+    def __init__(
+        self,
+        inner: Runtime,
+        filling: Filling,
+        readers: Sequence[ViewReader],
+        store: OnlineReader,
+        observer: ReadObserver,
+    ) -> None:
+        assert [use.view for use in filling.uses] == [each.view for each in readers], "a reader for each view"
+        self.inner = inner
+        self._filling = filling
+        self._readers = tuple(readers)
+        self._store = store
+        self._observer = observer
+
+    @property
+    def signature(self) -> Signature:
+        """What its callers send."""
+        return self._filling.signature
+
+    @property
+    def filling(self) -> Filling:
+        return self._filling
+
+    @property
+    def pid(self) -> int | None:
+        """The process that its model runs in, where that is one of its own."""
+        return getattr(self.inner, "pid", None)
+
+    def run(self, tensors: Tensors, timeout_s: float) -> Tensors:
+        readings = self._read(tensors)
+        outputs = dict(self.inner.run(self._inputs(tensors, readings), timeout_s))
+        for use, reading in zip(self._filling.uses, readings, strict=True):
+            outputs[output_name(use.view)] = pack_vectors(reading)
+        return outputs
+
+    @property
+    def fault(self) -> str | None:
+        return self.inner.fault
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.inner.memory_bytes
+
+    def revive(self) -> None:
+        self.inner.revive()
+
+    def rest(self, inputs: Tensors) -> None:
+        """Nothing is read for that."""
+        rows = row_count(inputs)
+        readings = [
+            _fitted(use, reader.defaults(rows))
+            for use, reader in zip(self._filling.uses, self._readers, strict=True)
+        ]
+        self.inner.rest(self._inputs(inputs, readings))
+
+    def close(self) -> None:
+        self._store.close()
+        self.inner.close()
+
+    def example(self, inner: Tensors) -> Tensors:
+        """Real inputs of the model as a caller would send them: with keys that nobody knows."""
+        rows = row_count(inner)
+        given: Tensors = {}
+        for spec in self.signature.inputs:
+            found = inner.get(spec.name)
+            if found is None:
+                found = np.full(rows, "text", object) if spec.datatype.is_object else np.zeros(rows, spec.dtype)
+            given[spec.name] = found
+        return given
+
+    def _read(self, tensors: Tensors) -> list[Reading]:
+        """Columns that several views read by are made Python's own once."""
+        time = self._filling.time
+        as_of_ms: Ints | None = None if time is None else tensors[time].ravel().astype(np.int64)
+        columns: dict[str, list[object]] = {}
+        readings = []
+        for use, reader in zip(self._filling.uses, self._readers, strict=True):
+            for name in use.keys:
+                if name not in columns:
+                    columns[name] = tensors[name].ravel().tolist()
+            reading = _fitted(use, reader.read([columns[name] for name in use.keys], as_of_ms))
+            self._observer.read(use.view, reading)
+            readings.append(reading)
+        return readings
+
+    def _inputs(self, tensors: Tensors, readings: Sequence[Reading]) -> Tensors:
+        filled: dict[str, Array] = {}
+        for use, reading in zip(self._filling.uses, readings, strict=True):
+            for fill in use.fills:
+                filled[fill.spec.name] = cast(reading.columns[fill.number], fill.spec)
+        return {
+            spec.name: filled[spec.name] if spec.name in filled else tensors[spec.name]
+            for spec in self._filling.inner.inputs
+        }
+
+
+def _fitted(use: ViewUse, reading: Reading) -> Reading:
+    """What was read, with defaults where the model has no place for a value."""
+    for fill in use.fills:
+        if not fill.narrow:
+            continue
+        column = reading.columns[fill.number]
+        misfit = ~fits(column, fill.spec)
+        if misfit.any():
+            default = column.dtype.type(fill.feature.default)
+            reading.columns[fill.number] = np.where(misfit, default, column)
+            reading.defaulted[fill.number] = reading.defaulted[fill.number] | misfit
+    return reading

@@ -1,0 +1,155 @@
+"""What was served: the features of each prediction, appended to a topic off the request path."""
+
+import logging
+import threading
+from collections import deque
+from concurrent.futures import Future
+from typing import Final, NamedTuple, Protocol
+
+import numpy as np
+
+from penstock.core.clock import Clock
+from penstock.core.errors import PenstockError
+from penstock.core.tensors import Tensors
+from penstock.log.records import Records
+from penstock.observe.metrics import Counter
+from penstock.serving.batching.outputs import BatchRows
+from penstock.serving.features.filling import Filling
+from penstock.serving.features.served_frame import ServedRows, encode_frame, frame_of
+
+__all__ = ["ServedAppend", "ServedLog", "ServedRecorder"]
+
+log = logging.getLogger(__name__)
+
+ROWS_WAITING_MAX = 100_000
+FRAME_ROWS_MAX: Final = 20_000
+WRITE_EVERY_S = 0.25
+TOLD_EVERY_S = 60.0
+CLOSE_S_MAX = 2.0
+APPEND_S_MAX = 30.0
+
+
+class ServedAppend(Protocol):
+    """Appends to a topic, which it makes where it is missing. Raises `PenstockError`."""
+
+    def __call__(self, topic: str, records: Records) -> "Future[int]": ...
+
+
+class _Answered(NamedTuple):
+    """One request that was answered."""
+
+    recorder: "ServedRecorder"
+    prediction: str
+    time_ms: int
+    inputs: Tensors
+    rows: BatchRows
+
+
+class ServedRecorder:
+    """Of one version: takes what was answered, in the event loop."""
+
+    def __init__(self, served: "ServedLog", *, topic: str, version: str, filling: Filling) -> None:
+        self._served = served
+        self.topic = topic
+        self.version = version
+        self.filling = filling
+
+    def record(self, prediction: str, inputs: Tensors, rows: BatchRows) -> None:
+        """`inputs` are those that its caller sent. What another rung answered is not recorded."""
+        if not rows.outputs.rung:
+            self._served.add(_Answered(self, prediction, self._served.now_ms(), inputs, rows))
+
+
+class ServedLog:
+    """A thread that appends what was answered. It holds so many rows at most; what comes beyond that, and what
+    cannot be appended, is counted as `lost`.
+    """
+
+    def __init__(self, append: ServedAppend, clock: Clock, *, recorded: Counter, lost: Counter) -> None:
+        self._append = append
+        self._clock = clock
+        self._recorded = recorded
+        self._lost = lost
+        self._waiting: deque[_Answered] = deque()
+        self._rows = 0
+        self._arrived = threading.Condition()
+        self._closing = False
+        self._told_s = float("-inf")
+        self._thread = threading.Thread(target=self._run, name="served-log", daemon=True)
+        self._thread.start()
+
+    def recorder(self, *, topic: str, version: str, filling: Filling) -> ServedRecorder:
+        return ServedRecorder(self, topic=topic, version=version, filling=filling)
+
+    def now_ms(self) -> int:
+        return int(self._clock.now().timestamp() * 1000)
+
+    def add(self, answered: _Answered) -> None:
+        """Does not block."""
+        rows = answered.rows.stop - answered.rows.start
+        with self._arrived:
+            if self._rows + rows > ROWS_WAITING_MAX or self._closing:
+                self._lost.value += rows
+                return
+            self._waiting.append(answered)
+            self._rows += rows
+            if self._rows >= FRAME_ROWS_MAX:
+                self._arrived.notify()
+
+    def close(self) -> None:
+        """Appends what waits, for as long as a process that ends may take for it."""
+        with self._arrived:
+            self._closing = True
+            self._arrived.notify()
+        self._thread.join(CLOSE_S_MAX)
+
+    def _run(self) -> None:
+        while True:
+            with self._arrived:
+                self._arrived.wait_for(lambda: self._closing or self._rows >= FRAME_ROWS_MAX, WRITE_EVERY_S)
+                taken, closing = list(self._waiting), self._closing
+                self._waiting.clear()
+            self._write(taken)
+            with self._arrived:
+                self._rows -= sum(each.rows.stop - each.rows.start for each in taken)
+            if closing:
+                return
+
+    def _write(self, taken: list[_Answered]) -> None:
+        by_recorder: dict[ServedRecorder, list[_Answered]] = {}
+        for each in taken:
+            by_recorder.setdefault(each.recorder, []).append(each)
+        for recorder, answered in by_recorder.items():
+            rows = sum(each.rows.stop - each.rows.start for each in answered)
+            try:
+                self._append(recorder.topic, _records(recorder, answered)).result(APPEND_S_MAX)
+            except Exception as error:
+                self._lose(recorder, rows, error)
+            else:
+                self._count(self._recorded, rows)
+
+    def _lose(self, recorder: ServedRecorder, rows: int, error: Exception) -> None:
+        """Nothing may end this thread: nobody would hear of what is lost from then on."""
+        self._count(self._lost, rows)
+        now_s = self._clock.monotonic()
+        if now_s - self._told_s >= TOLD_EVERY_S:
+            self._told_s = now_s
+            expected = isinstance(error, PenstockError | TimeoutError)
+            log.error(
+                "%s: what was served is not recorded", recorder.topic, exc_info=None if expected else error
+            )
+            log.error("%s", error)
+
+    def _count(self, counter: Counter, rows: int) -> None:
+        with self._arrived:
+            counter.value += rows
+
+
+def _records(recorder: ServedRecorder, answered: list[_Answered]) -> Records:
+    """One record, of a frame of all rows."""
+    rows = [
+        ServedRows(each.prediction, each.time_ms, each.inputs, each.rows.outputs.tensors, *each.rows[1:])
+        for each in answered
+    ]
+    value = encode_frame(frame_of(recorder.filling, recorder.version, rows))
+    return Records(values=[value], times_ms=np.array([answered[-1].time_ms], np.int64))
