@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING
 
 from penstock.app.caching import Cache
-from penstock.app.declarations import App, Health
+from penstock.app.declarations import App
 from penstock.app.fallbacks import cached, constant, heuristic
+from penstock.app.model_declarations import Health
 from penstock.app.objectives import Objective
 from penstock.core.errors import InvalidInput, PenstockError, StorageFailed
 from penstock.core.signature import Signature, TensorSpec

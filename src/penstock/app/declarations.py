@@ -3,16 +3,21 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-import msgspec
-
-from penstock.app.caching import Cache, check_cache
+from penstock.app.caching import Cache
 from penstock.app.fallbacks import check_backups, rungs
+from penstock.app.model_declarations import (
+    CallableDeclaration,
+    Declaration,
+    Health,
+    ModelDeclaration,
+    check_declaration,
+)
+from penstock.app.model_features import DeclaredView, model_features
 from penstock.app.objectives import Objective, chosen_objective
-from penstock.core.durations import duration_s
 from penstock.core.errors import ConfigurationError, InvalidInput, shown
 from penstock.core.rng import secret_bytes
 from penstock.core.signature import Signature
-from penstock.models.naming import CHAMPION, NUMBER_MAX, check_alias, check_model_name
+from penstock.models.naming import CHAMPION, check_model_name
 from penstock.serving.admission.rates.rule import RateLimit, RateRule, check_tenant_name
 from penstock.serving.admission.rates.tenants import ApiKeys
 from penstock.serving.fallback.breaker import BreakerConfig
@@ -28,72 +33,9 @@ if TYPE_CHECKING:
     from penstock.streams.feeds.reading import FeedSource
     from penstock.streams.schema import TimeUnit
 
-__all__ = ["App", "CallableDeclaration", "Declaration", "Health", "ModelDeclaration"]
+__all__ = ["App"]
 
 F = TypeVar("F", bound=Callable[..., object])
-
-
-class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """How a model is checked while it serves: on the golden rows of its push, or on `inputs` with the `outputs`
-    that are right for them.
-
-    About `every` so often ("30s", or seconds; 0: never), with at most `latency_ms` for all these rows together;
-    `failures` in a row take a version out. What is None is as in the settings, `health.*`; without `latency_ms`
-    there is no bound.
-    """
-
-    every: str | float | None = None
-    failures: int | None = None
-    latency_ms: float | None = None
-    inputs: Mapping[str, object] | None = None
-    outputs: Mapping[str, object] | None = None
-
-    def __post_init__(self) -> None:
-        if (self.inputs is None) is not (self.outputs is None):
-            raise ConfigurationError("a health check needs both inputs and the outputs that are right for them")
-        bounded = self.latency_ms is None or 0 < self.latency_ms < float("inf")
-        if not bounded or (self.failures is not None and self.failures < 1) or not (self.every_s or 0) >= 0:
-            raise ConfigurationError(
-                f"a health check with every={shown(self.every)}, failures={shown(self.failures)}, "
-                f"latency_ms={shown(self.latency_ms)} cannot work",
-                hint="failures is 1 or more, latency_ms above 0",
-            )
-
-    @property
-    def every_s(self) -> float | None:
-        return None if self.every is None else duration_s(self.every, "every of a health check")
-
-
-class ModelDeclaration(msgspec.Struct, frozen=True, kw_only=True):
-    """A model of the registry: the version that `alias` names, or one by its number."""
-
-    name: str
-    alias: str = CHAMPION
-    version: int | None = None
-    beside: tuple[str | int, ...] = ()
-    objective: Objective = msgspec.field(default_factory=Objective)
-    batch_rows_max: int | None = None
-    fallback: tuple[Rung, ...] = ()
-    breaker: BreakerConfig | None = None
-    health: Health = msgspec.field(default_factory=Health)
-    cache: Cache | None = None
-
-
-class CallableDeclaration(msgspec.Struct, frozen=True, kw_only=True):
-    """A model that is a Python callable of the app file."""
-
-    name: str
-    signature: Signature
-    target: Callable[..., object]
-    objective: Objective = msgspec.field(default_factory=Objective)
-    batch_rows_max: int | None = None
-    fallback: tuple[Rung, ...] = ()
-    breaker: BreakerConfig | None = None
-    health: Health = msgspec.field(default_factory=Health)
-    cache: Cache | None = None
-
-
-Declaration = ModelDeclaration | CallableDeclaration
 
 
 class App:
@@ -235,6 +177,9 @@ class App:
         alias: str = CHAMPION,
         version: int | None = None,
         beside: Sequence[str | int] = (),
+        features: Sequence[DeclaredView] = (),
+        feature_keys: Mapping[str, str] | None = None,
+        feature_time: str | None = None,
         objective: Objective | None = None,
         batch_rows_max: int | None = None,
         fallback: Sequence[Rung | str] = (),
@@ -253,12 +198,18 @@ class App:
         `fallback` is what answers where the model does not, in order: `cached(...)`, another model's name,
         `heuristic(...)`, `constant(...)`. `breaker` says when a version that keeps failing is left alone
         (default: as `Breaker()` says where there is a fallback, else never), `health` how it is checked.
+
+        `features` are views (`app.features`) that fill the inputs of their features' names; callers send their
+        keys in place of these. `feature_keys` says which input a key comes from, where that is called
+        otherwise. `feature_time` is an input that says, in milliseconds since 1970, as of when to read them
+        (default: as of now).
         """
         declared = ModelDeclaration(
             name=name,
             alias=alias,
             version=version,
             beside=tuple(beside),
+            features=model_features(name, features, feature_keys, feature_time),
             objective=chosen_objective(f"model {name!r}", objective, self.objective),
             batch_rows_max=batch_rows_max,
             fallback=rungs(name, fallback),
@@ -364,31 +315,7 @@ class App:
         self._limits[rule.scope] = rule
 
     def _declare(self, declared: Declaration) -> None:
-        check_model_name(declared.name)
-        check_cache(declared.name, declared.cache)
-        if isinstance(declared, ModelDeclaration):
-            check_alias(declared.alias)
-            _check_version(declared.name, declared.version)
-            for other in declared.beside:
-                if isinstance(other, str):
-                    check_alias(other)
-                else:
-                    _check_version(declared.name, other)
+        check_declaration(declared)
         if declared.name in self._declared:
             raise ConfigurationError(f"app {self.name!r} declares model {declared.name!r} twice")
-        if declared.batch_rows_max is not None and declared.batch_rows_max < 1:
-            raise ConfigurationError(
-                f"model {declared.name!r}: batch_rows_max is {declared.batch_rows_max}, not 1 or more"
-            )
         self._declared[declared.name] = declared
-
-
-def _check_version(model: str, version: object) -> None:
-    """An app file is not type-checked before it runs."""
-    if version is None:
-        return
-    if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= NUMBER_MAX:
-        raise ConfigurationError(
-            f"model {model!r}: version is {shown(version)}, not a version's number",
-            hint="write version=3, or alias='champion' for an alias",
-        )

@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
-from penstock.app.declarations import App, CallableDeclaration
+from penstock.app.declarations import App
 from penstock.app.loader import Loader
+from penstock.app.model_declarations import CallableDeclaration
 from penstock.core import errors
 from penstock.core.errors import Conflict, Forbidden, NotFound, PenstockError, Refused
 from penstock.serving.instance import ModelState, RepositoryEntry

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from penstock.app.declarations import App, CallableDeclaration, Declaration, ModelDeclaration
+from penstock.app.declarations import App
 from penstock.app.loading import file_version
+from penstock.app.model_declarations import CallableDeclaration, Declaration, ModelDeclaration
 from penstock.core.clock import Clock
 from penstock.core.errors import NotFound
 from penstock.core.settings import Settings

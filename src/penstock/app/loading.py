@@ -9,7 +9,8 @@ from types import ModuleType
 
 import numpy as np
 
-from penstock.app.declarations import App, CallableDeclaration
+from penstock.app.declarations import App
+from penstock.app.model_declarations import CallableDeclaration
 from penstock.app.unset_variable import UnsetVariable
 from penstock.core.errors import ConfigurationError, InvalidInput, ModelFailed, PenstockError
 from penstock.core.signature import Signature

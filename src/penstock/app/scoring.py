@@ -13,9 +13,10 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
-from penstock.app.declarations import App, CallableDeclaration, Declaration, ModelDeclaration
+from penstock.app.declarations import App
 from penstock.app.late_scorer import ScoredInputs
 from penstock.app.loader import Loader
+from penstock.app.model_declarations import CallableDeclaration, Declaration, ModelDeclaration
 from penstock.app.objectives import Objective
 from penstock.app.reconciler import Reconciler
 from penstock.app.scored_columns import series_of, tensors_of

@@ -6,9 +6,9 @@ from typing import Literal
 
 import polars as pl
 
-from penstock.app.declarations import ModelDeclaration
 from penstock.app.joins import Table, join_streams, join_table
 from penstock.app.late_scorer import ScoredInputs
+from penstock.app.model_declarations import ModelDeclaration
 from penstock.app.stream_parts import (
     Columns,
     Declared,

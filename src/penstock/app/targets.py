@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from penstock.app.declarations import App, CallableDeclaration, Declaration, ModelDeclaration
+from penstock.app.declarations import App
 from penstock.app.loader import Loader
+from penstock.app.model_declarations import CallableDeclaration, Declaration, ModelDeclaration
 from penstock.core.errors import InvalidInput, NotFound, PenstockError, shown
 from penstock.models.version import ModelVersion
 from penstock.serving.deployment import ServedModel

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from penstock import App, Cache, Objective, Signature
-from penstock.app.declarations import CallableDeclaration, ModelDeclaration
+from penstock.app.model_declarations import CallableDeclaration, ModelDeclaration
 from penstock.core.errors import ConfigurationError
 
 SIGNATURE = Signature.of(inputs={"x": "FP32[-1]"}, outputs={"y": "FP32[-1]"})

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from penstock.app.declarations import App, ModelDeclaration
+from penstock.app.declarations import App
+from penstock.app.model_declarations import ModelDeclaration
 from penstock.app.reconciler import Reconciler
 from penstock.core.clock import ManualClock
 from penstock.core.errors import ModelFailed, NotFound, PenstockError, Refused, StorageFailed
