@@ -189,20 +189,15 @@ class App:
     ) -> ModelDeclaration:
         """Serves a model of the registry: the version under `alias`, or the one with number `version`.
 
-        A running server follows the alias when it is moved. `beside` names further versions to keep loaded, by
-        alias or number: they answer where a request names them.
-
-        `batch_rows_max` bounds the rows of one run (default: the settings' `batching.rows_max`). `cache` says
-        for how long answers are given again to the same inputs (default: not at all).
+        A running server follows the alias when it is moved. `beside` names further versions to keep loaded:
+        they answer where a request names them. `features` fill the inputs of their names, and callers send
+        their keys instead (`feature_keys`: from the inputs of these names; `feature_time`: an input that says
+        as of when, in ms since 1970). `batch_rows_max` bounds the rows of one run (default: the settings'
+        `batching.rows_max`). `cache` says for how long answers are given again (default: not at all).
 
         `fallback` is what answers where the model does not, in order: `cached(...)`, another model's name,
         `heuristic(...)`, `constant(...)`. `breaker` says when a version that keeps failing is left alone
         (default: as `Breaker()` says where there is a fallback, else never), `health` how it is checked.
-
-        `features` are views (`app.features`) that fill the inputs of their features' names; callers send their
-        keys in place of these. `feature_keys` says which input a key comes from, where that is called
-        otherwise. `feature_time` is an input that says, in milliseconds since 1970, as of when to read them
-        (default: as of now).
         """
         declared = ModelDeclaration(
             name=name,

@@ -1,0 +1,51 @@
+"""The store as a whole."""
+
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from penstock.features.embedded.online_file import OnlineFile, number_of, rows, table
+from penstock.features.embedded.online_reader import EmbeddedReader
+from penstock.features.embedded.online_writer import EmbeddedWriter
+from penstock.features.view import FeatureView
+
+__all__ = ["EmbeddedOnlineStore"]
+
+
+class EmbeddedOnlineStore:
+    """An `OnlineStore`: a file in the home folder that stream processes write and serve processes read. A
+    reader makes no file: without one, nothing is known yet.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._file = OnlineFile(home)
+
+    @property
+    def path(self) -> Path:
+        return self._file.path
+
+    def writer(self, view: FeatureView) -> EmbeddedWriter:
+        """Raises `ConfigurationError` for a file that a newer Penstock made, or that is another's."""
+        with self._file.failures("nothing was written"):
+            return EmbeddedWriter(self._file, view)
+
+    def reader(self) -> EmbeddedReader:
+        return EmbeddedReader(self._file)
+
+    def views(self) -> list[FeatureView]:
+        if not self.path.exists():
+            return []
+        with self._file.failures("nothing was read"), closing(self._file.connect_to_read()) as connection:
+            found = rows(connection, "SELECT definition FROM views ORDER BY name")
+        return [msgspec.msgpack.decode(definition, type=FeatureView) for (definition,) in found]
+
+    def size(self, view: FeatureView) -> int:
+        if not self.path.exists():
+            return 0
+        with self._file.failures("nothing was read"), closing(self._file.connect_to_read()) as connection:
+            number = number_of(connection, view)
+            if number is None:
+                return 0
+            (count,) = connection.execute(f"SELECT count(*) FROM {table(number)}").fetchone()  # noqa: S608
+        return int(count)
