@@ -1,0 +1,252 @@
+import sqlite3
+
+import pytest
+
+from penstock.core.errors import ConfigurationError, Fenced, StorageFailed
+from penstock.core.tensors import DataType
+from penstock.features.embedded import EmbeddedOnlineStore
+from penstock.features.online import OFFSET_BITS, Progress, Update, read_record
+from penstock.features.view import Feature, FeatureView, KeyColumn
+
+
+def view(name="congestion", *features: str, topic="app.congestion.features", default=0.0) -> FeatureView:
+    return FeatureView(
+        name=name,
+        keys=(KeyColumn(name="origin", datatype=DataType.STRING),),
+        features=tuple(
+            Feature(name=each, datatype=DataType.FP64, default=default) for each in features or ("delay",)
+        ),
+        topic=topic,
+    )
+
+
+def update(key: bytes, offset: int, said: bytes = b"", available_ms: int | None = None) -> Update:
+    return Update(key, offset, offset if available_ms is None else available_ms, said or b"%d" % offset)
+
+
+def told(partition=0, as_of_ms=0, next_offset=0, heard_ms=0) -> Progress:
+    return Progress(partition, as_of_ms, next_offset, heard_ms)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return EmbeddedOnlineStore(tmp_path)
+
+
+def timelines(store, of, *keys: bytes) -> list[bytes | None]:
+    reader = store.reader()
+    try:
+        return [None if each is None else read_record(each)[2] for each in reader.read(of, keys).records]
+    finally:
+        reader.close()
+
+
+def test_gives_each_key_its_record_in_the_order_asked_for_and_again_where_asked_twice(store):
+    writer = store.writer(view())
+    writer.put(0, [update(b"%d" % number, number) for number in range(100)], told())
+
+    keys = [b"99", b"no", b"0", b"99", b"", b"7"]
+    assert timelines(store, view(), *keys) == [b"99", None, b"0", b"99", None, b"7"]
+    assert timelines(store, view()) == []
+
+
+def test_reads_more_keys_than_fit_one_statement(store):
+    writer = store.writer(view())
+    writer.put(0, [update(b"%d" % number, number) for number in range(5000)], told())
+
+    assert timelines(store, view(), *[b"%d" % number for number in range(-1, 9000)]) == [
+        b"%d" % number if 0 <= number < 5000 else None for number in range(-1, 9000)
+    ]
+
+
+def test_records_come_back_byte_for_byte(store):
+    odd = bytes(range(256)) * 3 + b"\0\0"
+    store.writer(view()).put(0, [update(b"\0\xff", 1, odd), update(b"\0", 2, b"\0")], told())
+
+    assert timelines(store, view(), b"\0\xff", b"\0", b"\0\xff\0") == [odd, b"\0", None]
+
+
+def test_the_last_update_of_a_key_stands_and_the_same_ones_again_change_nothing(store):
+    writer = store.writer(view())
+    first = [update(b"a", 1), update(b"b", 2), update(b"a", 3)]
+    writer.put(0, first, told(next_offset=4, as_of_ms=30, heard_ms=7))
+    writer.put(0, [update(b"a", 4), update(b"b", 5)], told(next_offset=6, as_of_ms=60, heard_ms=9))
+
+    writer.put(0, first, told(next_offset=4, as_of_ms=30, heard_ms=8))
+
+    reader = store.reader()
+    answer = reader.read(view(), [b"a", b"b"])
+    assert [read_record(each) for each in answer.records] == [(4, 4, b"4"), (5, 5, b"5")]
+    assert answer.progress == (told(next_offset=6, as_of_ms=60, heard_ms=9),)
+
+
+def test_partitions_are_told_apart_in_positions_and_progress(store):
+    writer = store.writer(view())
+    writer.put(2, [update(b"a", 5)], told(2, as_of_ms=1))
+    writer.put(0, [update(b"b", 6)], told(0, as_of_ms=2))
+
+    answer = store.reader().read(view(), [b"a", b"b"])
+    assert [read_record(each)[0] for each in answer.records] == [(2 << OFFSET_BITS) + 5, 6]
+    assert answer.progress == (told(0, as_of_ms=2), told(2, as_of_ms=1))
+
+
+def test_time_alone_may_be_told(store):
+    store.writer(view()).put(0, [], told(as_of_ms=5, next_offset=1, heard_ms=6))
+
+    assert store.reader().read(view(), [b"a"]) == ([None], (told(as_of_ms=5, next_offset=1, heard_ms=6),))
+
+
+def test_a_topic_that_was_made_anew_begins_again(store):
+    """Offsets start at 0, later than all that was seen; one that is read again brings nothing later."""
+    writer = store.writer(view())
+    writer.put(0, [update(b"a", 900, b"old", 50), update(b"gone", 901, b"old", 51)], told(next_offset=902))
+    writer.put(1, [update(b"other", 900, b"old", 50)], told(1, next_offset=902))
+
+    writer.put(0, [update(b"a", 0, b"new", 52)], told(next_offset=1))
+
+    assert timelines(store, view(), b"a", b"gone", b"other") == [b"new", None, b"old"]
+    assert store.reader().read(view(), []).progress == (told(next_offset=1), told(1, next_offset=902))
+
+
+def test_what_history_fills_gives_way_to_the_log_and_to_later_history(store):
+    writer = store.writer(view())
+    writer.put(0, [update(b"live", 3, b"live")], told())
+
+    assert (
+        writer.fill([update(b"live", 0, b"old"), update(b"past", 0, b"old"), update(b"more", 0, b"old")]) == 2
+    )
+    assert writer.fill([update(b"past", 0, b"newer")]) == 1
+    writer.put(0, [update(b"more", 4, b"live")], told())
+
+    answer = store.reader().read(view(), [b"live", b"past", b"more"])
+    assert [read_record(each)[::2] for each in answer.records] == [(3, b"live"), (-1, b"newer"), (4, b"live")]
+
+
+def test_nothing_is_known_of_views_that_nobody_has_written(store, tmp_path):
+    reader = store.reader()
+
+    assert reader.read(view(), [b"a"]) == ([None], ())
+    assert store.views() == []
+    assert store.size(view()) == 0
+    assert not list(tmp_path.iterdir()), "who reads makes no file"
+    writer = store.writer(view())
+    writer.put(0, [update(b"a", 1)], told())
+    assert reader.read(view("other"), [b"a"]) == ([None], ())
+    assert [each is not None for each in reader.read(view(), [b"a"]).records] == [True], "it finds the file now"
+
+
+def test_a_view_that_is_defined_anew_begins_empty_and_fences_who_has_the_old_one(store):
+    old, new = view("v", "delay"), view("v", "delay", "count")
+    writer, reader = store.writer(old), store.reader()
+    writer.put(0, [update(b"a", 1)], told())
+    assert reader.read(old, [b"a"]).records != [None]
+
+    newer = store.writer(new)
+
+    assert reader.read(old, [b"a"]) == ([None], ())
+    assert reader.read(new, [b"a"]) == ([None], ())
+    with pytest.raises(Fenced, match="defined anew"):
+        writer.put(0, [update(b"a", 2)], told())
+    with pytest.raises(Fenced):
+        writer.fill([update(b"a", 2)])
+    newer.put(0, [update(b"a", 0)], told())
+    assert timelines(store, new, b"a") == [b"0"]
+    assert store.views() == [new]
+
+
+def test_other_defaults_are_no_other_view(store):
+    store.writer(view()).put(0, [update(b"a", 1)], told())
+
+    store.writer(view(default=5.0)).put(0, [update(b"b", 2)], told())
+
+    assert timelines(store, view(), b"a", b"b") == [b"1", b"2"]
+    assert store.views() == [view(default=5.0)]
+    assert store.size(view()) == 2
+
+
+def test_a_write_that_fails_has_written_nothing_of_it(store):
+    writer = store.writer(view())
+    writer.put(0, [update(b"a", 1)], told(next_offset=2))
+
+    (pages,) = writer._connection.execute("PRAGMA page_count").fetchone()
+    writer._connection.execute(f"PRAGMA max_page_count={pages + 2}")  # as on a full disk
+    with pytest.raises(StorageFailed, match="nothing was written: database or disk is full"):
+        writer.put(0, [update(b"a", 2), *(update(b"b%d" % n, n, bytes(3000)) for n in range(9))], told())
+
+    assert timelines(store, view(), b"a", b"b1") == [b"1", None]
+    writer.put(0, [update(b"b", 3)], told(next_offset=4))
+    assert timelines(store, view(), b"b") == [b"3"]
+
+
+@pytest.mark.parametrize("cut", [0, 100, 4096, 10_000])
+def test_a_damaged_file_is_told_of(store, cut):
+    writer = store.writer(view())
+    writer.put(0, [update(b"%d" % number, number, bytes(300)) for number in range(500)], told())
+    writer.close()
+    reader = store.reader()
+    reader.read(view(), [b"7"])
+    reader.close()
+    content = store.path.read_bytes()
+    store.path.write_bytes(content[:cut] + b"\xa5" * (len(content) - cut))
+
+    with pytest.raises((StorageFailed, ConfigurationError)):
+        store.reader().read(view(), [b"%d" % number for number in range(500)])
+
+
+def test_a_reader_goes_on_with_a_file_that_took_the_place_of_the_one_it_had(store):
+    writer, reader = store.writer(view()), store.reader()
+    writer.put(0, [update(b"a", 1)], told())
+    assert reader.read(view(), [b"a"]).records != [None]
+    writer.close()
+    for path in store.path.parent.iterdir():
+        path.unlink()
+    assert reader.read(view(), [b"a"]) == ([None], ())
+
+    store.writer(view()).put(0, [update(b"a", 5)], told())
+
+    assert read_record(reader.read(view(), [b"a"]).records[0])[0] == 5
+
+
+def test_another_database_is_no_store(store):
+    store.path.parent.mkdir()
+    with sqlite3.connect(store.path) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+        connection.execute("PRAGMA application_id=7")
+    connection.close()
+
+    with pytest.raises(ConfigurationError, match="is another's"):
+        store.writer(view())
+    with pytest.raises(ConfigurationError, match="is another's"):
+        store.reader().read(view(), [b"a"])
+
+
+def test_two_keys_with_one_digest_are_not_taken_for_each_other(store, monkeypatch):
+    for module in ("online_reader", "online_writer"):
+        monkeypatch.setattr(f"penstock.features.embedded.{module}.digest", len)
+    writer = store.writer(view())
+    writer.put(0, [update(b"aa", 1), update(b"bbb", 2)], told())
+    writer.put(0, [update(b"cc", 3)], told())
+
+    assert timelines(store, view(), b"aa", b"cc", b"bb", b"bbb") == [None, b"3", None, b"2"]
+
+
+def test_a_key_is_not_taken_for_one_that_it_begins_with(store, monkeypatch):
+    for module in ("online_reader", "online_writer"):
+        monkeypatch.setattr(f"penstock.features.embedded.{module}.digest", lambda _: 1)
+    store.writer(view()).put(0, [update(b"longer", 1)], told())
+
+    assert timelines(store, view(), b"long", b"longer", b"") == [None, b"1", None]
+
+
+def test_a_file_that_took_the_place_of_another_is_seen_at_once(store, tmp_path):
+    other = EmbeddedOnlineStore(tmp_path / "other")
+    for each, offset in ((store, 1), (other, 5)):
+        writer = each.writer(view())
+        writer.put(0, [update(b"a", offset)], told())
+        writer.close()
+    reader = store.reader()
+    assert read_record(reader.read(view(), [b"a"]).records[0])[0] == 1
+
+    other.path.replace(store.path)
+
+    assert read_record(reader.read(view(), [b"a"]).records[0])[0] == 5

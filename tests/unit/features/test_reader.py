@@ -1,0 +1,198 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.core.errors import StorageFailed
+from penstock.core.tensors import DataType
+from penstock.features.online import OFFSET_BITS, Answer, Progress, Record, pack_record
+from penstock.features.reader import NO_POSITION, ViewReader
+from penstock.features.timeline import TimelineRows, write_timelines
+from penstock.features.view import Feature, FeatureView, KeyColumn, encode_keys
+
+FEATURES = (
+    Feature(name="mean", datatype=DataType.FP64, default=-1.5),
+    Feature(name="count", datatype=DataType.INT64, default=7),
+    Feature(name="any", datatype=DataType.BOOL, default=True),
+)
+DEFAULTS = (-1.5, 7, True)
+
+
+def view(stale_s: float | None = None) -> FeatureView:
+    keys = (KeyColumn(name="k", datatype=DataType.STRING), KeyColumn(name="n", datatype=DataType.INT64))
+    return FeatureView(name="v", keys=keys, features=FEATURES, topic="t", stale_s=stale_s)
+
+
+def timeline(*rows: tuple) -> bytes:
+    """Of rows (from_ms, mean, count, any), where None is no value."""
+    columns = [
+        np.array([0 if row[place] is None else row[place] for row in rows], feature.datatype.numpy)
+        for place, feature in enumerate(FEATURES, start=1)
+    ]
+    masks = [np.array([row[place] is not None for row in rows]) for place in (1, 2, 3)]
+    from_ms = np.array([row[0] for row in rows], np.int64)
+    return write_timelines(TimelineRows(from_ms, columns, masks, np.array([len(rows)])))[0]
+
+
+class Held:
+    """A store in a dict."""
+
+    def __init__(self, records: dict | None = None, *progress: Progress) -> None:
+        self.records = {encode_keys([[k], [n]])[0]: packed for (k, n), packed in (records or {}).items()}
+        self.progress = progress
+        self.error = None
+
+    def read(self, of, keys):
+        if self.error is not None:
+            raise self.error
+        return Answer([self.records.get(key) for key in keys], self.progress)
+
+    def close(self):
+        """Nothing."""
+
+
+class Told:
+    def __init__(self) -> None:
+        self.failures = []
+
+    def read(self, of, reading):
+        raise AssertionError("what is read is told by who has it")
+
+    def failed(self, of, error):
+        self.failures.append(str(error))
+
+
+def read(store: Held, keys, as_of_ms=None, *, stale_s=None, now_ms=0, told=None):
+    reader = ViewReader(view(stale_s), store, lambda: now_ms, told or Told())
+    columns = [[key[0] for key in keys], [key[1] for key in keys]]
+    return reader.read(columns, None if as_of_ms is None else np.array(as_of_ms, np.int64))
+
+
+def rows(reading) -> list[tuple]:
+    return list(zip(*(column.tolist() for column in reading.columns), strict=True))
+
+
+def kept(position: int, *of: tuple, available_ms=0) -> bytes:
+    return pack_record(Record(position, available_ms, timeline(*of)))
+
+
+ROW = st.tuples(
+    st.integers(1, 50),
+    st.one_of(st.none(), st.floats(allow_nan=False)),
+    st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)),
+    st.one_of(st.none(), st.booleans()),
+)
+
+
+@given(
+    st.dictionaries(st.integers(0, 5), st.lists(ROW, min_size=1, max_size=4), max_size=5),
+    st.lists(st.integers(0, 6), max_size=9),
+    st.data(),
+)
+def test_each_row_has_what_its_key_was_at_its_time_or_the_defaults(known, asked, data):
+    """The oracle looks one row up after the other."""
+    times = data.draw(st.lists(st.integers(-5, 200), min_size=len(asked), max_size=len(asked)))
+    timelines = {}
+    for key, steps in known.items():
+        begins = np.cumsum([step[0] for step in steps]).tolist()
+        timelines[key] = [(begin, *step[1:]) for begin, step in zip(begins, steps, strict=True)]
+    store = Held({("k", key): kept(key, *steps) for key, steps in timelines.items()}, Progress(0, 0, 0, 0))
+
+    reading = read(store, [("k", key) for key in asked], times)
+
+    expected = []
+    for key, time in zip(asked, times, strict=True):
+        steps = timelines.get(key, [])
+        now = ([step for step in steps if step[0] <= time] or steps[:1] or [(0, None, None, None)])[-1]
+        expected.append(tuple(d if v is None else v for v, d in zip(now[1:], DEFAULTS, strict=True)))
+        row = len(expected) - 1
+        assert [bool(mask[row]) for mask in reading.defaulted] == [v is None for v in now[1:]]
+        assert reading.positions[row] == (key if steps else NO_POSITION)
+    assert rows(reading) == expected
+    assert reading.as_of_ms.tolist() == times
+    assert [column.dtype for column in reading.columns] == [np.float64, np.int64, np.bool_]
+
+
+@pytest.mark.parametrize(("time", "count"), [(9, 1), (10, 1), (19, 1), (20, 2), (21, 2)])
+def test_a_row_holds_from_its_time_on_for_one_key_as_for_many(time, count):
+    store = Held({("a", 1): kept(5, (10, 1.0, 1, False), (20, 2.0, 2, False))})
+
+    assert read(store, [("a", 1)], [time]).columns[1].tolist() == [count]
+    assert read(store, [("a", 1)] * 2, [time] * 2).columns[1].tolist() == [count] * 2
+
+
+def test_without_a_time_it_is_as_of_where_the_partition_of_the_key_has_come():
+    records = {("a", 1): kept(5, (10, 1.0, 1, False), (20, 2.0, 2, False), (30, 3.0, 3, False))}
+    records["b", 1] = kept(
+        (3 << OFFSET_BITS) + 5, (10, 1.0, 1, False), (20, 2.0, 2, False), (30, 3.0, 3, False)
+    )
+    store = Held(records, Progress(0, 25, 9, 0), Progress(3, 35, 9, 0), Progress(4, 12, 9, 0))
+
+    reading = read(store, [("a", 1), ("b", 1), ("c", 1)])
+
+    assert reading.columns[1].tolist() == [2, 3, 7]
+    assert reading.as_of_ms.tolist() == [25, 35, 12], "of an unknown key it is the furthest behind that counts"
+
+
+def test_a_view_that_nobody_sees_to_is_stale_and_gives_defaults():
+    records = {("a", 1): kept(5, (10, 1.0, 1, False)), ("b", 1): kept((1 << OFFSET_BITS), (10, 1.0, 1, False))}
+    store = Held(records, Progress(0, 25, 9, 1000), Progress(1, 25, 9, 61_000))
+    keys = [("a", 1), ("b", 1), ("c", 1)]
+
+    reading = read(store, keys, stale_s=60.0, now_ms=61_001)
+
+    assert reading.stale.tolist() == [True, False, True]
+    assert rows(reading) == [DEFAULTS, (1.0, 1, False), DEFAULTS]
+    assert reading.positions.tolist() == [5, 1 << OFFSET_BITS, NO_POSITION]
+    assert read(store, keys, stale_s=60.0, now_ms=61_000).stale.tolist() == [False, False, False]
+    assert read(store, keys, now_ms=10**12).stale.tolist() == [False, False, False], "it may be silent for ever"
+
+
+def test_a_view_of_which_nothing_was_heard_yet_gives_defaults():
+    assert rows(read(Held(), [("a", 1)] * 3)) == [DEFAULTS] * 3
+    assert read(Held(), [("a", 1)]).stale.tolist() == [False]
+    assert read(Held(), [("a", 1)], stale_s=1.0).stale.tolist() == [True]
+
+
+def test_what_history_filled_is_as_of_its_own_time_until_the_stream_says_more():
+    record = {("a", 1): kept(NO_POSITION, (10, 1.0, 1, False), (40, 2.0, 2, False), available_ms=44)}
+
+    assert rows(read(Held(record), [("a", 1)])) == [(2.0, 2, False)]
+    assert rows(read(Held(record, Progress(0, 20, 1, 0)), [("a", 1)])) == [(1.0, 1, False)]
+
+
+def test_a_store_that_cannot_be_read_gives_defaults_and_is_told_of():
+    store, told = Held({("a", 1): kept(5, (10, 1.0, 1, False))}, Progress(0, 25, 9, 0)), Told()
+    store.error = StorageFailed("the disk is gone")
+
+    assert rows(read(store, [("a", 1)] * 2, told=told)) == [DEFAULTS] * 2
+    assert told.failures == ["the disk is gone"]
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b"short",
+        kept(5, (10, 1.0, 1, False))[:-1] + b"\xff",
+        kept(5, (10, 1.0, 1, False))[:-8],
+        pack_record(Record(5, 0, b"")),
+        pack_record(Record(5, 0, bytes(8 * 4))),
+    ],
+)
+def test_a_damaged_record_is_missing_and_told_of_and_others_are_read(damaged):
+    told = Told()
+    store = Held({("a", 1): damaged, ("b", 1): kept(6, (10, 1.0, 1, False))}, Progress(0, 25, 9, 0))
+
+    reading = read(store, [("a", 1), ("b", 1)], told=told)
+
+    assert rows(reading) == [DEFAULTS, (1.0, 1, False)]
+    assert reading.positions.tolist() == [NO_POSITION, 6]
+    assert len(told.failures) == 1
+
+
+def test_defaults_alone_need_no_store():
+    reading = ViewReader(view(), Held(), lambda: 0, Told()).defaults(2)
+
+    assert rows(reading) == [DEFAULTS] * 2
+    assert all(mask.all() for mask in reading.defaulted)
