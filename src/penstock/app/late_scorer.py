@@ -1,5 +1,6 @@
 """What an app file says of scoring streams, and who scores once the models are loaded."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import polars as pl
@@ -56,9 +57,9 @@ class LateScorer:
     def bind(self, scorer: Scorer) -> None:
         self._bound = scorer
 
-    def score(self, model: str, frame: pl.DataFrame, inputs: Inputs) -> Scores:
+    def score(self, model: str, frame: pl.DataFrame, inputs: Inputs, wanted: Collection[str]) -> Scores:
         assert self._bound is not None, "models are loaded before the engine starts"
-        return self._bound.score(model, frame, inputs)
+        return self._bound.score(model, frame, inputs, wanted)
 
     def answers(self, model: str) -> bool:
         assert self._bound is not None, "models are loaded before the engine starts"

@@ -62,13 +62,11 @@ def tensors_of(frame: pl.DataFrame, signature: Signature, named: Inputs) -> Tens
 
 
 def series_of(name: str, output: Array) -> pl.Series:
-    """An output, a row a value; of a matrix a list."""
+    """An output, a row a value; of a matrix an array."""
     values: Any = output
-    if output.ndim == 1:
-        return pl.Series(name, values.tolist() if output.dtype == object else values)
     if output.ndim == 2 and output.shape[1] == 1:
-        return pl.Series(name, values[:, 0])
-    return pl.Series(name, values.tolist())
+        values = values[:, 0]
+    return pl.Series(name, values.tolist() if output.dtype == object else values)
 
 
 def _tensor(column: pl.Series, spec: TensorSpec) -> Array:

@@ -6,8 +6,9 @@ stream waits.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -58,11 +59,10 @@ class ScoringModels:
         self._clock = clock
         self._scored = tuple(app.streams.scorer.declared)
         scoring = app.only([_without_promises(each, settings) for each in self._declarations(app)])
-        own = _scoring_settings(settings)
         # Their measures are of batches, not of requests: counted apart.
         self._plane = DataPlane(MetricSet(), clock, sheds=False)
-        self._loader = _ScoringLoader(scoring, file, own, clock, self._scored)
-        self._reconciler = Reconciler(scoring, self._loader, self._plane, own, clock)
+        self._loader = _ScoringLoader(scoring, file, settings, clock, self._scored)
+        self._reconciler = Reconciler(scoring, self._loader, self._plane, settings, clock)
         self.scorer = ModelScorer(self._plane, metrics, settings, clock)
         app.streams.scorer.bind(self.scorer)
         self._following: asyncio.Future[None] | None = None
@@ -141,7 +141,7 @@ class ModelScorer:
         self._good: dict[str, Tensors] = {}
         """A row of each model that it has answered."""
 
-    def score(self, model: str, frame: pl.DataFrame, inputs: Inputs) -> Scores:
+    def score(self, model: str, frame: pl.DataFrame, inputs: Inputs, wanted: Collection[str]) -> Scores:
         """See `Scorer`."""
         signature = self._deployment(model).signature
         tensors = tensors_of(frame, signature, inputs)
@@ -151,6 +151,7 @@ class ModelScorer:
         series = {
             spec.name: series_of(spec.name, outputs.tensors[spec.name][rows.start : rows.stop])
             for spec in signature.outputs
+            if spec.name in wanted
         }
         return Scores(outputs=series, version=outputs.version or version, rung=outputs.rung or None)
 
@@ -222,14 +223,23 @@ class _ScoringLoader(Loader):
     ) -> None:
         super().__init__(app, file, settings, clock)
         self._scored = scored
+        self._rows_max = 2 * settings.stream.rows_max
 
     def load(self, declared: ModelDeclaration, version: ModelVersion) -> ServedModel:
         self._check(declared.name, version.signature)
-        return super().load(declared, version)
+        return self._for_frames(super().load(declared, version))
 
     def load_callable(self, declared: CallableDeclaration) -> ServedModel:
         self._check(declared.name, declared.signature)
-        return super().load_callable(declared)
+        return self._for_frames(super().load_callable(declared))
+
+    def _for_frames(self, served: ServedModel) -> ServedModel:
+        """A frame is one request, and whole: the size of micro-batches is the engine's to choose."""
+        rows_max = self._rows_max
+        batching = msgspec.structs.replace(
+            served.batching, splits=False, rows_max=rows_max, queue_rows_max=rows_max, queue_bytes_max=1 << 40
+        )
+        return replace(served, batching=batching)
 
     def _check(self, model: str, signature: Signature) -> None:
         for scored in self._scored:
@@ -238,17 +248,6 @@ class _ScoringLoader(Loader):
 
 
 def _without_promises(declared: Declaration, settings: Settings) -> Declaration:
-    """As streams are scored by it: in batches as long as a micro-batch should take, for nobody who waits."""
-    return msgspec.structs.replace(
-        declared,
-        objective=Objective(latency_ms=2 * settings.stream.batch_ms),
-        batch_rows_max=settings.stream.rows_max,
-        cache=None,
-    )
-
-
-def _scoring_settings(settings: Settings) -> Settings:
-    """A frame is taken on whole, however large."""
-    rows_max = 2 * settings.stream.rows_max
-    batching = msgspec.structs.replace(settings.batching, queue_rows_max=rows_max, queue_bytes_max=1 << 40)
-    return msgspec.structs.replace(settings, batching=batching)
+    """As streams are scored by it: nobody waits for an answer, and a rung may take as long as a batch."""
+    objective = Objective(latency_ms=1000 * ANSWER_SHARE * settings.stream.function_timeout_s)
+    return msgspec.structs.replace(declared, objective=objective, cache=None)

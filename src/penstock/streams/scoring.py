@@ -5,7 +5,7 @@ answers nobody, as its process is down, all rows wait for it.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -48,7 +48,7 @@ _OWN = (PREDICTION_ID, MODEL_VERSION, MODEL_RUNG)
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What a model gave for the rows of a frame: its outputs by name, the version, and the rung that answered
+    """What a model gave for the rows of a frame: outputs by name, the version, and the rung that answered
     in the model's place, if one did.
     """
 
@@ -60,9 +60,11 @@ class Scores:
 class Scorer(Protocol):
     """Who has the models. Called by the thread of the engine, which it blocks."""
 
-    def score(self, model: str, frame: pl.DataFrame, inputs: Inputs) -> Scores:
-        """Raises `InvalidInput` for rows that do not fit the model, `StorageFailed` where it answers nobody at
-        the moment, and what it raises else.
+    def score(self, model: str, frame: pl.DataFrame, inputs: Inputs, wanted: Collection[str]) -> Scores:
+        """With those of the outputs that are `wanted`, as far as the model gives them.
+
+        Raises `InvalidInput` for rows that do not fit the model, `StorageFailed` where it answers nobody at the
+        moment, and what it raises else.
         """
         ...
 
@@ -155,7 +157,8 @@ class _Scored:
             ) from error
 
     def _scored(self, frame: pl.DataFrame) -> pl.DataFrame:
-        scores = self._config.scorer.score(self._config.model, frame, self._config.inputs)
+        config = self._config
+        scores = config.scorer.score(config.model, frame, config.inputs, config.outputs)
         height = frame.height
         own = [
             self._ids(frame),
@@ -163,16 +166,17 @@ class _Scored:
             pl.Series(MODEL_RUNG, [scores.rung], pl.String()).new_from_index(0, height),
         ]
         outputs = [
-            _as_declared(scores.outputs, name, dtype, self._config.model)
-            for name, dtype in self._config.outputs.items()
+            _as_declared(scores.outputs, name, dtype, config.model) for name, dtype in config.outputs.items()
         ]
-        users = frame.drop(TIME, OFFSET)
-        return users.hstack([*own, *outputs, frame.get_column(TIME), frame.get_column(OFFSET)])
+        first, *others = [column for column in frame.get_columns() if column.name not in (TIME, OFFSET)]
+        # Column by column: a plan of Polars costs a small frame as much as a small model does.
+        return first.to_frame().hstack(
+            [*others, *own, *outputs, frame.get_column(TIME), frame.get_column(OFFSET)]
+        )
 
     def _ids(self, frame: pl.DataFrame) -> pl.Series:
         place = self._place
         assert place is not None, "a stage places its transforms"
-        offsets = frame.get_column(OFFSET)
         if place.made:
             rows = encoder_of("msgpack").encode(frame)
             times = frame.get_column(TIME).to_list()
@@ -181,11 +185,14 @@ class _Scored:
                 for time, row in zip(times, rows, strict=True)
             ]
             return pl.Series(PREDICTION_ID, ids, pl.String())
-        if not place.internal:
-            return (f"{place.topic}/{place.partition}/" + offsets.cast(pl.String())).alias(PREDICTION_ID)
-        partitions = (offsets // (1 << OFFSET_BITS)).cast(pl.String())
-        own = (offsets % (1 << OFFSET_BITS)).cast(pl.String())
-        return (f"{place.topic}/" + partitions + "/" + own).alias(PREDICTION_ID)
+        offsets = frame.get_column(OFFSET).to_list()
+        if place.internal:
+            events = [divmod(offset, 1 << OFFSET_BITS) for offset in offsets]
+            ids = [f"{place.topic}/{partition}/{offset}" for partition, offset in events]
+        else:
+            before = f"{place.topic}/{place.partition}/"
+            ids = [f"{before}{offset}" for offset in offsets]
+        return pl.Series(PREDICTION_ID, ids, pl.String())
 
 
 def placed(transform: Transform, plan: StagePlan, source: TopicPartition, *, made: bool) -> Transform:
@@ -203,19 +210,19 @@ def _as_declared(outputs: Mapping[str, pl.Series], name: str, dtype: pl.DataType
     """
     output = outputs.get(name)
     if output is None:
-        raise StorageFailed(f"model {model!r} gives no output {name!r}", hint=f"it gives {', '.join(outputs)}")
+        raise StorageFailed(f"model {model!r} gives no output {name!r}", hint="name outputs that it has")
     if _kind(output.dtype) != _kind(dtype):
         raise StorageFailed(
             f"output {name!r} of model {model!r} is of {output.dtype}, declared is {dtype}",
             hint="declare it as it is: score(outputs={...})",
         )
     try:
-        return output.cast(dtype).alias(name)
+        return output.alias(name) if output.dtype == dtype else output.cast(dtype).alias(name)
     except pl.exceptions.PolarsError as error:
         raise InvalidInput(f"output {name!r}: {str(error).partition(chr(10))[0]}", where=name) from error
 
 
 def _kind(dtype: pl.DataType) -> str:
-    if isinstance(dtype, pl.List):
+    if isinstance(dtype, pl.List | pl.Array):
         return f"list of {_kind(dtype.inner)}"  # type: ignore[arg-type]
     return "number" if dtype.is_numeric() or isinstance(dtype, pl.Boolean) else str(dtype.base_type())

@@ -1,6 +1,6 @@
 """Rows scored by a model: what becomes of rows it cannot take, and of all while it answers nobody."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import polars as pl
 import pytest
@@ -21,8 +21,15 @@ class Doubling:
         self.frames: list[int] = []
         self.inputs: Mapping[str, str | Sequence[str]] = {}
 
-    def score(self, model: str, frame: pl.DataFrame, inputs: Mapping[str, str | Sequence[str]]) -> Scores:
+    def score(
+        self,
+        model: str,
+        frame: pl.DataFrame,
+        inputs: Mapping[str, str | Sequence[str]],
+        wanted: Collection[str],
+    ) -> Scores:
         assert model == "doubling"
+        assert wanted
         self.frames.append(frame.height)
         self.inputs = inputs
         if (frame["a"] < 0).any():

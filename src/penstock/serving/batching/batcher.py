@@ -22,7 +22,8 @@ class BatchingConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`objective_s` is the latency objective that batches are sized for.
 
     `run_timeout_s` is how long one run may take before a runtime that can be stopped is. It is not a
-    caller's deadline: one impatient caller must not cost the others their runtime.
+    caller's deadline: one impatient caller must not cost the others their runtime. `splits`: a request of more
+    rows than a batch may have runs in parts; otherwise whole, by itself.
     """
 
     objective_s: float
@@ -30,6 +31,7 @@ class BatchingConfig(msgspec.Struct, frozen=True, kw_only=True):
     rows_max: int
     queue_rows_max: int
     queue_bytes_max: int
+    splits: bool = True
 
 
 class DispatcherStatistics(msgspec.Struct, frozen=True, kw_only=True):

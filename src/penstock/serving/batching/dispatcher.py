@@ -42,11 +42,12 @@ class Dispatcher:
         self._observer = observer
         self._loop = asyncio.get_running_loop()
         fixed = runtime.signature.rows_fixed is not None
+        widths_vary = any(spec.row_shape is None for spec in runtime.signature.outputs)
         self.batcher: Batcher[PendingRequest] = Batcher(
             config,
             rows_max=1 if fixed else config.rows_max,
             # Outputs as wide as the widest row of a batch cannot be put together again.
-            splits=not fixed and all(spec.row_shape is not None for spec in runtime.signature.outputs),
+            splits=config.splits and not fixed and not widths_vary,
         )
         """What waits and runs."""
         self._shapes_vary = any(spec.row_shape is None for spec in runtime.signature.inputs)
