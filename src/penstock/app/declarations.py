@@ -1,7 +1,7 @@
 """What a user writes in an app file: models, and what is promised for them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TypeVar
 
 from penstock.app.caching import Cache
 from penstock.app.fallbacks import check_backups, rungs
@@ -14,6 +14,7 @@ from penstock.app.model_declarations import (
 )
 from penstock.app.model_features import DeclaredView, model_features
 from penstock.app.objectives import Objective, chosen_objective
+from penstock.app.streams_of_app import StreamsOfApp
 from penstock.core.errors import ConfigurationError, InvalidInput, shown
 from penstock.core.rng import secret_bytes
 from penstock.core.signature import Signature
@@ -23,46 +24,22 @@ from penstock.serving.admission.rates.tenants import ApiKeys
 from penstock.serving.fallback.breaker import BreakerConfig
 from penstock.serving.fallback.rungs import Rung
 
-if TYPE_CHECKING:
-    import polars as pl
-
-    from penstock.app.joins import Table
-    from penstock.app.stream_parts import Declared
-    from penstock.app.streams import Stream
-    from penstock.streams.decoding.formats import Format
-    from penstock.streams.feeds.reading import FeedSource
-    from penstock.streams.schema import TimeUnit
-
 __all__ = ["App"]
 
 F = TypeVar("F", bound=Callable[..., object])
 
 
-class App:
+class App(StreamsOfApp):
     """The declarations of one app file. `objective` is for the models that are declared without one."""
 
     def __init__(self, name: str, *, objective: Objective | None = None) -> None:
-        self.name = name
+        super().__init__(name)
         self.objective = chosen_objective(f"app {name!r}", objective, Objective())
         self._declared: dict[str, Declaration] = {}
         self._limits: dict[tuple[str | None, str | None], RateRule] = {}
         self.keys = ApiKeys(secret_bytes())
         """The tenants' API keys, as digests."""
         self._tenants: set[str] = set()
-        self._streams: Declared | None = None
-
-    @property
-    def streams(self) -> "Declared":
-        """What the app declares of streams. Brings Polars with it, as the app's file does by then."""
-        if self._streams is None:
-            from penstock.app.stream_parts import Declared
-
-            self._streams = Declared(self.name)
-        return self._streams
-
-    @property
-    def has_streams(self) -> bool:
-        return self._streams is not None and not self._streams.graph.empty
 
     @property
     def declarations(self) -> tuple[Declaration, ...]:
@@ -82,93 +59,6 @@ class App:
         check_backups(self.name, {each.name: each.fallback for each in self.declarations})
         if self.has_streams:
             self.streams.check(self._declared)
-
-    def table(  # noqa: PLR0913 - what a user writes, each by its name
-        self,
-        name: str,
-        *,
-        schema: object,
-        key: str | Sequence[str],
-        time: str | None = None,
-        unit: "TimeUnit" = "ms",
-        lateness: str | float = 0,
-        idle: str | float | None = "1m",
-        topic: str | None = None,
-        partitions: int | None = None,
-        retention: str | float | None = None,
-        format: "Format" = "json",  # noqa: A002 - as it is written
-        ahead: str | float = "1d",
-    ) -> "Table":
-        """A topic as a table, for `stream.join_table`: its last record of each key is what is known of it. A
-        record without a value, but with the key as the topic's records have it, deletes that key. All else is
-        as in `stream`.
-        """
-        from penstock.app.stream_declarations import declare_table
-
-        return declare_table(
-            self.streams,
-            name,
-            schema=schema,
-            key=key,
-            time=time,
-            unit=unit,
-            lateness=lateness,
-            idle=idle,
-            topic=topic,
-            partitions=partitions,
-            retention=retention,
-            format=format,
-            ahead=ahead,
-        )
-
-    def stream(  # noqa: PLR0913 - what a user writes, each by its name
-        self,
-        name: str,
-        *,
-        schema: object,
-        time: str | None = None,
-        unit: "TimeUnit" = "ms",
-        key: str | Sequence[str] | None = None,
-        lateness: str | float = 0,
-        idle: str | float | None = "1m",
-        ahead: str | float = "1d",
-        expect: "Mapping[str, pl.Expr] | Sequence[pl.Expr]" = (),
-        topic: str | None = None,
-        partitions: int | None = None,
-        retention: str | float | None = None,
-        format: "Format" = "json",  # noqa: A002 - as it is written
-        extra: Literal["ignore", "forbid"] = "ignore",
-        source: "FeedSource | None" = None,
-    ) -> "Stream":
-        """Events of a topic (default: of the stream's name), as rows of `schema`: a dataclass, a msgspec
-        struct, or a dict of names and Polars types. A `source` brings its rows into the topic, each once.
-
-        `time` is the event's time, a datetime or a number in `unit`; without, when its record was produced.
-        `key` says how whoever produces shares events out over the topic's `partitions`. Events may be out of
-        order by `lateness`; later ones are set apart (`stream.late`). A partition without events for `idle`
-        holds nothing back (None: it does). What is not as `expect` says, is `ahead` of the clock, or cannot be
-        read (`extra="forbid"`: or has more fields) becomes a dead letter. `retention`: how long records stay.
-        """
-        from penstock.app.stream_declarations import declare_stream
-
-        return declare_stream(
-            self.streams,
-            name,
-            schema=schema,
-            time=time,
-            unit=unit,
-            key=key,
-            lateness=lateness,
-            idle=idle,
-            expect=expect,
-            topic=topic,
-            partitions=partitions,
-            retention=retention,
-            format=format,
-            extra=extra,
-            source=source,
-            ahead=ahead,
-        )
 
     def model(  # noqa: PLR0913 - what a user writes, each by its name
         self,

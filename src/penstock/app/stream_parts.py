@@ -1,7 +1,7 @@
 """What declarations of streams have in common: names of columns, durations, outputs."""
 
 from collections.abc import Container, Sequence
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import polars as pl
 
@@ -18,6 +18,9 @@ from penstock.streams.parquet import ParquetSink
 from penstock.streams.sinks import Sink, TopicSink
 from penstock.streams.topology import topology
 from penstock.streams.windows import WindowConfig
+
+if TYPE_CHECKING:
+    from penstock.app.features import DeclaredFeatures
 
 __all__ = [
     "Columns",
@@ -43,6 +46,7 @@ class Declared:
         self.graph = Graph(app)
         self.scorer = LateScorer()
         """Who scores, and what is to be scored."""
+        self.features: dict[str, DeclaredFeatures] = {}
         self._calls: AsyncCallsThread | None = None
 
     def check(self, models: Container[str]) -> None:
@@ -55,10 +59,12 @@ class Declared:
                 )
         for node in self.graph.operated.values():
             config = node.config if isinstance(node, Operated) else None
-            if isinstance(config, WindowConfig) and not (config.reading or config.closing):
+            used = isinstance(config, WindowConfig) and (config.reading or config.closing or config.updates)
+            if isinstance(config, WindowConfig) and not used:
                 raise ConfigurationError(
                     f"{node.name!r} of app {self.graph.app!r} is neither read nor sent anywhere",
-                    hint="stream.enrich(view) reads it, view.into(topic) sends it as windows close",
+                    hint="stream.enrich(view) reads it, view.into(topic) sends it as windows close, and"
+                    " app.features(name, view) lets models read it by key",
                 )
         topology(self.graph, {})
 

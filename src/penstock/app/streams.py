@@ -6,6 +6,7 @@ from typing import Literal
 
 import polars as pl
 
+from penstock.app.features import DeclaredFeatures
 from penstock.app.joins import Table, join_streams, join_table
 from penstock.app.late_scorer import ScoredInputs
 from penstock.app.model_declarations import ModelDeclaration
@@ -17,7 +18,7 @@ from penstock.app.stream_parts import (
     milliseconds,
     send,
 )
-from penstock.app.views import Window, WindowedView
+from penstock.app.views import Window, WindowedView, latest_view
 from penstock.core.errors import ConfigurationError, shown
 from penstock.streams.branching import BranchesConfig
 from penstock.streams.decoding.formats import Format
@@ -166,11 +167,19 @@ class Stream:
         """
         return Window(self, key=key, over=over, every=every, gap=gap, name=name, keys_max=keys_max)
 
-    def enrich(self, view: "WindowedView") -> "Stream":
-        """Each event with the view's aggregates as columns, as of the event: over the windows' time up to its
-        own, itself among them.
+    def latest(
+        self, *, key: Columns, ttl: Duration, columns: Columns | None = None, name: str | None = None
+    ) -> "WindowedView":
+        """The last value of each of the `columns` (default: all numbers and booleans) under a key, for
+        features: none that is older than `ttl` of event time.
         """
-        if not isinstance(view, WindowedView):
+        return latest_view(self, key=key, ttl=ttl, columns=columns, name=name)
+
+    def enrich(self, view: "WindowedView | DeclaredFeatures") -> "Stream":
+        """Each event with the view's aggregates as columns, as of the event: over the windows' time up to its
+        own, itself among them. Of features also their expressions, and defaults for what is not known.
+        """
+        if not isinstance(view, WindowedView | DeclaredFeatures):
             raise ConfigurationError(
                 f"a stream is not enriched by {shown(view)}",
                 hint="by a window with its aggregates: stream.window(...).agg(n=ps.count())",

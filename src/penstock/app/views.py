@@ -11,16 +11,20 @@ from penstock.streams.closed import as_events
 from penstock.streams.decoding.formats import Format
 from penstock.streams.graph import From, Keyed, Operated
 from penstock.streams.operator import OFFSET, TIME, Moment
-from penstock.streams.plan import CLOSED, MAIN
+from penstock.streams.plan import CLOSED, MAIN, UPDATES
 from penstock.streams.sinks import Sink
 from penstock.streams.windows import SessionConfig, WindowConfig
+from penstock.streams.windows.aggregates.latest import Last
 from penstock.streams.windows.aggregates.part import Aggregate
 from penstock.streams.windows.aggregates.sketch import Sketched
 
 if TYPE_CHECKING:
     from penstock.app.streams import Stream
 
-__all__ = ["Window", "WindowedView"]
+__all__ = ["Window", "WindowedView", "latest_view"]
+
+LATEST_STEPS = 24
+"""Of a time to live: so much earlier, at most, a value goes."""
 
 
 class Window:
@@ -102,6 +106,7 @@ class WindowedView:
         kept = parent.node.key
         read, closed = _schemas_of(config, stream.schema)
         self._read_schema = read
+        self._closed_schema = closed
         self._config = config
         self._node = Operated(
             name=name,
@@ -112,6 +117,32 @@ class WindowedView:
             by=by,
         )
         self._declared.graph.add_operated(self._node)
+
+    @property
+    def name(self) -> str:
+        return self._node.name
+
+    @property
+    def node(self) -> Operated:
+        return self._node
+
+    @property
+    def config(self) -> WindowConfig | SessionConfig:
+        return self._config
+
+    @property
+    def known(self) -> pl.Schema:
+        """What there is under a key: its columns and the aggregates."""
+        names = (*self._config.keys, *self._config.aggregates)
+        return pl.Schema({name: self._closed_schema[name] for name in names})
+
+    def updated(self, lateness_ms: int) -> From:
+        """What its windows come to from now on, of keys that were touched. The stream's time is `lateness_ms`
+        ahead of the watermark.
+        """
+        assert isinstance(self._config, WindowConfig), "sessions are known once they are over"
+        self._config = self._node.config = replace(self._config, updates="keys", lateness_ms=lateness_ms)
+        return From(self._node, UPDATES)
 
     @property
     def closed(self) -> "Stream":
@@ -160,6 +191,30 @@ class WindowedView:
         }
         self._reader = type(self._stream)(self._declared, From(self._node))
         return self._reader
+
+
+def latest_view(
+    stream: "Stream", *, key: Columns, ttl: Duration, columns: Columns | None, name: str | None
+) -> WindowedView:
+    """See `Stream.latest`."""
+    by = columns_of(key, stream.schema, "latest: key")
+    wanted = columns_of(columns, stream.schema, "latest: columns")
+    if columns is None:
+        wanted = tuple(name for name, dtype in stream.schema.items() if name not in by and _numeric(dtype))
+    if not wanted:
+        raise ConfigurationError(
+            "latest has no columns",
+            hint="name some of numbers or booleans: columns=[...]; text can be a key, and no feature",
+        )
+    step_ms = -(-milliseconds(ttl, "ttl of latest") // LATEST_STEPS)
+    over, every = f"{step_ms * LATEST_STEPS}ms", f"{step_ms}ms"
+    named = name or f"latest {'.'.join(by)}"
+    window = Window(stream, key=by, over=over, every=every, gap=None, name=named, keys_max=None)
+    return window.agg(**{column: Last(column) for column in wanted})
+
+
+def _numeric(dtype: pl.DataType) -> bool:
+    return dtype.is_numeric() or dtype == pl.Boolean()
 
 
 def _same_rows(stream: From, origin: From) -> bool:

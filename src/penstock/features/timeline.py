@@ -25,6 +25,7 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 Column: TypeAlias = npt.NDArray[Any]
 
 HEAD_WORDS = 2
+"""Of a row, before its features."""
 
 
 class TimelineRows(NamedTuple):

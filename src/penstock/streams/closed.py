@@ -6,7 +6,7 @@ import polars as pl
 
 from penstock.streams.operator import OFFSET, TIME, Moment
 
-__all__ = ["Closing", "as_events"]
+__all__ = ["Closing", "as_events", "closed_of"]
 
 
 @runtime_checkable
@@ -18,6 +18,12 @@ class Closing(Protocol):
     def take_closed(self) -> pl.DataFrame:
         """Those that closed since the last call, with a column `window_end`."""
         ...
+
+
+def closed_of(operator: object, offset: int) -> pl.DataFrame:
+    """The windows that it gives out, as rows that a stage made at that offset."""
+    assert isinstance(operator, Closing), "what closes windows gives them"
+    return as_events(operator.take_closed(), offset)
 
 
 def as_events(closed: pl.DataFrame, offset: int) -> pl.DataFrame:

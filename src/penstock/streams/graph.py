@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from penstock.core.errors import ConfigurationError, shown
+from penstock.features.online import OnlineStore
 from penstock.streams.branching import Branches
 from penstock.streams.decoding.event_times import DAY_MS
 from penstock.streams.decoding.formats import Format
@@ -32,6 +33,7 @@ __all__ = [
     "Sent",
     "Source",
     "Transformed",
+    "plain_name",
     "sources_of",
 ]
 
@@ -78,6 +80,8 @@ class Source(Node):
     """A record without a value says that its key is gone."""
     fed_by: FeedSource | None = None
     """What brings its events into the topic; None: whoever produces there."""
+    made_of: "From | None" = None
+    """What Penstock itself fills the topic from, partition by partition; None where it is the user's."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -126,6 +130,11 @@ class Joined(Node):
     config: TwoInputConfig
 
 
+def plain_name(name: str) -> str:
+    """The name with what topics can have in theirs."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+
+
 def sources_of(origin: From) -> Iterator[Source]:
     """All that the rows there come from."""
     match origin.node:
@@ -155,6 +164,8 @@ class Graph:
     sources: dict[str, Source] = field(default_factory=dict)
     operated: dict[str, Operated | Joined] = field(default_factory=dict)
     outputs: dict[str, Sent] = field(default_factory=dict)
+    online: OnlineStore | None = None
+    """Where what is known of keys now is kept; whoever works on the graph says it."""
 
     def add_source(self, source: Source) -> None:
         """Raises `ConfigurationError` for a second one of a name or topic, and for names that cannot be."""

@@ -19,6 +19,7 @@ __all__ = [
     "LATE",
     "MAIN",
     "SOURCE",
+    "UPDATES",
     "AnyStep",
     "BranchStep",
     "JoinStep",
@@ -38,6 +39,8 @@ CLOSED = "closed"
 """The windows that have closed."""
 LATE = "late"
 """The source's events that came too late."""
+UPDATES = "updates"
+"""What the windows of keys come to from now on, of those keys that a frame has touched."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +104,16 @@ class Output:
 class StagePlan:
     """All that makes a partition of the stage. Steps stand after those whose frames they take.
 
-    `internal`: its source is a topic between stages, of which nobody needs what is committed. `events_topic` is
-    that of the events which its rows came of, in the format `events_form`: for a first stage its source.
+    `internal`: its source is a topic between stages. `passing`: nobody needs what is committed of its source.
+    `events_topic` is that of the events which its rows came of, in the format `events_form`: for a first stage
+    its source.
     """
 
     name: str
     source: str
     partitions: int
     internal: bool
+    passing: bool
     intake: IntakeConfig
     steps: tuple[AnyStep, ...]
     outputs: tuple[Output, ...]
@@ -118,10 +123,12 @@ class StagePlan:
 
 
 def is_made(port: Port, steps: Sequence[AnyStep]) -> bool:
-    """Whether the rows there are none of the source's records: windows that closed, and what follows."""
+    """Whether the rows there are none of the source's records: windows that closed or were updated, and what
+    follows.
+    """
     by_name = {step.name: step for step in steps}
     while (step := by_name.get(port.step)) is not None and not isinstance(step, JoinStep):
-        if isinstance(step, Step) and port.name == CLOSED:
+        if isinstance(step, Step) and port.name in (CLOSED, UPDATES):
             return True
         port = step.after
     return False

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from penstock.features.online import OnlineStore
 from penstock.streams.decoding.formats import Format
 from penstock.streams.outputs import OutputConfig, TopicOutput
 
@@ -23,6 +24,10 @@ class OutputPlace:
     stage: str
     output: str
     topics: Topics
+    partitions: int
+    """Those of the stage."""
+    online: OnlineStore | None = None
+    """Where what is known of keys now is kept; None where nothing is worked on, only planned."""
 
 
 class Sink(Protocol):

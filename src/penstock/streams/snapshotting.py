@@ -71,10 +71,10 @@ class Snapshotting:
         self._thread.shutdown()
 
     def _shorten(self, running: Sequence[Owned]) -> None:
-        """Topics between stages need not keep what is committed: nobody reads it again."""
+        """Topics that are Penstock's own need not keep what is committed: nobody reads it again."""
         for owned in running:
             next_offset = owned.stage.next_offset if owned.stage is not None else None
-            if not owned.plan.internal or next_offset is None:
+            if not owned.plan.passing or next_offset is None:
                 continue
             try:
                 self._admin.truncate(owned.source, next_offset)

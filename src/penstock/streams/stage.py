@@ -13,7 +13,7 @@ import msgspec
 import polars as pl
 
 from penstock.log.records import Fetched, TopicPartition
-from penstock.streams.closed import Closing, as_events
+from penstock.streams.closed import closed_of
 from penstock.streams.dead_letters import DeadLetter
 from penstock.streams.intake import Instant, IntakeStatistics, Part
 from penstock.streams.isolating import FailedRow
@@ -23,6 +23,7 @@ from penstock.streams.outputs import Append, Effect, Outlet, Put
 from penstock.streams.plan import (
     CLOSED,
     LATE,
+    UPDATES,
     BranchStep,
     JoinStep,
     Output,
@@ -48,6 +49,7 @@ from penstock.streams.stage_state import (
     fingerprints_of,
     read_state,
 )
+from penstock.streams.updating import updates_of
 
 __all__ = ["Stage", "StageResult", "StageStatistics"]
 
@@ -126,7 +128,7 @@ class Stage:
         """Those of effects since changes were taken last."""
         self._dead_count = 0
         self.made_rows: MadeRows | None = None
-        """Who looks after functions of rows that are no records; None where nobody does."""
+        """Who looks after functions of rows that are no records."""
         self.pending = False
         """Whether it may have changed since changes were taken: then a snapshot has more than the changelog."""
         self._begin()
@@ -155,8 +157,7 @@ class Stage:
 
     def refuse(self, fetched: Fetched, reason: Reason, detail: str, instant: Instant) -> StageResult:
         """Makes dead letters of records without looking into them."""
-        self.pending = True
-        self.next_offset = fetched.next_offset
+        self.pending, self.next_offset = True, fetched.next_offset
         self._dead += letters_of_records(fetched, reason, detail, stage=self.plan.name, now_ms=instant.now_ms)
         return self._run(())
 
@@ -208,14 +209,14 @@ class Stage:
 
     def _stepping(self, step: Step) -> _Accept:
         operator = self._single[step.name]
-        port, closing = Port(step.name), Port(step.name, CLOSED)
+        port = Port(step.name)
+        beside = {Port(step.name, CLOSED): closed_of, Port(step.name, UPDATES): updates_of}
 
         def accept(frame: pl.DataFrame, moment: Moment) -> None:
             self._flow(port, operator.process(frame, moment), moment)
-            if closing in self._targets:
-                assert isinstance(operator, Closing), "what closes windows gives them"
-                closed = as_events(operator.take_closed(), (self.next_offset or 1) - 1)
-                self._flow(closing, closed, moment)
+            for also, taken in beside.items():
+                if also in self._targets:
+                    self._flow(also, taken(operator, (self.next_offset or 1) - 1), moment)
 
         return accept
 
@@ -274,8 +275,7 @@ class Stage:
     def _too_late(self, part: Part) -> None:
         """Late events that go nowhere are only counted; but replayed ones are not to vanish once more."""
         assert self._fetched is not None, "they have just come"
-        rows = late_replayed(self._fetched, part.frame, part.moment.next_watermark_ms)
-        if rows:
+        if rows := late_replayed(self._fetched, part.frame, part.moment.next_watermark_ms):
             self._failed(part.frame, rows, part.moment, made=False)
 
     def _putting(self, output: Output) -> _Accept:
@@ -360,9 +360,8 @@ class Stage:
         )
 
     def recover(self) -> None:
-        """Publishes what was committed and maybe not published, once its state is back. Does I/O.
-
-        Raises `StorageFailed`.
+        """Publishes what was committed and maybe not published, once its state is back. Does I/O. Raises
+        `StorageFailed`.
         """
         for name, outlet in self._outlets.items():
             outlet.recover(self._committed.get(name, ()))

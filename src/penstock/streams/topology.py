@@ -5,7 +5,6 @@ partitions together, they cross through a topic of Penstock's own, and another s
 the app's, so that they are the same when it is started again.
 """
 
-import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
@@ -16,7 +15,18 @@ from penstock.streams.event_intake import EventIntakeConfig
 from penstock.streams.feeds.plan import FeedPlan
 from penstock.streams.feeds.reading import FeedSource
 from penstock.streams.frame_intake import LEFT, RIGHT, FrameIntakeConfig
-from penstock.streams.graph import Branched, From, Graph, Joined, Keyed, Node, Operated, Source, Transformed
+from penstock.streams.graph import (
+    Branched,
+    From,
+    Graph,
+    Joined,
+    Keyed,
+    Node,
+    Operated,
+    Source,
+    Transformed,
+    plain_name,
+)
 from penstock.streams.intake import IntakeConfig
 from penstock.streams.outputs import StageOutput
 from penstock.streams.plan import (
@@ -74,6 +84,11 @@ class _Draft:
     def internal(self) -> bool:
         return self.source != self.events.topic
 
+    @property
+    def own(self) -> bool:
+        """Whether its source is a topic of Penstock's own."""
+        return self.internal or self.events.made_of is not None
+
     def crossing(self, port: Port, topic: str, partitions: int, key: tuple[str, ...], side: str) -> StageOutput:
         """What sends the rows of a port to the next stage."""
         return StageOutput(
@@ -116,7 +131,14 @@ class _Builder:
             self._place(node)
         for sent in self._graph.outputs.values():
             draft, port = self._at(sent.parent)
-            place = OutputPlace(app=self._graph.app, stage=draft.name, output=sent.name, topics=self)
+            place = OutputPlace(
+                app=self._graph.app,
+                stage=draft.name,
+                output=sent.name,
+                topics=self,
+                partitions=draft.partitions,
+                online=self._graph.online,
+            )
             draft.outputs.append(Output(name=sent.name, config=sent.sink.output(place), after=port))
         self._graph.check_loops()
         stages = tuple(self._plan(draft) for draft in self._drafts.values())
@@ -182,7 +204,10 @@ class _Builder:
         return draft, Port(name)
 
     def _source(self, source: Source) -> _Draft:
-        partitions = self.need(source.topic, source.partitions, source.retention_s)
+        declared = source.partitions
+        if source.made_of is not None:
+            declared = self._at(source.made_of)[0].partitions
+        partitions = self.need(source.topic, declared, source.retention_s)
         intake = EventIntakeConfig(
             stage=source.name,
             schema=source.schema,
@@ -202,7 +227,7 @@ class _Builder:
                 f"stream {source.name!r}, fed from {fed_by.title} into {partitions} partitions, has no key",
                 hint="say by key= which rows keep their order",
             )
-        name = f"{_plain(self._graph.app)}.{_plain(source.name)}.feed"
+        name = f"{plain_name(self._graph.app)}.{plain_name(source.name)}.feed"
         self.need(name, 1)
         self._feeds[name] = FeedPlan(
             name=source.name,
@@ -238,9 +263,9 @@ class _Builder:
         count = partitions if partitions is not None else draft.partitions
         known = (id(parent.node), parent.port, by, count)
         if known not in self._crossed:
-            at = f".{_plain(port.step)}" if port.step else ""
-            name = f"{draft.name}{at}.by.{_plain('.'.join(by))}"
-            topic = f"{_plain(self._graph.app)}.{name}"
+            at = f".{plain_name(port.step)}" if port.step else ""
+            name = f"{draft.name}{at}.by.{plain_name('.'.join(by))}"
+            topic = f"{plain_name(self._graph.app)}.{name}"
             count = self.need(topic, count)
             output = draft.crossing(port, topic, count, by, "")
             draft.outputs.append(Output(name=f"to {name}", config=output, after=port))
@@ -252,7 +277,7 @@ class _Builder:
         """Both sides come through one topic: their order in it is what a restart goes through again."""
         left, left_port = self._at(node.left)
         right, right_port = self._at(node.right)
-        topic = f"{_plain(self._graph.app)}.{_plain(node.name)}"
+        topic = f"{plain_name(self._graph.app)}.{plain_name(node.name)}"
         count = self.need(topic, max(left.partitions, right.partitions))
         for draft, port, side, by in (
             (left, left_port, LEFT, node.left_by),
@@ -260,7 +285,7 @@ class _Builder:
         ):
             output = draft.crossing(port, topic, count, by, side)
             draft.outputs.append(Output(name=f"to {side} of {node.name}", config=output, after=port))
-        name = _plain(node.name)
+        name = plain_name(node.name)
         intake = FrameIntakeConfig(inputs={LEFT: left.partitions, RIGHT: right.partitions}, stage=name)
         joining = self._draft(name, topic, count, intake, left.events)
         joining.steps.append(
@@ -269,7 +294,7 @@ class _Builder:
         return joining
 
     def _plan(self, draft: _Draft) -> StagePlan:
-        prefix = f"{_plain(self._graph.app)}.{_plain(draft.name)}"
+        prefix = f"{plain_name(self._graph.app)}.{plain_name(draft.name)}"
         changes = f"{prefix}.changes"
         self._own(draft, changes)
         self.need(changes, draft.partitions)
@@ -279,6 +304,7 @@ class _Builder:
             source=draft.source,
             partitions=draft.partitions,
             internal=draft.internal,
+            passing=draft.own,
             intake=draft.intake,
             steps=tuple(draft.steps),
             outputs=tuple(draft.outputs),
@@ -297,14 +323,9 @@ class _Builder:
                 f" state in one topic, {changes!r}",
                 hint="name streams and steps so that they differ in more than signs and spaces",
             )
-        for topic in (changes, draft.source) if draft.internal else (changes,):
+        for topic in (changes, draft.source) if draft.own else (changes,):
             if topic in taken:
                 raise ConfigurationError(
                     f"app {self._graph.app!r} sends events to {topic!r}, which is Penstock's own",
                     hint="send them to another topic",
                 )
-
-
-def _plain(name: str) -> str:
-    """The name with what topics can have in theirs."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name)

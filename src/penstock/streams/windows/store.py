@@ -55,7 +55,7 @@ class TileStore:
         """The parts with their fields."""
         self.tiles = Tiles((), reach)
         self.sketch_tiles = tuple(Tiles((each.field,), reach * each.buckets) for each in self.sketches)
-        self.marks = {"reached": LOWEST, "swept": LOWEST, "watermark_ms": LOWEST}
+        self.marks = dict.fromkeys(("reached", "swept", "watermark_ms", "newest_ms"), LOWEST)
         self.counts = dict.fromkeys(("dropped", "evicted", "expired", "closed"), 0)
         self.lacking: set[str] = set()
         """Columns that ever lacked a value."""
@@ -126,8 +126,8 @@ class TileStore:
         return before
 
     def mark(self, name: str, value: int) -> None:
-        """A bound that has moved; "reached" is the step that the watermark is in, for what is
-        only asked for within reach of it.
+        """A bound that has moved; "reached" is the step that the watermark is in, for what is only asked for
+        within reach of it, "newest_ms" how far time itself has come.
         """
         if self.marks[name] != value:
             self.marks[name] = value

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,8 @@ from penstock.streams.windows.answers import nothing_read, shown_answers, tiles_
 from penstock.streams.windows.closing import Due, due_windows
 from penstock.streams.windows.folding import Arrivals, Read, fold, sorted_arrivals
 from penstock.streams.windows.store import TileStore
-from penstock.streams.windows.tiles import Ints
+from penstock.streams.windows.tiles import Ints, distinct
+from penstock.streams.windows.updates import Updates
 
 __all__ = ["Window", "WindowConfig", "WindowStatistics", "checked_times"]
 
@@ -56,6 +58,10 @@ class WindowConfig:
     steps that end with the event's own. `closing`: windows that end at multiples of `every_ms` are given out,
     once, when the watermark has reached their end. At most `keys_max` keys are kept; beyond, the longest
     untouched go.
+
+    `updates`: of the keys that a frame touches it is told what their windows come to from now on; or of each of
+    its events, which then are in the order of their times. The stream's time is `lateness_ms` ahead of the
+    watermark, or at the newest event.
     """
 
     keys: tuple[str, ...]
@@ -66,6 +72,8 @@ class WindowConfig:
     closing: bool = False
     inclusive: bool = True
     keys_max: int = KEYS_MAX
+    updates: Literal["keys", "events"] | None = None
+    lateness_ms: int = 0
 
     def __post_init__(self) -> None:
         if not self.keys or not self.aggregates:
@@ -104,7 +112,9 @@ class WindowConfig:
 
 
 class Window:
-    """See `WindowConfig`. Call `take_closed` after each `process`: what it would give is in no snapshot."""
+    """See `WindowConfig`. Call `take_closed` and `take_updates` after each `process`: what they would give is
+    in no snapshot.
+    """
 
     def __init__(self, config: WindowConfig, state: bytes | None) -> None:
         self._config = config
@@ -116,6 +126,8 @@ class Window:
         self._none_closed: pl.DataFrame | None = None
         """The answer of most calls, kept once the columns' types are known."""
         self._rows_since_sweep = 0
+        self._updates = Updates(self._store, config.aggregates, self._reach, config.step_ms)
+        self._updated: list[pl.DataFrame] = []
         if state is not None:
             self._store.load(state)
 
@@ -131,7 +143,7 @@ class Window:
             bound_ms = self._store.marks["reached"] * self._config.step_ms
             frame, times_ms = checked_times(frame, self._store, bound_ms)
         if frame.height:
-            frame = self._take_in(frame, times_ms)
+            frame = self._take_in(frame, times_ms, moment)
         elif self._config.reading:
             frame = frame.hstack(self._shown([nothing_read(self._store)], 0))
         if self._config.closing:
@@ -155,6 +167,11 @@ class Window:
             self._none_closed = frame
         return frame.clone()
 
+    def take_updates(self) -> pl.DataFrame:
+        """As `updating` has them: what became of keys since the last call, no columns where nothing did."""
+        updated, self._updated = self._updated, []
+        return pl.concat(updated) if len(updated) > 1 else updated[0] if updated else pl.DataFrame()
+
     def take_changes(self) -> bytes:
         return self._store.take_changes()
 
@@ -177,7 +194,7 @@ class Window:
         step = max(watermark_ms, -TIME_MAX_MS) // self._config.step_ms
         self._store.mark("reached", max(self._store.marks["reached"], step))
 
-    def _take_in(self, frame: pl.DataFrame, times_ms: Ints) -> pl.DataFrame:
+    def _take_in(self, frame: pl.DataFrame, times_ms: Ints, moment: Moment) -> pl.DataFrame:
         """Tiles of the frame's events, and the frame with what is read of them."""
         store, config = self._store, self._config
         slots = store.slots_of(frame)
@@ -186,12 +203,20 @@ class Window:
         times_ms = times_ms[order]
         columns = store.read(frame, order)
         arrivals = Arrivals(order, slots[order], times_ms // config.step_ms, times_ms, columns)
-        if not config.reading:
-            for _ in fold(store, arrivals, reading=False, inclusive=True):
-                pass
-            return frame
-        reads = list(fold(store, arrivals, reading=True, inclusive=config.inclusive))
-        return frame.hstack(self._shown(reads, frame.height))
+        reading = config.reading or config.updates == "events"
+        reads = list(fold(store, arrivals, reading=reading, inclusive=config.inclusive))
+        if config.updates is not None:
+            self._update(arrivals, reads, moment)
+        return frame.hstack(self._shown(reads, frame.height)) if config.reading else frame
+
+    def _update(self, arrivals: Arrivals, reads: Sequence[Read], moment: Moment) -> None:
+        store, config = self._store, self._config
+        if config.updates == "events":
+            self._updated.append(self._updates.of_events(arrivals, reads))
+            return
+        reached_ms = max(moment.next_watermark_ms + config.lateness_ms, int(arrivals.times_ms.max()))
+        store.mark("newest_ms", max(store.marks["newest_ms"], reached_ms))
+        self._updated.append(self._updates.of_keys(distinct(arrivals.slots), store.marks["newest_ms"]))
 
     def _shown(self, reads: Sequence[Read], count: int) -> list[pl.Series]:
         return shown_answers(

@@ -1,0 +1,76 @@
+"""What a feature view's topic says of keys, appended to its history: each update once, a row for each time from
+which on something changes. See `penstock.features.history`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from penstock.features.history import history_rows
+from penstock.features.view import FeatureView
+from penstock.log.records import TopicPartition
+from penstock.streams.feature_views.updates_output import AS_OF, KEY, TIMELINE
+from penstock.streams.operator import OFFSET, TIME, Moment
+from penstock.streams.outputs import Outlet, OutputConfig, Put
+from penstock.streams.sinks import OutputPlace, Sink
+
+__all__ = ["HistorySink"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistorySink:
+    """Takes the rows of the view's topic, and gives its history to a sink of files."""
+
+    view: FeatureView
+    sink: Sink
+
+    @property
+    def title(self) -> str:
+        return f"history of {self.view.name}"
+
+    def output(self, place: OutputPlace) -> OutputConfig:
+        return _HistoryOutput(view=self.view, inner=self.sink.output(place))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _HistoryOutput:
+    view: FeatureView
+    inner: OutputConfig
+
+    def build(self, source: TopicPartition, state: bytes | None) -> Outlet:
+        return _HistoryOutlet(self.view, self.inner.build(source, state), source.partition)
+
+
+class _HistoryOutlet:
+    calls_function = False
+
+    def __init__(self, view: FeatureView, inner: Outlet, partition: int) -> None:
+        self._view = view
+        self._inner = inner
+        self._partition = partition
+
+    def put(self, frame: pl.DataFrame, moment: Moment, idle: bool) -> Put:
+        if frame.height:
+            frame = frame.filter(pl.col(KEY).is_not_null())
+        if not frame.height:
+            return self._inner.tick(moment.now_ms)
+        updates = frame.select(
+            key=KEY, timeline=TIMELINE, event_time=AS_OF, available_at=TIME, offset=OFFSET
+        ).with_columns(partition=pl.lit(self._partition))
+        return self._inner.put(history_rows(self._view, updates), moment, idle)
+
+    def tick(self, now_ms: int) -> Put:
+        return self._inner.tick(now_ms)
+
+    def take_changes(self) -> bytes:
+        return self._inner.take_changes()
+
+    def apply_changes(self, changes: bytes) -> None:
+        self._inner.apply_changes(changes)
+
+    def snapshot(self) -> bytes:
+        return self._inner.snapshot()
+
+    def recover(self, committed: Sequence[str]) -> None:
+        self._inner.recover(committed)
