@@ -4,7 +4,17 @@ import numpy as np
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_windows import AGGREGATES, BEFORE_ALL, ESTIMATES, Stream, Tile, check_estimates, frame_of, read, streams
+from test_windows import (
+    AGGREGATES,
+    BEFORE_ALL,
+    ESTIMATES,
+    Stream,
+    Tile,
+    check_estimates,
+    frame_of,
+    read,
+    streams,
+)
 
 from penstock.streams.operator import TIME, Moment
 from penstock.streams.updating import FROM, TIMELINE

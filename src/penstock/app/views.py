@@ -214,7 +214,9 @@ def latest_view(
 
 
 def _numeric(dtype: pl.DataType) -> bool:
-    return dtype.is_numeric() or dtype == pl.Boolean()
+    """Whether a value of it can be a feature as it is."""
+    wide = isinstance(dtype, pl.UInt64 | pl.Int128 | pl.UInt128)
+    return dtype.is_float() or dtype == pl.Boolean() or (dtype.is_integer() and not wide)
 
 
 def _same_rows(stream: From, origin: From) -> bool:
@@ -234,20 +236,18 @@ def _closing(config: WindowConfig | SessionConfig) -> WindowConfig | SessionConf
 def _schemas_of(config: WindowConfig | SessionConfig, schema: pl.Schema) -> tuple[pl.Schema, pl.Schema]:
     """What comes out of windows over such events: enriched, and closed."""
     if isinstance(config, WindowConfig):
-        config = replace(config, closing=True, reading=True)
+        config = replace(config, closing=True)
     window = config.build(None)
     empty = pl.DataFrame(schema={**schema, TIME: pl.Int64(), OFFSET: pl.Int64()})
     moment = Moment(watermark_ms=0, next_watermark_ms=0, now_ms=0)
     try:
-        enriched = window.process(empty, moment)
-        closed = as_events(window.take_closed(), 0)
+        window.process(empty, moment)
+        closed = as_events(window.take_closed(), 0).schema
     except InvalidInput as error:
         raise ConfigurationError(error.message, hint=error.hint) from error
-    return _users(enriched), _users(closed)
-
-
-def _users(frame: pl.DataFrame) -> pl.Schema:
-    return pl.Schema({name: dtype for name, dtype in frame.schema.items() if not name.startswith("_")})
+    added = {name: closed[name] for name in config.aggregates if isinstance(config, WindowConfig)}
+    users = {name: dtype for name, dtype in closed.items() if not name.startswith("_")}
+    return pl.Schema({**schema, **added}), pl.Schema(users)
 
 
 def _added(schema: pl.Schema, before: pl.Schema) -> pl.Schema:

@@ -13,6 +13,7 @@ from penstock.streams.stage import Stage, StageResult
 from penstock.streams.topology import topology
 
 START_MS = 1_700_000_000_000
+Record = tuple[bytes, bytes | None, dict[str, bytes] | None, int]
 
 
 class StageRunner:
@@ -24,7 +25,7 @@ class StageRunner:
         app.check()
         self.topology = topology(app.streams.graph, {})
         self.partitions = {spec.name: spec.partitions for spec in self.topology.topics}
-        self.records: dict[TopicPartition, list[tuple[bytes, bytes | None, dict[str, bytes] | None]]] = {}
+        self.records: dict[TopicPartition, list[Record]] = {}
         self.dead: list[bytes] = []
         self._rows = rows
         self._restarts = restarts
@@ -42,11 +43,13 @@ class StageRunner:
             name = str(event[key]).encode() if key is not None else None
             partition = int(partitions_of([name], self.partitions[topic])[0]) if name is not None else 0
             value = json.dumps(event).encode()
-            self.records.setdefault(TopicPartition(topic, partition), []).append((value, name, None))
+            record = (value, name, None, START_MS + 10_000)
+            self.records.setdefault(TopicPartition(topic, partition), []).append(record)
 
     def delete(self, topic: str, key: str) -> None:
         partition = int(partitions_of([key.encode()], self.partitions[topic])[0])
-        self.records.setdefault(TopicPartition(topic, partition), []).append((b"", key.encode(), None))
+        record = (b"", key.encode(), None, START_MS + 10_000)
+        self.records.setdefault(TopicPartition(topic, partition), []).append(record)
 
     def run(self) -> None:
         """Until every stage has read all that there is for it."""
@@ -65,9 +68,7 @@ class StageRunner:
     def rows(self, topic: str) -> list[dict[str, object]]:
         found = []
         for partition in range(self.partitions[topic]):
-            found += [
-                json.loads(value) for value, _, _ in self.records.get(TopicPartition(topic, partition), ())
-            ]
+            found += [json.loads(value) for value, *_ in self.records.get(TopicPartition(topic, partition), ())]
         return found
 
     def _step(self, source: TopicPartition) -> bool:
@@ -76,13 +77,13 @@ class StageRunner:
         if not some:
             return False
         self._position[source] = begin + len(some)
-        values, keys, headers = zip(*some, strict=True)
+        values, keys, headers, times_ms = zip(*some, strict=True)
         fetched = Fetched(
             source=source,
             offsets=np.arange(begin, begin + len(some), dtype=np.int64),
             records=Records(
                 values=values,
-                times_ms=np.full(len(some), START_MS + 10_000, dtype=np.int64),
+                times_ms=np.array(times_ms, dtype=np.int64),
                 keys=keys,
                 headers=headers,
             ),
@@ -92,16 +93,22 @@ class StageRunner:
         return True
 
     def _now(self) -> Instant:
-        return Instant(now_ms=START_MS + 10**10, monotonic_ms=self._seconds * 1000)
+        now_ms = START_MS + 10**10 + int(self._seconds * 1000)
+        return Instant(now_ms=now_ms, monotonic_ms=self._seconds * 1000)
 
     def _keep(self, source: TopicPartition, result: StageResult) -> None:
         for append in result.appends:
             count = len(append.records)
             keys = append.records.keys or [None] * count
             headers = append.records.headers or [None] * count
+            times_ms = append.records.times_ms.tolist()
             self.records.setdefault(append.target, []).extend(
-                zip(append.records.values, keys, headers, strict=True)  # type: ignore[arg-type]
+                zip(append.records.values, keys, headers, times_ms, strict=True)  # type: ignore[arg-type]
             )
+        for effect in result.effects:
+            effect.prepare()
+        for effect in result.effects:
+            effect.publish()
         self.dead += [letter.value for letter in result.dead]
         if self._restarts:
             stage = self.stages[source]
