@@ -13,6 +13,7 @@ from penstock.app.loading import load_app
 from penstock.core.clock import SystemClock
 from penstock.core.failpoints import FAILPOINT_VARIABLE, failpoints_of
 from penstock.core.rng import unique_token
+from penstock.features.embedded import EmbeddedOnlineStore
 from penstock.log.embedded.limits import LogLimits
 from penstock.log.opening import open_log
 from penstock.streams.batch_size import BatchSizeConfig
@@ -31,6 +32,7 @@ def main() -> None:
     lease_s = float(os.environ.get("LEASE_S", lease_for(least_s, timeout_s)))
     log = open_log("", home, SystemClock(), LogLimits(lease_s=lease_s))
     existing = {info.spec.name: info.spec.partitions for info in log.admin.topics()}
+    app.streams.graph.online = EmbeddedOnlineStore(home)
     planned = topology(app.streams.graph, existing)
     log.admin.ensure_topics(planned.topics)
     config = WorkerConfig(

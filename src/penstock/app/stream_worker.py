@@ -34,11 +34,13 @@ from penstock.core.failpoints import FAILPOINT_VARIABLE, failpoints_of
 from penstock.core.memory import collect_seldom, resident_bytes
 from penstock.core.rng import unique_token
 from penstock.core.settings import Settings
+from penstock.features.embedded import EmbeddedOnlineStore
 from penstock.log.opening import open_from_settings
 from penstock.observe.metrics import MetricSet
 from penstock.observe.process import add_process_metrics
 from penstock.streams.batch_size import BatchSizeConfig
 from penstock.streams.checking import check_folders, check_state
+from penstock.streams.feature_views.history_output import HistorySink
 from penstock.streams.gathering import FolderSink
 from penstock.streams.graph import Graph
 from penstock.streams.lease import lease_for
@@ -65,6 +67,7 @@ class _StreamProcess:
         self._channel = channel
         self._drain_s = start.settings.server.drain_s
         self._log = open_from_settings(_with_long_lease(start.settings), clock)
+        app.streams.graph.online = EmbeddedOnlineStore(Path(start.settings.home))
         self._topology = self._planned(app.streams.graph)
         for name in app.streams.graph.unused:
             log.warning("nothing of stream %r goes anywhere (hint: send it on with into())", name)
@@ -89,7 +92,7 @@ class _StreamProcess:
         existing = {info.spec.name: info.spec.partitions for info in admin.topics()}
         planned = topology(graph, existing)
         sinks = [sent.sink for sent in graph.outputs.values()]
-        check_folders(sink.folder for sink in sinks if isinstance(sink, FolderSink))
+        check_folders(sink.folder for sink in sinks if isinstance(sink, FolderSink | HistorySink))
         check_state(admin, graph.app, planned.stages)
         admin.ensure_topics(planned.wanted(existing))
         return planned

@@ -142,7 +142,7 @@ REFUSED = {
         lambda app, s: app.features("v", windowed(s), defaults={"m": 1}), "no feature 'm'.*features are n"
     ),
     "a default of another type": (
-        lambda app, s: app.features("v", windowed(s), defaults={"n": 1.5}), "default of 'n' is 1.5, not an integ"
+        lambda app, s: app.features("v", windowed(s), defaults={"n": 1.5}), "default of 'n' is 1.5, not an"
     ),
     "a default that is true": (
         lambda app, s: app.features("v", windowed(s), defaults={"n": True}), "default of 'n' is True, not an"

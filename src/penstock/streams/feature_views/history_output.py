@@ -4,16 +4,19 @@ which on something changes. See `penstock.features.history`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
 from penstock.features.history import history_rows
 from penstock.features.view import FeatureView
 from penstock.log.records import TopicPartition
+from penstock.streams.delta import DeltaSink
 from penstock.streams.feature_views.updates_output import AS_OF, KEY, TIMELINE
 from penstock.streams.operator import OFFSET, TIME, Moment
 from penstock.streams.outputs import Outlet, OutputConfig, Put
-from penstock.streams.sinks import OutputPlace, Sink
+from penstock.streams.parquet import ParquetSink
+from penstock.streams.sinks import OutputPlace
 
 __all__ = ["HistorySink"]
 
@@ -23,7 +26,11 @@ class HistorySink:
     """Takes the rows of the view's topic, and gives its history to a sink of files."""
 
     view: FeatureView
-    sink: Sink
+    sink: ParquetSink | DeltaSink
+
+    @property
+    def folder(self) -> Path:
+        return self.sink.folder
 
     @property
     def title(self) -> str:

@@ -1,5 +1,5 @@
-"""Views through all stages of an app, late events and restarts among them, against Polars over the whole history:
-what is kept for reading, and what is appended to the history.
+"""Views through all stages of an app, late events and restarts among them, against Polars over all events: what
+is kept for reading, and what is appended to the history.
 """
 
 import tempfile
@@ -10,17 +10,13 @@ import numpy as np
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stage_runner import START_MS, StageRunner
 
 import penstock as ps
 from penstock.features.history import Asked, as_of_join, as_served, history_schema
 from penstock.features.online import Progress, Update
 from penstock.features.timeline import read_timelines
 from penstock.features.view import FeatureView, encode_keys
-
-import sys  # isort: skip
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "streams"))
-from stage_runner import START_MS, StageRunner
 
 SCHEMA = {"flight": pl.Int64, "origin": pl.String, "carrier": pl.String, "delay": pl.Int64, "at": pl.Int64}
 OVER_MS, EVERY_MS, LATENESS_MS = 60_000, 10_000, 20_000
@@ -171,10 +167,8 @@ def check_history(view: FeatureView, history: pl.DataFrame, online: KeptOnline, 
     assert history.schema == history_schema(view)
     updates = history.select(*KEYS, "partition", "offset").unique()
     per_record = [(update.key, partition, update.offset) for partition, update in online.puts]
-    found = set(
-        zip(encode_keys([updates[name].to_list() for name in KEYS]), updates["partition"], updates["offset"])
-    )
-    assert found >= set(per_record)
+    keys = encode_keys([updates[name].to_list() for name in KEYS])
+    assert set(zip(keys, updates["partition"], updates["offset"], strict=True)) >= set(per_record)
     assert history.select(*KEYS, "partition", "offset", "valid_from").is_duplicated().sum() == 0
     for partition, update in online.puts:
         for time_ms in (0, reached_ms, reached_ms + 25_000, reached_ms + 10**9):
