@@ -7,6 +7,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from penstock.log.packed_values import PackedValues
+
 __all__ = ["Fetched", "Records", "TopicPartition"]
 
 Times = npt.NDArray[np.int64]
@@ -38,7 +40,8 @@ class Records:
     def size_bytes(self) -> int:
         """Of the values and keys."""
         keys = sum(len(key) for key in self.keys if key is not None) if self.keys is not None else 0
-        return sum(map(len, self.values)) + keys
+        values = self.values
+        return keys + (values.size_bytes if isinstance(values, PackedValues) else sum(map(len, values)))
 
 
 @dataclass(frozen=True, order=True)

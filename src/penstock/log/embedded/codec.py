@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from penstock.log.packed_values import PackedValues, Run
 from penstock.log.records import Records
 
 if sys.version_info >= (3, 14):
@@ -92,11 +93,15 @@ def decode_records(body: bytes) -> Records:
         payload = zstd.decompress(payload)
     lengths = _unpack(payload, 0, count, length_least, length_width)
     times = _unpack(payload, length_size, count, time_least, time_width)
-    # Reading a stream piece by piece is the quickest way there is to cut bytes: 0.03 µs a piece, where slices
-    # in a comprehension take 0.09.
+    bounds = np.empty(count + 1, dtype=np.int64)
+    bounds[0] = length_size + time_size + (count * key_width if flags & _KEYS else 0)
+    np.cumsum(lengths, out=bounds[1:])
+    bounds[1:] += bounds[0]
+    values = PackedValues([Run(payload, bounds)])
+    if not flags & (_KEYS | _HEADERS):
+        return Records(values=values, times_ms=times)
     stream = io.BytesIO(payload)
-    stream.seek(length_size + time_size + (count * key_width if flags & _KEYS else 0))
-    values = list(map(stream.read, lengths.tolist()))
+    stream.seek(int(bounds[-1]))
     keys: list[bytes | None] | None = None
     if flags & _KEYS:
         key_lengths = _unpack(payload, length_size + time_size, count, key_least, key_width)

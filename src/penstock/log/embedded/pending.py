@@ -9,6 +9,7 @@ import numpy as np
 from penstock.core.errors import TooLarge
 from penstock.log.embedded.codec import EncodedFrame, encode_records
 from penstock.log.embedded.limits import LogLimits
+from penstock.log.packed_values import PackedValues
 from penstock.log.records import Records, TopicPartition
 
 __all__ = ["Append", "PartitionRun", "checked_size", "concatenated", "cut", "frames_of"]
@@ -122,7 +123,12 @@ def concatenated(parts: Sequence[Records]) -> Records:
     """One after the other."""
     if len(parts) == 1:
         return parts[0]
-    values = [value for part in parts for value in part.values]
+    packed = [part.values for part in parts if isinstance(part.values, PackedValues)]
+    values: Sequence[bytes]
+    if len(packed) == len(parts):
+        values = PackedValues.joined(packed)
+    else:
+        values = [value for part in parts for value in part.values]
     keys = headers = None
     if any(part.keys is not None for part in parts):
         keys = [key for part in parts for key in (part.keys or [None] * len(part))]
