@@ -5,13 +5,14 @@ JSON has no NaN and no infinity, which become null; and times are told to the mi
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, get_args
 
 import msgspec
 import polars as pl
 
 from penstock.core.errors import ConfigurationError, InvalidInput
+from penstock.log.packed_values import PackedValues, Run
 from penstock.streams.decoding.formats import Format
 
 __all__ = ["Encoder", "encoder_of"]
@@ -30,7 +31,7 @@ _msgpack = msgspec.msgpack.Encoder()
 class Encoder(Protocol):
     """Encodes the columns of a frame, without those whose names begin with `_`."""
 
-    def encode(self, frame: pl.DataFrame) -> list[bytes]:
+    def encode(self, frame: pl.DataFrame) -> Sequence[bytes]:
         """Raises `InvalidInput` for a value that the format cannot hold."""
         ...
 
@@ -38,9 +39,9 @@ class Encoder(Protocol):
 def encoder_of(form: Format) -> Encoder:
     """Raises `ConfigurationError` for a format that there is not."""
     if form == "json":
-        return _RowEncoder(_json_lines)
+        return _RowEncoder(_as_json)
     if form == "msgpack":
-        return _RowEncoder(_msgpack_each)
+        return _RowEncoder(_as_msgpack)
     if form == "arrow":
         return _ArrowEncoder()
     raise ConfigurationError(f"there is no format {form!r}", hint=f"known are {', '.join(get_args(Format))}")
@@ -49,24 +50,26 @@ def encoder_of(form: Format) -> Encoder:
 class _RowEncoder:
     """Rows as structs, which msgspec writes three times as fast as dicts."""
 
-    def __init__(self, encode: Callable[[list[Any]], list[bytes]]) -> None:
+    def __init__(self, encode: Callable[[Iterable[list[Any]]], Sequence[bytes]]) -> None:
+        """`encode` is given rows, some at a time."""
         self._encode = encode
         self._shapes: dict[tuple[str, ...], type[msgspec.Struct]] = {}
 
-    def encode(self, frame: pl.DataFrame) -> list[bytes]:
+    def encode(self, frame: pl.DataFrame) -> Sequence[bytes]:
         columns = [series for series in frame.get_columns() if not series.name.startswith(RESERVED_PREFIX)]
         if not columns:
-            return self._encode([{}]) * frame.height
-        shape = self._shape(tuple(series.name for series in columns))
-        encoded: list[bytes] = []
+            return self._encode([[{}] * frame.height])
         try:
-            for start in range(0, frame.height, CHUNK_ROWS):
-                values = [series.slice(start, CHUNK_ROWS).to_list() for series in columns]
-                encoded += self._encode(list(map(shape, *values)))
+            return self._encode(self._chunks(columns, frame.height))
         except (OverflowError, TypeError, ValueError) as error:
             # An integer beyond 64 bits, a year beyond 9999, an object: what an expression may have made.
             raise InvalidInput(f"a frame cannot be encoded: {error}", hint="cast the column") from error
-        return encoded
+
+    def _chunks(self, columns: list[pl.Series], height: int) -> Iterator[list[Any]]:
+        shape = self._shape(tuple(series.name for series in columns))
+        for start in range(0, height, CHUNK_ROWS):
+            values = [series.slice(start, CHUNK_ROWS).to_list() for series in columns]
+            yield list(map(shape, *values))
 
     def _shape(self, names: tuple[str, ...]) -> type[msgspec.Struct]:
         shape = self._shapes.get(names)
@@ -79,15 +82,15 @@ class _RowEncoder:
         return shape
 
 
-def _json_lines(rows: list[Any]) -> list[bytes]:
-    """All at once and then cut, in two thirds of the time: no line break stands within a line of JSON."""
-    lines = _json.encode_lines(rows).split(b"\n")
-    lines.pop()
-    return lines
+def _as_json(chunks: Iterable[list[Any]]) -> Sequence[bytes]:
+    """As lines all at once, in two thirds of the time: no line break stands within a line of JSON. The log
+    takes them as they lie, and whoever wants one has them cut.
+    """
+    return PackedValues([Run.of_lines(_json.encode_lines(rows)) for rows in chunks])
 
 
-def _msgpack_each(rows: list[Any]) -> list[bytes]:
-    return list(map(_msgpack.encode, rows))
+def _as_msgpack(chunks: Iterable[list[Any]]) -> Sequence[bytes]:
+    return [_msgpack.encode(row) for rows in chunks for row in rows]
 
 
 class _ArrowEncoder:

@@ -147,7 +147,7 @@ def late_replayed(fetched: Fetched, late: pl.DataFrame, watermark_ms: int) -> li
     ]
 
 
-def _as_json(frame: pl.DataFrame, rows: Sequence[FailedRow]) -> list[bytes]:
+def _as_json(frame: pl.DataFrame, rows: Sequence[FailedRow]) -> Sequence[bytes]:
     return encoder_of("json").encode(frame[[row.row for row in rows]])
 
 

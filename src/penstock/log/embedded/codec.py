@@ -69,7 +69,9 @@ def encode_records(records: Records) -> EncodedFrame:
     if records.headers is not None:
         flags |= _HEADERS
         headers = _headers_encoder.encode(records.headers)
-    payload = b"".join((length_bytes, time_bytes, key_lengths, *records.values, *keys, headers))
+    values = records.values
+    packed = [run.whole() for run in values.runs] if isinstance(values, PackedValues) else values
+    payload = b"".join((length_bytes, time_bytes, key_lengths, *packed, *keys, headers))
     if len(payload) >= COMPRESSED_BYTES_MIN:
         compressed = _compress(payload)
         if len(compressed) < len(payload):
@@ -111,6 +113,8 @@ def decode_records(body: bytes) -> Records:
 
 
 def _lengths(values: Sequence[bytes], count: int) -> Integers:
+    if isinstance(values, PackedValues):
+        return values.lengths()
     return np.fromiter(map(len, values), dtype=np.int64, count=count)
 
 
