@@ -17,6 +17,7 @@ from penstock.serving.fallback.breaker import BreakerConfig as Breaker
 if TYPE_CHECKING:
     from penstock.app.aggregates import count, distinct, last, max, mean, min, quantile, sum, variance  # noqa: A004 - read as ps.sum
     from penstock.app.sinks import call, delta, parquet
+    from penstock.app.training import training_set
     from penstock.client import AsyncClient, Client
 
 __version__ = "0.1.0"
@@ -51,6 +52,7 @@ __all__ = [
     "parquet",
     "quantile",
     "sum",
+    "training_set",
     "variance",
 ]
 
@@ -73,4 +75,8 @@ def __getattr__(name: str) -> object:
         from penstock.app import sinks
 
         return getattr(sinks, name)
+    if name == "training_set":
+        from penstock.app import training
+
+        return training.training_set
     raise AttributeError(f"module 'penstock' has no attribute {name!r}")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -62,6 +63,16 @@ class DeclaredFeatures:
     @property
     def name(self) -> str:
         return self.view.name
+
+    @property
+    def history_folder(self) -> Path:
+        """Raises `ConfigurationError` where it keeps no history."""
+        if self.history is None:
+            raise ConfigurationError(
+                f"features {self.name!r} keep no history",
+                hint='declare one: history=ps.delta("history"), or name the folder of one',
+            )
+        return self.history.folder
 
     @property
     def rows(self) -> FeatureRowsConfig:

@@ -69,6 +69,8 @@ class Updates:
         a key come in the order of their times.
         """
         count, times_ms = len(arrivals), arrivals.times_ms
+        onward = (times_ms[1:] >= times_ms[:-1]) | (arrivals.slots[1:] != arrivals.slots[:-1])
+        assert onward.all(), "events of a key in the order of their times"
         other = np.ones(count, np.bool_)
         other[:-1] = (arrivals.slots[1:] != arrivals.slots[:-1]) | (arrivals.steps[1:] != arrivals.steps[:-1])
         last_at = np.flatnonzero(other)

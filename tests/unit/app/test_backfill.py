@@ -1,0 +1,149 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import penstock as ps
+from penstock.app import backfill as module
+from penstock.app.backfill import backfill, events_of_files, events_of_topic, history_sink
+from penstock.app.features import DeclaredFeatures
+from penstock.app.training import read_history
+from penstock.core.clock import SystemClock
+from penstock.core.errors import InvalidInput
+from penstock.features.embedded import EmbeddedOnlineStore
+from penstock.features.online import Progress, Update
+from penstock.features.view import encode_keys
+from penstock.log.opening import open_log
+from penstock.log.records import Records, TopicPartition
+from penstock.streams.delta import DeltaSink
+from penstock.streams.parquet import ParquetSink
+
+SCHEMA = {"origin": pl.String, "delay": pl.Int64, "at": pl.Int64}
+START_MS = 1_700_000_000_000
+EVENTS = pl.DataFrame(
+    {
+        "origin": [["JFK", "EWR", "LGA"][number % 3] for number in range(300)],
+        "delay": [number % 7 for number in range(300)],
+        "at": [START_MS + number * 1000 for number in range(300)],
+        "more": "left out",
+    }
+)
+
+
+def declared(folder: Path | None = None) -> DeclaredFeatures:
+    app = ps.App("flights")
+    departures = app.stream("departures", schema=SCHEMA, time="at")
+    view = departures.window(key="origin", over="1m", every="10s").agg(n=ps.count(), worst=ps.max("delay"))
+    return app.features("congestion", view, history=None if folder is None else ps.parquet(folder))
+
+
+@pytest.mark.parametrize("kind", [ParquetSink, DeltaSink])
+def test_it_is_written_once(kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stood in its way, and however often it is done."""
+    monkeypatch.setattr(module, "FILE_ROWS", 100)
+    features, sink = declared(), kind(folder=tmp_path / "history")
+
+    class Stopped(Exception):
+        pass
+
+    files = module._files
+
+    def stopping(frames: object) -> object:
+        for number, file in enumerate(files(frames)):
+            if number == 3:
+                raise Stopped
+            yield file
+
+    monkeypatch.setattr(module, "_files", stopping)
+    with pytest.raises(Stopped):
+        backfill(features, EVENTS, into=sink, online=None, clock=SystemClock())
+    monkeypatch.setattr(module, "_files", files)
+
+    again = backfill(features, EVENTS, into=sink, online=None, clock=SystemClock())
+    third = backfill(features, EVENTS, into=sink, online=None, clock=SystemClock())
+
+    assert again.written == again.rows - 300
+    assert (third.events, third.rows, third.written) == (300, again.rows, 0)
+    history = read_history(features.view, tmp_path / "history")
+    assert history.height == again.rows
+    assert not history.select("offset", "valid_from").is_duplicated().any()
+    assert history["offset"].n_unique() == 300
+
+
+def test_other_events_and_other_definitions_are_other_backfills(tmp_path: Path) -> None:
+    sink = ParquetSink(folder=tmp_path / "history")
+    first = backfill(declared(), EVENTS, into=sink, online=None, clock=SystemClock())
+    more = backfill(declared(), EVENTS[:100], into=sink, online=None, clock=SystemClock())
+    assert first.written == first.rows
+    assert more.written == more.rows
+
+
+def test_what_is_known_in_the_end_is_put_where_nothing_newer_is(tmp_path: Path) -> None:
+    store, features = EmbeddedOnlineStore(tmp_path), declared()
+    (jfk,) = encode_keys([["JFK"]])
+    writer = store.writer(features.view)
+    timeline = b"\0" * 32
+    progress = Progress(partition=0, as_of_ms=5, next_offset=1, heard_ms=5)
+    writer.put(0, [Update(jfk, 0, 5, timeline)], progress)
+    writer.close()
+    came = backfill(features, EVENTS, into=None, online=store, clock=SystemClock())
+    assert (came.written, came.online) == (0, 2)
+    records = store.reader().read(features.view, encode_keys([["JFK", "EWR", "LGA", "XXX"]])).records
+    assert records[0] is not None
+    assert records[0].endswith(timeline)
+    assert [record is None for record in records] == [False, False, False, True]
+
+
+def test_events_are_read_of_files_folders_patterns_and_tables(tmp_path: Path) -> None:
+    features = declared()
+    (tmp_path / "events").mkdir()
+    EVENTS[:200].write_parquet(tmp_path / "events" / "a.parquet")
+    EVENTS[200:].write_parquet(tmp_path / "events" / "b.parquet")
+    EVENTS.write_delta(str(tmp_path / "table"))
+    wanted = EVENTS.select(list(SCHEMA))
+    for place in ("events", "events/*.parquet", "table"):
+        assert events_of_files(features, tmp_path / place).sort("at").equals(wanted)
+    assert events_of_files(features, tmp_path / "events" / "a.parquet").equals(wanted[:200])
+
+
+def test_what_has_no_events_is_refused(tmp_path: Path) -> None:
+    features = declared()
+    with pytest.raises(InvalidInput, match="there is no file, folder or table"):
+        events_of_files(features, tmp_path / "nowhere")
+    EVENTS.select("more").write_parquet(tmp_path / "other.parquet")
+    with pytest.raises(InvalidInput, match="none of the stream's columns") as refused:
+        events_of_files(features, tmp_path / "other.parquet")
+    assert "more" in refused.value.hint
+    (tmp_path / "damaged.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        events_of_files(features, tmp_path / "damaged.parquet")
+
+
+def test_events_are_read_of_a_topic_as_their_stream_reads_them(tmp_path: Path) -> None:
+    features = declared()
+    with open_log("", tmp_path, SystemClock()) as log:
+        with pytest.raises(InvalidInput, match="no topic 'departures'"):
+            events_of_topic(features, log, None, START_MS)
+        app = features.declared.graph
+        source = app.sources["departures"]
+        log.admin.ensure_topics([module_spec(source.topic)])
+        values = [row.encode() for row in EVENTS.write_ndjson().splitlines()]
+        producer = log.producer()
+        records = Records(values=[*values, b"bad"], times_ms=EVENTS["at"].extend_constant(0, 1).to_numpy())
+        producer.append(TopicPartition("departures", 1), records).result()
+        producer.close()
+        now_ms = START_MS + 10**9
+        assert events_of_topic(features, log, None, now_ms).equals(EVENTS.select(list(SCHEMA)))
+        assert events_of_topic(features, log, "departures", now_ms).height == 300
+
+
+def module_spec(topic: str) -> object:
+    from penstock.log.port import TopicSpec
+
+    return TopicSpec(name=topic, partitions=2)
+
+
+def test_a_history_goes_on_as_what_it_is(tmp_path: Path) -> None:
+    EVENTS.write_delta(str(tmp_path / "table"))
+    assert isinstance(history_sink(tmp_path / "table"), DeltaSink)
+    assert isinstance(history_sink(tmp_path / "new"), ParquetSink)
