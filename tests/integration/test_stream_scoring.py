@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from command_line import CommandLine
 from moving_models import push_adding
+from onnx import TensorProto, helper, numpy_helper
 from running_server import RunningServer, running, wait_for
 
 from penstock.core.clock import SystemClock
+from penstock.features.embedded import EmbeddedOnlineStore
 from penstock.log.opening import open_log
 from penstock.log.port import Log
 from penstock.log.records import Records, TopicPartition
@@ -70,11 +73,11 @@ def scoring(line: CommandLine, log: Log, app: str) -> Iterator[RunningServer]:
         yield server
 
 
-def produce(log: Log, events: list[dict[str, Any]]) -> None:
+def produce(log: Log, events: list[dict[str, Any]], topic: str = "events") -> None:
     values = [json.dumps({"at": 1_700_000_000_000, **event}).encode() for event in events]
     producer = log.producer()
     records = Records(values=values, times_ms=np.zeros(len(values), dtype=np.int64))
-    producer.append(TopicPartition("events", 0), records).result()
+    producer.append(TopicPartition(topic, 0), records).result()
     producer.close()
 
 
@@ -209,16 +212,77 @@ def test_a_version_that_does_not_fit_leaves_the_one_before_at_work(tmp_path: Pat
 
 def push_other(line: CommandLine) -> None:
     """A version with an input that the stream does not have, as the champion."""
-    import onnx
-    from onnx import TensorProto, helper
-
     graph = helper.make_graph(
         [helper.make_node("Identity", ["other"], ["y"])],
         "other",
         [helper.make_tensor_value_info("other", TensorProto.FLOAT, [None])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None])],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    file = line.folder / "other.onnx"
-    onnx.save(model, file)
-    line.succeeds_inside("model", "push", "adding", file, "--alias", "champion")
+    push_graph(line, "adding", graph)
+
+
+def push_graph(line: CommandLine, model: str, graph: onnx.GraphProto) -> None:
+    file = line.folder / f"{graph.name}.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
+    line.succeeds_inside("model", "push", model, file, "--alias", "champion")
+
+
+FEATURES = """
+import penstock as ps
+import polars as pl
+
+app = ps.App("scoring")
+events = app.stream(
+    "events", schema={"a": pl.Float64, "place": pl.String, "at": pl.Int64}, time="at", lateness="1h"
+)
+weather = app.stream("weather", schema={"place": pl.String, "temp": pl.Float64, "at": pl.Int64}, time="at")
+counts = app.features("counts", events.window(key="place", over="1h", every="10m").agg(n=ps.count()))
+conditions = app.features(
+    "conditions", weather.latest(key="place", ttl="3h", columns=["temp"]), defaults={"temp": -1000.0}
+)
+combining = app.model("combining", features=[counts, conditions])
+events.score(combining, outputs={"y": pl.Float64}, into="predictions")
+"""
+
+
+def push_combining(line: CommandLine) -> None:
+    """A model of a request's number and of two features: a + 1000 n + temp."""
+    names = ("a", "n", "temp")
+    graph = helper.make_graph(
+        [
+            helper.make_node("Mul", ["n", "thousand"], ["thousands"]),
+            helper.make_node("Add", ["a", "thousands"], ["both"]),
+            helper.make_node("Add", ["both", "temp"], ["y"]),
+        ],
+        "combining",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in names],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None])],
+        [numpy_helper.from_array(np.array([1000], np.float32), "thousand")],
+    )
+    push_graph(line, "combining", graph)
+
+
+def test_features_are_those_of_the_event_and_what_is_known_by_then(tmp_path: Path, log: Log) -> None:
+    line = CommandLine(tmp_path)
+    push_combining(line)
+    at = 1_700_000_000_000
+    with scoring(line, log, FEATURES) as server:
+        produce(log, [{"a": 0.0, "place": "EWR", "at": at}])
+        wait_for(lambda: len(rows(log, "predictions")) == 1, server)
+        produce(log, [{"place": "EWR", "temp": 50.0, "at": at}], "weather")
+        store = EmbeddedOnlineStore(tmp_path / ".penstock")
+        wait_for(lambda: {view.name: store.size(view) for view in store.views()}.get("conditions") == 1, server)
+        places = ["EWR", "JFK", "EWR"]
+        produce(log, [{"a": float(n), "place": place, "at": at + n} for n, place in enumerate(places)])
+        late = {"a": 5.0, "place": "EWR", "at": at + 5 * 3_600_000}
+        produce(log, [late])
+        wait_for(lambda: len(rows(log, "predictions")) == 5, server)
+        assert server.end() == 0
+    found = [(row["place"], row["n"], row["temp"], row["y"]) for row in rows(log, "predictions")]
+    assert found == [
+        ("EWR", 1, -1000.0, 0.0),
+        ("EWR", 2, 50.0, 2050.0),
+        ("JFK", 1, -1000.0, 1.0),
+        ("EWR", 3, 50.0, 3052.0),
+        ("EWR", 1, -1000.0, 5.0),  # the weather of five hours ago is none
+    ]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, get_args
 import polars as pl
 
 from penstock.app.late_scorer import LateScorer
+from penstock.app.looked_up import LookedUpFeatures
 from penstock.core.durations import duration_s
 from penstock.core.errors import ConfigurationError, shown
 from penstock.streams.async_calls import AsyncCallsThread
@@ -47,6 +48,7 @@ class Declared:
         self.scorer = LateScorer()
         """Who scores, and what is to be scored."""
         self.features: dict[str, DeclaredFeatures] = {}
+        self.looked_up = LookedUpFeatures()
         self._calls: AsyncCallsThread | None = None
 
     def check(self, models: Container[str]) -> None:

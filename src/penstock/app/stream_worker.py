@@ -38,6 +38,7 @@ from penstock.features.embedded import EmbeddedOnlineStore
 from penstock.log.opening import open_from_settings
 from penstock.observe.metrics import MetricSet
 from penstock.observe.process import add_process_metrics
+from penstock.serving.features.counts import FeatureCounts
 from penstock.streams.batch_size import BatchSizeConfig
 from penstock.streams.checking import check_folders, check_state
 from penstock.streams.feature_views.history_output import HistorySink
@@ -67,12 +68,14 @@ class _StreamProcess:
         self._channel = channel
         self._drain_s = start.settings.server.drain_s
         self._log = open_from_settings(_with_long_lease(start.settings), clock)
-        app.streams.graph.online = EmbeddedOnlineStore(Path(start.settings.home))
+        online = app.streams.graph.online = EmbeddedOnlineStore(Path(start.settings.home))
         self._topology = self._planned(app.streams.graph)
         for name in app.streams.graph.unused:
             log.warning("nothing of stream %r goes anywhere (hint: send it on with into())", name)
         self._metrics = MetricSet()
         add_process_metrics(self._metrics)
+        looked_up = app.streams.looked_up
+        looked_up.bind(online, clock, FeatureCounts(tuple(looked_up.views.values()), self._metrics, clock))
         self._told = StreamMetrics(self._metrics, self._topology)
         failpoints = failpoints_of(os.environ.get(FAILPOINT_VARIABLE))
         config = _worker_config(app.name, start)

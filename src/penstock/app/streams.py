@@ -10,6 +10,7 @@ from penstock.app.features import DeclaredFeatures
 from penstock.app.joins import Table, join_streams, join_table
 from penstock.app.late_scorer import ScoredInputs
 from penstock.app.model_declarations import ModelDeclaration
+from penstock.app.model_features import ModelFeatures
 from penstock.app.stream_parts import (
     Columns,
     Declared,
@@ -24,6 +25,7 @@ from penstock.streams.branching import BranchesConfig
 from penstock.streams.decoding.formats import Format
 from penstock.streams.deduplicating import DeduplicateConfig
 from penstock.streams.graph import Branched, From, Keyed, Operated, Source, Transformed
+from penstock.streams.looking_up import LookUp
 from penstock.streams.mapping import AsyncMap, Map
 from penstock.streams.plan import LATE, MAIN
 from penstock.streams.scoring import Score
@@ -71,7 +73,7 @@ class Stream:
         """All columns, and these; of the same name in place of the old one."""
         every = (*expressions, *(expression.alias(name) for name, expression in named.items()))
         changed = {name for each in every for name in _names(each, self.schema)}
-        return self._transformed(WithColumns(expressions=every), keeps=set(self.schema) - changed)
+        return self._widened(WithColumns(expressions=every), changed)
 
     def select(self, *expressions: str | pl.Expr, **named: pl.Expr) -> "Stream":
         """These columns alone."""
@@ -186,6 +188,28 @@ class Stream:
             )
         return view.read_by(self)
 
+    def look_up(self, view: DeclaredFeatures, *, key: Columns | None = None) -> "Stream":
+        """Each event with features that another stream learns, as they were known when the event was worked on,
+        for the event's own time; with their defaults for what was not known. `key` are the columns that are the
+        view's key (default: those of its names).
+
+        As in a request, what is known by then is not what will be known later. For the same again however often
+        a stream is read, join a table, `as_of`.
+        """
+        if not isinstance(view, DeclaredFeatures):
+            raise ConfigurationError(
+                f"a stream cannot look up {shown(view)}", hint="give what app.features(...) gave"
+            )
+        of = view.view
+        columns = of.key_names if key is None else (key,) if isinstance(key, str) else tuple(key)
+        if len(columns) != len(of.keys):
+            raise ConfigurationError(
+                f"features {of.name!r} have a key of {', '.join(of.key_names)}, not of {len(columns)} columns"
+            )
+        source = self.declared.looked_up
+        source.views[of.name] = of
+        return self._widened(LookUp(view=of, columns=columns, source=source), set(of.feature_names))
+
     def join(  # noqa: PLR0913 - likewise
         self,
         other: "Stream",
@@ -270,14 +294,21 @@ class Stream:
         version is what the model's alias names at the time, as for requests. A row that the model cannot take
         becomes a dead letter; where the model answers nobody, all wait. `into` sends the result to a topic or
         another sink, too.
+
+        Features of the model that the stream does not have yet are added: of its own windows as of the event
+        (`enrich`), of other streams as they are known (`look_up`).
         """
         name = model if isinstance(model, str) else model.name
         scorer = self.declared.scorer
         named = dict(inputs or {})
+        if isinstance(model, ModelDeclaration) and model.features is not None:
+            stream = self._with_features(model.features)
+            if stream is not self:
+                return stream.score(model, outputs=outputs, inputs=inputs, into=into)
         scorer.declared.append(ScoredInputs(model=name, named=named, columns=self.schema))
         gives = pl.Schema(outputs)  # type: ignore[arg-type]
         config = Score(model=name, inputs=named, outputs=gives, scorer=scorer)
-        scored = self._transformed(config, keeps=set(self.schema))
+        scored = self._widened(config, set(config.build(self.schema).schema) - set(self.schema))
         if into is not None:
             scored.into(into)
         return scored
@@ -296,13 +327,32 @@ class Stream:
         """
         send(self.declared, self.origin, sink, key=key, partitions=partitions, format=format, name=name)
 
+    def _with_features(self, features: ModelFeatures) -> "Stream":
+        """With all that a model takes of views."""
+        stream = self
+        for view in features.views:
+            if set(view.feature_names) <= set(stream.schema):
+                continue
+            declared = self.declared.features[view.name]
+            if declared.windowed.reads(stream):
+                stream = stream.enrich(declared)
+            else:
+                stream = stream.look_up(declared, key=[features.keys.get(key, key) for key in view.key_names])
+        return stream
+
     def _mapped(self, config: TransformConfig, kept: tuple[str, ...]) -> "Stream":
         mapped = self._transformed(config, keeps=set(kept))
         columns_of(kept, mapped.schema, "map: keeps, of what the function gives")
         return mapped
 
-    def _transformed(self, config: TransformConfig, *, keeps: set[str]) -> "Stream":
-        """`keeps` are the columns whose values stay as they are."""
+    def _widened(self, config: TransformConfig, changed: set[str]) -> "Stream":
+        """The same rows, with these columns added or changed."""
+        return self._transformed(config, keeps=set(self.schema) - changed, changes=frozenset(changed))
+
+    def _transformed(
+        self, config: TransformConfig, *, keeps: set[str], changes: frozenset[str] | None = None
+    ) -> "Stream":
+        """`keeps` are the columns whose values stay as they are; `changes` as `Transformed` has it."""
         transform = config.build(self.schema)
         key = self.origin.node.key
         node = Transformed(
@@ -310,6 +360,7 @@ class Stream:
             key=key if set(key) <= keeps & set(transform.schema) else (),
             parent=self.origin,
             transform=transform,
+            changes=changes,
         )
         return Stream(self.declared, From(node))
 

@@ -1,5 +1,6 @@
 """Windows as an app declares them, and what is made of them."""
 
+from collections.abc import Container
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from penstock.app.stream_parts import Columns, Duration, columns_of, millisecond
 from penstock.core.errors import ConfigurationError, InvalidInput, shown
 from penstock.streams.closed import as_events
 from penstock.streams.decoding.formats import Format
-from penstock.streams.graph import From, Keyed, Operated
+from penstock.streams.graph import From, Keyed, Operated, Transformed
 from penstock.streams.operator import OFFSET, TIME, Moment
 from penstock.streams.plan import CLOSED, MAIN, UPDATES
 from penstock.streams.sinks import Sink
@@ -162,6 +163,10 @@ class WindowedView:
         """Sends windows as they close to a topic, by its name, or to another sink."""
         self.closed.into(sink, key=key, partitions=partitions, format=format, name=name)
 
+    def reads(self, stream: "Stream") -> bool:
+        """Whether it is a window over what that stream has."""
+        return _same_rows(stream.origin, self._stream.origin, _read_columns(self._config))
+
     def read_by(self, stream: "Stream") -> "Stream":
         """See `Stream.enrich`."""
         if self._reader is not None:
@@ -173,7 +178,7 @@ class WindowedView:
             raise ConfigurationError(
                 f"{self._node.name!r}: sessions are known once they are over", hint="send them on with into()"
             )
-        if not _same_rows(stream.origin, self._stream.origin):
+        if not self.reads(stream):
             raise ConfigurationError(
                 f"{self._node.name!r} is a window over another stream than the one to be enriched",
                 hint="enrich the stream that window() was called on, before anything else is done to it",
@@ -219,14 +224,26 @@ def _numeric(dtype: pl.DataType) -> bool:
     return dtype.is_float() or dtype == pl.Boolean() or (dtype.is_integer() and not wide)
 
 
-def _same_rows(stream: From, origin: From) -> bool:
-    """Whether a stream has the rows of another, with more columns at most."""
+def _same_rows(stream: From, origin: From, needed: Container[str]) -> bool:
+    """Whether a stream has the rows of another, with other columns at most than those that are needed."""
     while stream != origin:
         node = stream.node
-        if stream.port != MAIN or not isinstance(node, Keyed | Operated):
+        if stream.port != MAIN:
             return False
-        stream = node.parent
+        match node:
+            case Keyed() | Operated(config=WindowConfig()):
+                stream = node.parent
+            case Transformed() if node.changes is not None and not any(name in needed for name in node.changes):
+                stream = node.parent
+            case _:
+                return False
     return True
+
+
+def _read_columns(config: WindowConfig | SessionConfig) -> set[str]:
+    """Those that make its windows what they are."""
+    aggregated = {each.column for each in config.aggregates.values() if each.column is not None}
+    return {*config.keys, *aggregated}
 
 
 def _closing(config: WindowConfig | SessionConfig) -> WindowConfig | SessionConfig:

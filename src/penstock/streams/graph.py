@@ -86,10 +86,13 @@ class Source(Node):
 
 @dataclass(kw_only=True, eq=False)
 class Transformed(Node):
-    """Without state."""
+    """Without state. `changes` are the columns that it adds or changes where it leaves all rows where they are,
+    and all other columns; None where it may do more than that.
+    """
 
     parent: From
     transform: Transform
+    changes: frozenset[str] | None = None
 
 
 @dataclass(kw_only=True, eq=False)

@@ -3,16 +3,22 @@ is kept for reading, and what is appended to the history.
 """
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage_runner import START_MS, StageRunner
 
 import penstock as ps
+from penstock.app.features import DeclaredFeatures
+from penstock.app.streams import Stream
+from penstock.core.errors import ConfigurationError
+from penstock.features.embedded import EmbeddedOnlineStore
 from penstock.features.history import Asked, as_of_join, as_served, history_schema
 from penstock.features.online import Progress, Update
 from penstock.features.timeline import read_timelines
@@ -206,3 +212,51 @@ def test_several_partitions_in_order(events: list[dict[str, object]], rows: int,
     ends = Asked(keys, asked["time"].to_numpy(), np.full(keys.height, 2**60))
     assert equal(as_of_join(view, history, ends), windows(frame, asked))
     assert set(online.last) == set(encode_keys([keys[name].to_list() for name in KEYS]))
+
+
+def two_windows() -> tuple[ps.App, Stream, DeclaredFeatures, DeclaredFeatures]:
+    app = ps.App("two")
+    schema = {"origin": pl.String, "carrier": pl.String, "delay": pl.Float64, "at": pl.Int64}
+    departures = app.stream("departures", schema=schema, time="at")
+    airports = departures.window(key="origin", over="1h").agg(departures=ps.count(), delays=ps.sum("delay"))
+    carriers = departures.window(key="carrier", over="1h").agg(flights=ps.count())
+    by_airport = app.features("airports", airports, (pl.col("delays") * 2).alias("doubled"))
+    return app, departures, by_airport, app.features("carriers", carriers, defaults={"flights": -1})
+
+
+def test_a_stream_has_the_features_of_several_of_its_windows(tmp_path: Path) -> None:
+    app, departures, airports, carriers = two_windows()
+    departures.enrich(airports).with_columns(other=pl.lit(1)).enrich(carriers).into("enriched")
+    app.streams.graph.online = EmbeddedOnlineStore(tmp_path)
+    runner = StageRunner(app)
+    runner.produce(
+        "departures",
+        [
+            {"origin": "EWR", "carrier": "UA", "delay": 1.0, "at": START_MS},
+            {"origin": "EWR", "carrier": "AA", "delay": 2.0, "at": START_MS + 1},
+            {"origin": "JFK", "carrier": "UA", "delay": 4.0, "at": START_MS + 2},
+        ],
+    )
+    runner.run()
+
+    rows = [
+        (row["departures"], row["delays"], row["doubled"], row["flights"]) for row in runner.rows("enriched")
+    ]
+    assert rows == [(1, 1.0, 2.0, 1), (2, 3.0, 6.0, 1), (1, 4.0, 8.0, 2)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda stream: stream.with_columns(pl.col("delay") * 2),
+        lambda stream: stream.with_columns(origin=pl.lit("x")),
+        lambda stream: stream.filter(pl.col("delay") > 0),
+        lambda stream: stream.deduplicate("origin", within="1h"),
+        lambda stream: stream.map(lambda frame: frame),
+    ],
+)
+def test_a_window_is_not_read_by_a_stream_of_other_rows_or_values(change: Callable[[Stream], Stream]) -> None:
+    _, departures, airports, _ = two_windows()
+
+    with pytest.raises(ConfigurationError, match="is a window over another stream"):
+        change(departures).enrich(airports)
