@@ -14,6 +14,7 @@ import uvloop
 import penstock
 from penstock.app.idle import IdleWatch
 from penstock.app.instance import SupervisedInstance
+from penstock.app.jobs import make_jobs
 from penstock.app.known_limits import declared_by
 from penstock.app.limits import LimitsFollower, make_limits, make_rights, open_buckets
 from penstock.app.loader import Loader
@@ -60,6 +61,8 @@ __all__ = ["main"]
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 2.0
+JOBS_MARGIN_S = 1.0
+"""In which jobs that take longer are given back."""
 
 
 class _Worker:
@@ -107,6 +110,7 @@ class _Worker:
             model_control=self._settings.server.model_control,
             failure=self._reconciler.failure,
         )
+        self._jobs = make_jobs(app.name, self._settings, self._plane, self._instance, self._metrics, clock)
         self._http = self._http_server(listener, clock)
         self._grpc = self._grpc_server(clock) if start.grpc_port >= 0 else None
         self._monotonic = clock.monotonic
@@ -124,7 +128,7 @@ class _Worker:
             compress_bytes_min=server.compress_bytes_min,
             cors_origins=server.cors_origins,
         )
-        application = HttpApplication(self._plane, self._instance, self._metrics, config)
+        application = HttpApplication(self._plane, self._instance, self._metrics, config, self._jobs)
         return HttpServer(application, listener, server, clock, self._metrics)
 
     def _grpc_server(self, clock: Clock) -> GrpcServer:
@@ -156,6 +160,7 @@ class _Worker:
             following = (
                 asyncio.ensure_future(self._reconciler.run(self._settings.registry.poll_s)),
                 asyncio.ensure_future(self._limits.run(self._settings.registry.poll_s)),
+                asyncio.ensure_future(self._jobs.run()),
             )
             await drain.wait()
             for each in following:
@@ -276,7 +281,7 @@ class _Worker:
     async def _drain(self) -> None:
         drain_s = self._drain_s
         self._pulse.stop()
-        finishing = [self._http.stop(self._linger_s)]
+        finishing = [self._http.stop(self._linger_s), self._jobs.finish(max(0.0, drain_s - JOBS_MARGIN_S))]
         if self._grpc is not None:
             finishing.append(self._grpc.stop(drain_s))
         with contextlib.suppress(TimeoutError):
@@ -290,6 +295,7 @@ class _Worker:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._plane.close()
                 await self._reconciler.close()
+                await self._jobs.close()
         for task in self._background:
             task.cancel()
         self._loader.cancel()

@@ -22,6 +22,7 @@ __all__ = [
     "BatchingSettings",
     "CacheSettings",
     "HealthSettings",
+    "JobsSettings",
     "LimitsSettings",
     "LoadedSettings",
     "LogSettings",
@@ -182,6 +183,41 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     """So many bytes of changes, or so much time, after a snapshot of the state there is another one."""
 
 
+class JobsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests that are acknowledged first and answered later."""
+
+    queued_max: Count = 100_000
+    """Jobs that may wait, about; one past it is refused with 503."""
+    running_max: Annotated[int, Meta(ge=1, le=4096)] = 64
+    """Jobs that a serving process runs at once, as far as requests leave room for them."""
+    attempts_max: Count = 5
+    """How often a job is tried. What a model has no room for was not tried."""
+    retry_first_s: Seconds = 1.0
+    """The pause after the first attempt that failed; each further one doubles it."""
+    retry_longest_s: Seconds = 60.0
+    run_timeout_s: Seconds = 60.0
+    """How long one attempt may take, with the time that it waits for its model."""
+    lease_s: Annotated[float, Meta(ge=1, le=3600)] = 10.0
+    """A process that gives no sign of life for so long loses its jobs to others. The same in all processes."""
+    poll_s: Annotated[float, Meta(gt=0, le=60)] = 0.5
+    """How often a process looks for jobs that others have taken on."""
+    result_ttl_s: Annotated[float, Meta(gt=0, le=2_592_000)] = 86_400.0
+    """How long what became of a job is kept, and its idempotency key."""
+    webhook_secret: str = ""
+    """What webhooks are signed with: `whsec_` and 24 to 64 bytes in base64. Without one there are none."""
+    webhook_networks_allowed: str = ""
+    """Networks inside, with commas between them, that webhooks may be in."""
+    webhook_attempts: Count = 12
+    """How often a webhook is tried: 12 take about half an hour."""
+    webhook_timeout_s: Annotated[float, Meta(gt=0, le=25)] = 5.0
+
+    def __repr__(self) -> str:
+        """Without the secret."""
+        shown = {each.name: getattr(self, each.name) for each in msgspec.structs.fields(self)}
+        shown["webhook_secret"] = "***" if self.webhook_secret else ""
+        return f"JobsSettings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
 class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where models are kept."""
 
@@ -209,6 +245,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     health: HealthSettings = msgspec.field(default_factory=HealthSettings)
     registry: RegistrySettings = msgspec.field(default_factory=RegistrySettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)
+    jobs: JobsSettings = msgspec.field(default_factory=JobsSettings)
     stream: StreamSettings = msgspec.field(default_factory=StreamSettings)
 
     @property

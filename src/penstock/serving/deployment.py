@@ -1,6 +1,6 @@
 """One version being served: its runtime behind its queue, and what is counted of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from penstock.core.clock import Clock
 from penstock.core.errors import DeadlineExceeded, PenstockError, QuotaExceeded, Refused
 from penstock.core.memory import give_back_memory
 from penstock.core.signature import Signature
-from penstock.core.tensors import Tensors, row_count, slice_rows
+from penstock.core.tensors import Array, Tensors, row_count, slice_rows
 from penstock.models.runtimes.runtime import Runtime
 from penstock.observe.metrics import MetricSet
 from penstock.serving.admission.admission import Admission, AdmissionStatistics, ShedReason
@@ -198,6 +198,14 @@ class Deployment:
         if self._cached is None or self.sick is not None:
             return self._run(inference)
         return self._cached.infer(self._conformed(inference))
+
+    def check_inputs(self, tensors: Mapping[str, Array]) -> int:
+        """How many rows there are in what the model takes. Raises `InvalidInput`, counted, for other inputs."""
+        try:
+            return row_count(self._conform(tensors))
+        except PenstockError as error:
+            self.refused(error)
+            raise
 
     def _conformed(self, inference: Inference) -> Inference:
         return inference._replace(tensors=self._tensors(inference))

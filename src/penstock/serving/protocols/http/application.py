@@ -9,12 +9,14 @@ from penstock.observe.exposition import CONTENT_TYPE
 from penstock.observe.metrics import MetricSet
 from penstock.serving.admission.rights import OF_ANYBODY
 from penstock.serving.instance import Instance
+from penstock.serving.jobs.service import Jobs
 from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.http.bodies import BodyDecoder
 from penstock.serving.protocols.http.cors import CrossOrigins
 from penstock.serving.protocols.http.heads import RequestHead
 from penstock.serving.protocols.http.messages import AnswerSink, HttpRequest, Refusal
 from penstock.serving.protocols.http.responder import Responder, no_such_path, require_method
+from penstock.serving.protocols.jobs.rest import JobsRest
 from penstock.serving.protocols.rows.rest import RowsRest
 from penstock.serving.protocols.terms import SaidTerms, Terms
 from penstock.serving.protocols.v2.rest import V2Rest
@@ -43,7 +45,14 @@ class HttpApplication:
     Raises `ConfigurationError` for origins that are none.
     """
 
-    def __init__(self, plane: DataPlane, instance: Instance, metrics: MetricSet, config: HttpConfig) -> None:
+    def __init__(
+        self,
+        plane: DataPlane,
+        instance: Instance,
+        metrics: MetricSet,
+        config: HttpConfig,
+        jobs: Jobs | None = None,
+    ) -> None:
         self._plane = plane
         self._instance = instance
         self._request_timeout_s = config.request_timeout_s
@@ -66,6 +75,9 @@ class HttpApplication:
             version=config.version,
             request_timeout_s=config.request_timeout_s,
         )
+        self._jobs: JobsRest | None = None
+        if jobs is not None:
+            self._jobs = JobsRest(plane, jobs, self._responder, v2=self._v2, rows=self._rows)
         self._web = WebRest(plane, self._responder, version=config.version)
 
     def wants_stream(self, head: RequestHead) -> bool:
@@ -128,6 +140,8 @@ class HttpApplication:
                 return
             if b"content-encoding" in request.headers and request.body_stream is None:
                 self._bodies.decode(request, self._answer)
+            elif b"prefer" in request.headers and self._take_job(request):
+                return
             elif not self._v2.infer(request) and not self._rows.invoke(request):
                 self._route(request)
         except Exception as error:
@@ -136,6 +150,8 @@ class HttpApplication:
     def _answer(self, request: HttpRequest) -> None:
         """Answers a request whose body has been seen to."""
         try:
+            if b"prefer" in request.headers and self._take_job(request):
+                return
             if not self._v2.infer(request) and not self._rows.invoke(request):
                 self._route(request)
         except Exception as error:
@@ -146,6 +162,10 @@ class HttpApplication:
         lines = self._cors.lines(headers.get(b"origin")) if self._cors is not None else b""
         return lines, self._responder.refusal(status, message)
 
+    def _take_job(self, request: HttpRequest) -> bool:
+        """Whether the request is an inference that prefers to be a job, and is one now."""
+        return self._jobs is not None and self._jobs.wants(request.headers) and self._jobs.take(request)
+
     def _route(self, request: HttpRequest) -> None:
         """Everything but the hot path."""
         path = request.target.partition(b"?")[0].decode("latin-1")
@@ -153,6 +173,8 @@ class HttpApplication:
             case ["metrics"]:
                 require_method(request, "GET")
                 self._responder.respond_later(request, self._metrics(request))
+            case ["v2", "jobs", *rest] if self._jobs is not None:
+                self._jobs.route(request, rest)
             case ["v2", *rest]:
                 self._v2.route(request, rest)
             case _:

@@ -12,11 +12,15 @@ MAX_AGE_S = 600
 """How long a browser may go by the answer to its preflight. Some cap it at this."""
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
-_METHODS = "GET, HEAD, POST"
+_METHODS = "GET, HEAD, POST, DELETE"
 _HEADERS = (
-    "content-type, content-encoding, inference-header-content-length, x-request-timeout-ms, x-criticality"
+    "content-type, content-encoding, inference-header-content-length, x-request-timeout-ms, x-criticality,"
+    " prefer, idempotency-key, x-job-expires-s, x-webhook-url"
 )
-_EXPOSED = "inference-header-content-length, retry-after, x-penstock-model, x-penstock-version, x-shed-reason"
+_EXPOSED = (
+    "inference-header-content-length, location, preference-applied, retry-after, x-penstock-model,"
+    " x-penstock-version, x-shed-reason"
+)
 
 
 class CrossOrigins:

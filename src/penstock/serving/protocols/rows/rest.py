@@ -4,7 +4,7 @@ import asyncio
 from functools import partial
 from urllib.parse import unquote
 
-from penstock.core.errors import InvalidInput, NotFound, PenstockError
+from penstock.core.errors import InvalidInput, NotFound, PenstockError, Unsupported
 from penstock.serving.batching.outputs import BatchOutputs, BatchRows
 from penstock.serving.deployment import Deployment
 from penstock.serving.instance import Instance
@@ -96,6 +96,41 @@ class RowsRest:
         self._take(endpoint, request)
         return True
 
+    def check(self, request: HttpRequest) -> Deployment | None:
+        """Looks at an invocation as `invoke` would, and charges for it, but has nothing answered: what it would
+        go to. None for every other request. Raises `Unsupported` for a batch, and `InvalidRows`.
+        """
+        match _path(request.target):
+            case ["models", model, "versions", version, "invocations"] if request.method == b"POST":
+                endpoint = self._endpoint(self._plane.find(model, version), request.target, named=True)
+            case ["models", model, "invocations"] if request.method == b"POST":
+                endpoint = self._endpoint(self._plane.find(model, None), request.target, named=False)
+            case ["invocations"] if request.method == b"POST":
+                endpoint = self._endpoint(self._only(), b"/invocations", named=False)
+            case _:
+                return None
+        terms = request.terms or read_terms(
+            request.headers, request.connection.peer, self._plane.limits, self._plane.rights
+        )
+        if request_form(request.headers) is not Form.JSON:
+            raise Unsupported(
+                "a batch is answered while it is read, and cannot be a job",
+                where="prefer",
+                hint="leave out `respond-async`, or send the rows as JSON",
+            )
+        try:
+            rows = endpoint.decoder.decode(request.body)
+        except PenstockError as error:
+            endpoint.deployment.refused(error)
+            raise
+        try:
+            count = endpoint.deployment.check_inputs(rows.tensors)
+        except InvalidInput:
+            endpoint.decoder.explain(request.body)
+            raise
+        terms.charge(endpoint.deployment, count)
+        return endpoint.deployment
+
     def route(self, request: HttpRequest) -> bool:
         """Everything but the hot path; False for paths of others."""
         match _path(request.target):
@@ -185,7 +220,7 @@ class RowsRest:
                 endpoint.decoder.explain(request.body)
                 raise
         except InvalidRows as error:
-            self._respond_fields(request, error)
+            self.respond_fields(request, error)
             return
         request.on_abandoned = answer.abandon
         answer.future.add_done_callback(partial(self._answered, endpoint, request, rows.by_column))
@@ -253,9 +288,10 @@ class RowsRest:
         try:
             await Batch(plan, request, self._clock).run()
         except InvalidRows as error:
-            self._respond_fields(request, error)
+            self.respond_fields(request, error)
 
-    def _respond_fields(self, request: HttpRequest, error: InvalidRows) -> None:
+    def respond_fields(self, request: HttpRequest, error: InvalidRows) -> None:
+        """Answers with the mistakes in rows."""
         said = f"{error.message}; {error.hint}" if error.hint else error.message
         self._responder.respond(request, 400, {"error": said, "fields": error.fields})
 

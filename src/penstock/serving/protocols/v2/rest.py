@@ -17,7 +17,7 @@ from penstock.serving.protocols.http.responder import (
     require_method,
     rung_line,
 )
-from penstock.serving.protocols.terms import read_terms
+from penstock.serving.protocols.terms import Terms, read_terms
 from penstock.serving.protocols.v2.codec import V2Codec, V2Request
 from penstock.serving.protocols.v2.descriptions import model_configuration, model_statistics
 from penstock.serving.protocols.v2.messages import ModelMetadata, ServerMetadata
@@ -78,6 +78,22 @@ class V2Rest:
             return False
         self._infer(endpoint, request)
         return True
+
+    def check(self, request: HttpRequest, path: list[str]) -> Deployment | None:
+        """Looks at an inference as `infer` would, and charges for it, but has nothing answered: what it would
+        go to. None for every other request; `path` as in `route`.
+        """
+        match [unquote(part) for part in path]:
+            case ["models", model, "versions", version, "infer"] if request.method == b"POST":
+                endpoint = self._endpoint(self._plane.find(model, version), model, version)
+            case ["models", model, "infer"] if request.method == b"POST":
+                endpoint = self._endpoint(self._plane.find(model, None), model, None)
+            case _:
+                return None
+        inference, terms = self._decoded(endpoint, request)
+        rows = endpoint.deployment.check_inputs(inference.tensors)
+        terms.charge(endpoint.deployment, rows)
+        return endpoint.deployment
 
     def route(self, request: HttpRequest, path: list[str]) -> None:
         """Everything but the hot path; `path` is what follows `/v2`, percent-encoded as it came."""
@@ -158,7 +174,7 @@ class V2Rest:
         self._targets[f"/v2/models/{model}{named}/infer".encode()] = endpoint
         return endpoint
 
-    def _infer(self, endpoint: _Endpoint, request: HttpRequest) -> None:
+    def _decoded(self, endpoint: _Endpoint, request: HttpRequest) -> tuple[V2Request, Terms]:
         headers = request.headers
         try:
             json_bytes = headers.get(b"inference-header-content-length")
@@ -169,6 +185,10 @@ class V2Rest:
         except PenstockError as error:
             endpoint.deployment.refused(error)
             raise
+        return inference, terms
+
+    def _infer(self, endpoint: _Endpoint, request: HttpRequest) -> None:
+        inference, terms = self._decoded(endpoint, request)
         terms.narrow(inference.timeout_s, inference.priority)
         terms.falls_back = endpoint.falls_back
         deployment = endpoint.deployment

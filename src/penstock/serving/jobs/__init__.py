@@ -1,0 +1,1 @@
+"""Jobs: requests that are acknowledged first and answered later."""

@@ -1,0 +1,120 @@
+"""The database of jobs: where it is, how it is made, and whose turn it is to write."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, insert, inspect, select
+
+from penstock.core.clock import Clock
+from penstock.core.errors import ConfigurationError, StorageFailed
+from penstock.log.embedded.write_lock import WriteLock
+from penstock.models.registry.database import Database
+from penstock.serving.jobs.tables import METADATA, REVISIONS
+
+__all__ = ["JobDatabase", "jobs_exist"]
+
+FILE_NAME = "jobs.db"
+LOCK_FOLDER = "jobs"
+REVISION = 1
+TURN_S_MAX = 15.0
+TURN_POLL_S = 0.0003
+
+
+def jobs_exist(home: Path) -> bool:
+    """Whether any job was ever taken on in this home folder."""
+    return (home / FILE_NAME).exists()
+
+
+class JobDatabase:
+    """A file in the home folder. Threads may share it; one at a time writes."""
+
+    def __init__(self, database: Database, lock: WriteLock, clock: Clock) -> None:
+        self._database = database
+        self._lock = lock
+        self._monotonic = clock.monotonic
+
+    @classmethod
+    def open(cls, home: Path, clock: Clock) -> "JobDatabase":
+        """Makes what is not there. Blocks. Raises `StorageFailed`, and `ConfigurationError` for a database that
+        is none of jobs, or a newer Penstock's.
+        """
+        database = Database.open(f"sqlite:///{home / FILE_NAME}")
+        try:
+            _make_tables(database)
+            folder = home / LOCK_FOLDER
+            folder.mkdir(exist_ok=True)
+            lock = WriteLock(folder)
+        except OSError as error:
+            database.close()
+            raise StorageFailed(
+                f"the folder of jobs, {home / LOCK_FOLDER}, cannot be made or written: {error.strerror}",
+                hint="choose another place (the setting home), or mend that",
+            ) from error
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, lock, clock)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Raises `StorageFailed`."""
+        with self._database.reading() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self, undone: str) -> Iterator[Connection]:
+        """A transaction that holds the write lock. SQLite's own is asked for again and again, each time after
+        a longer sleep; processes that write often take turns by another one. Raises `StorageFailed`.
+        """
+        self._wait_for_turn(undone)
+        try:
+            with self._database.writing(undone) as connection:
+                yield connection
+        finally:
+            self._lock.leave()
+
+    def close(self) -> None:
+        self._database.close()
+        self._lock.close()
+
+    def _wait_for_turn(self, undone: str) -> None:
+        """Not by a lock that waits: one who is stopped while he has it must not stop everybody for ever."""
+        until_s = self._monotonic() + TURN_S_MAX
+        pause = threading.Event()
+        while not self._lock.try_enter():
+            if self._monotonic() >= until_s:
+                raise StorageFailed(
+                    f"{self._database.name}: {undone}: its turn did not come within {TURN_S_MAX:.0f} s",
+                    hint="another process keeps it locked: end it, if it is stopped or hangs",
+                )
+            pause.wait(TURN_POLL_S)
+
+
+def _make_tables(database: Database) -> None:
+    with database.reading() as connection:
+        if inspect(connection).has_table(REVISIONS.name):
+            _check_revision(connection, database.name)
+            return
+    with database.writing("its tables were not made") as connection:
+        if inspect(connection).has_table(REVISIONS.name):
+            _check_revision(connection, database.name)
+            return
+        taken = sorted(set(inspect(connection).get_table_names()) & set(METADATA.tables))
+        if taken:
+            raise ConfigurationError(
+                f"{database.name} has tables {', '.join(taken)} that are not of jobs",
+                hint="choose another home folder, or move that file away",
+            )
+        METADATA.create_all(connection, checkfirst=False)
+        connection.execute(insert(REVISIONS).values(revision=REVISION))
+
+
+def _check_revision(connection: Connection, name: str) -> None:
+    found = connection.scalar(select(REVISIONS.c.revision))
+    if found != REVISION:
+        raise ConfigurationError(
+            f"{name} is at revision {found}, and this penstock knows {REVISION}",
+            hint="upgrade penstock, or use the jobs with the version that made them",
+        )

@@ -1,0 +1,185 @@
+"""Taking jobs on: all that wait for it, in one transaction."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import func, insert, select
+
+from penstock.core.errors import Conflict, PenstockError, Refused
+from penstock.serving.jobs.changing import ACCEPTED, Session
+from penstock.serving.jobs.job import DeliveryState, JobRecord, JobRequest, JobState, NewJob, WebhookView
+from penstock.serving.jobs.reading import read_jobs
+from penstock.serving.jobs.tables import EVENTS, JOBS, REQUESTS, WEBHOOKS
+from penstock.serving.jobs.webhook_urls import host_of
+
+__all__ = ["QUEUE_FULL", "Enqueued", "KeyTaken", "enqueue"]
+
+QUEUE_FULL = "jobs_full"
+"""What `x-shed-reason` says of a job for which there is no room."""
+
+
+class KeyTaken(Conflict):
+    """The caller's key stands for a job that asks something else."""
+
+
+class Enqueued(NamedTuple):
+    """`created`: it is a new one, not the one that the caller's key stands for already."""
+
+    job: JobRecord
+    created: bool
+
+
+def enqueue(session: Session, given: Sequence[NewJob]) -> list[Enqueued | PenstockError]:
+    """Takes jobs on, or finds those that their keys stand for.
+
+    Outcomes are errors: `KeyTaken` for a key that stands for something else, `Refused` where too many wait.
+    """
+    standing = _by_key(session, given)
+    room = session.queued_max - _waiting(session)
+    outcomes: list[Enqueued | PenstockError | None] = []
+    new: list[NewJob] = []
+    first: dict[tuple[str, str], NewJob] = {}
+    for job in given:
+        named = (job.request.tenant, job.key) if job.key is not None else None
+        if named is not None and named in standing:
+            found, digest = standing[named]
+            outcomes.append(Enqueued(found, False) if digest == job.digest else _key_taken(job.key, found.id))
+        elif named is not None and named in first:
+            same = first[named].digest == job.digest
+            outcomes.append(
+                Enqueued(_record(session, first[named]), False)
+                if same
+                else _key_taken(job.key, first[named].id)
+            )
+        elif len(new) >= room:
+            outcomes.append(_full(session))
+        else:
+            new.append(job)
+            if named is not None:
+                first[named] = job
+            outcomes.append(Enqueued(_record(session, job), True))
+    if new:
+        _insert(session, new)
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _insert(session: Session, jobs: list[NewJob]) -> None:
+    now_us = session.now_us
+    rows = [
+        {
+            "id": job.id,
+            "tenant": job.request.tenant,
+            "idempotency_key": job.key,
+            "digest": job.digest,
+            "model": job.model,
+            "state": JobState.QUEUED.value,
+            "epoch": 0,
+            "attempts": 0,
+            "refusals": 0,
+            "cancel_asked": False,
+            "due_us": now_us,
+            "created_us": now_us,
+            "expires_us": None if job.wait_us_max is None else now_us + job.wait_us_max,
+            "has_webhook": job.webhook is not None,
+            "error": "",
+        }
+        for job in jobs
+    ]
+    found = session.connection.execute(insert(JOBS).returning(JOBS.c.id, JOBS.c.number), rows).all()
+    numbers: dict[str, int] = {row.id: row.number for row in found}
+    session.connection.execute(insert(REQUESTS), [_request_row(numbers[job.id], job.request) for job in jobs])
+    session.connection.execute(insert(EVENTS), [_accepted(job, now_us) for job in jobs])
+    hooked = [_webhook_row(numbers[job.id], job.webhook) for job in jobs if job.webhook is not None]
+    if hooked:
+        session.connection.execute(insert(WEBHOOKS), hooked)
+    session.counted[JobState.QUEUED.value] += len(jobs)
+
+
+def _request_row(number: int, request: JobRequest) -> dict[str, Any]:
+    headers = msgspec.json.encode(request.headers).decode()
+    return {"job": number, "target": request.target, "headers": headers, "body": request.body}
+
+
+def _webhook_row(number: int, url: str) -> dict[str, Any]:
+    return {
+        "job": number,
+        "url": url,
+        "host": host_of(url),
+        "state": DeliveryState.WAITING.value,
+        "epoch": 0,
+        "attempts": 0,
+        "due_us": 0,
+        "error": "",
+    }
+
+
+def _accepted(job: NewJob, now_us: int) -> dict[str, Any]:
+    return {
+        "job_id": job.id,
+        "sequence": 1,
+        "event": ACCEPTED,
+        "at_us": now_us,
+        "tenant": job.request.tenant,
+        "model": job.model,
+        "attempts": 0,
+        "error": "",
+    }
+
+
+def _record(session: Session, job: NewJob) -> JobRecord:
+    """A job as it is right after it was taken on."""
+    webhook = None
+    if job.webhook is not None:
+        webhook = WebhookView(url=job.webhook, status=DeliveryState.WAITING.value, attempts=0)
+    return JobRecord(
+        id=job.id,
+        tenant=job.request.tenant,
+        model=job.model,
+        state=JobState.QUEUED,
+        attempts=0,
+        cancel_asked=False,
+        error="",
+        created_us=session.now_us,
+        started_us=None,
+        finished_us=None,
+        expires_us=None if job.wait_us_max is None else session.now_us + job.wait_us_max,
+        webhook=webhook,
+    )
+
+
+def _by_key(session: Session, given: Sequence[NewJob]) -> dict[tuple[str, str], tuple[JobRecord, str]]:
+    """The jobs that callers' keys stand for already, and what these ask."""
+    found = {}
+    for tenant, key in {(job.request.tenant, job.key) for job in given if job.key is not None}:
+        row = session.connection.execute(
+            select(JOBS.c.id, JOBS.c.digest).where(JOBS.c.tenant == tenant, JOBS.c.idempotency_key == key)
+        ).one_or_none()
+        if row is not None:
+            (record,) = read_jobs(session.connection, [row.id])
+            found[tenant, key] = (record, row.digest)
+    return found
+
+
+def _waiting(session: Session) -> int:
+    """How many jobs wait, counted no further than it matters."""
+    counted = (
+        select(JOBS.c.number).where(JOBS.c.state == JobState.QUEUED.value).limit(session.queued_max).subquery()
+    )
+    return session.connection.scalar(select(func.count()).select_from(counted)) or 0
+
+
+def _key_taken(key: str | None, standing: str) -> KeyTaken:
+    return KeyTaken(
+        f"idempotency key {key!r} stands for job {standing}, which asks something else",
+        hint="take another key for another request; a key is free again once its job is forgotten",
+    )
+
+
+def _full(session: Session) -> Refused:
+    return Refused(
+        f"{session.queued_max} jobs wait already, as many as may",
+        reason=QUEUE_FULL,
+        retry_after_s=1.0,
+        hint="try again later, or raise the setting jobs.queued_max",
+    )
