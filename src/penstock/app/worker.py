@@ -111,12 +111,15 @@ class _Worker:
             failure=self._reconciler.failure,
         )
         self._jobs = make_jobs(app.name, self._settings, self._plane, self._instance, self._metrics, clock)
-        self._http = self._http_server(listener, clock)
-        self._grpc = self._grpc_server(clock) if start.grpc_port >= 0 else None
+        self._http, self._grpc = self._servers(listener, clock)
         self._monotonic = clock.monotonic
         self._linger_s = 0.0
         self._drain_s = start.settings.server.drain_s
         self._background: set[asyncio.Task[None]] = set()
+
+    def _servers(self, listener: socket.socket, clock: Clock) -> tuple[HttpServer, GrpcServer | None]:
+        grpc = self._grpc_server(clock) if self._start.grpc_port >= 0 else None
+        return self._http_server(listener, clock), grpc
 
     def _http_server(self, listener: socket.socket, clock: Clock) -> HttpServer:
         server = self._settings.server
