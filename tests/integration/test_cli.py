@@ -143,6 +143,14 @@ def test_a_password_is_not_shown(commands: CommandLine) -> None:
         assert "postgresql://penstock:***@db.example/models" in printed
 
 
+def test_a_secret_is_not_shown(commands: CommandLine) -> None:
+    secret = {"PENSTOCK_JOBS_WEBHOOK_SECRET": "whsec_aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMg=="}
+    for form in (["--json"], []):
+        printed = commands.succeeds("config", "show", *form, environment=secret)
+        assert "aHVud" not in printed
+        assert "***" in printed
+
+
 def test_a_password_is_not_in_an_error(commands: CommandLine) -> None:
     for password in ("s3cret", "s3@cret"):
         url = f"postgresql://penstock:{password}@db.example/models"

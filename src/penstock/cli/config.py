@@ -23,13 +23,17 @@ def root() -> None:
 @app.command()
 def show(config: ConfigOption = None, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Print each setting, its value and where that came from."""
-    rows = [(key, _masked(value), origin) for key, value, origin in settings_from(config, overrides).rows()]
+    rows = [
+        (key, _masked(key, value), origin) for key, value, origin in settings_from(config, overrides).rows()
+    ]
     if as_json:
         print_json({key: {"value": value, "origin": origin} for key, value, origin in rows})
     else:
         print_table(("setting", "value", "from"), rows)
 
 
-def _masked(value: object) -> object:
-    """A database's URL without its password."""
+def _masked(key: str, value: object) -> object:
+    """A secret as stars, a database's URL without its password."""
+    if key.endswith("_secret"):
+        return "***" if value else ""
     return _PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) and "://" in value else value

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 AT_ONCE_MAX = 32
 PER_HOST_MAX = 4
+LEASE_TIMEOUTS = 2
 STORAGE_PAUSE_S = 1.0
 SECOND_US = 1_000_000
 
@@ -78,7 +79,7 @@ class Courier:
         room = AT_ONCE_MAX - len(self._telling)
         if room <= 0 or not (await self._store.due()).webhooks:
             return
-        wanted = HostsWanted(room, dict(self._hosts), PER_HOST_MAX)
+        wanted = HostsWanted(room, dict(self._hosts), PER_HOST_MAX, LEASE_TIMEOUTS * self._sender.timeout_s)
         for delivery in await self._store.call(CLAIM_DELIVERIES, wanted):
             self._hosts[delivery.host] += 1
             task = asyncio.get_running_loop().create_task(self._tell(delivery, draw()))

@@ -14,16 +14,18 @@ from penstock.serving.jobs.tables import JOBS, WEBHOOKS
 
 __all__ = ["Delivery", "DeliveryEnded", "HostsWanted", "claim_deliveries", "end_deliveries"]
 
-LEASE_S = 30.0
 PASSES_MAX = 8
 
 
 class HostsWanted(NamedTuple):
-    """How many more webhooks may be told at once; how many are under way, of each host that has some."""
+    """How many more webhooks may be told at once; how many are under way, of each host that has some. Who has
+    not said within `lease_s` what became of one has lost it.
+    """
 
     room: int
     under_way: Mapping[str, int]
     per_host: int
+    lease_s: float
 
 
 class Delivery(NamedTuple):
@@ -101,17 +103,17 @@ def _claim(session: Session, wanted: HostsWanted) -> list[Delivery]:
             if under_way[row.host] < wanted.per_host:
                 under_way[row.host] += 1
                 chosen[row.job] = row.host
-    return _taken(session, list(chosen)) if chosen else []
+    return _taken(session, list(chosen), wanted.lease_s) if chosen else []
 
 
-def _taken(session: Session, numbers: Sequence[int]) -> list[Delivery]:
+def _taken(session: Session, numbers: Sequence[int], lease_s: float) -> list[Delivery]:
     taking = (
         update(WEBHOOKS)
         .where(WEBHOOKS.c.job.in_(numbers))
         .values(
             epoch=WEBHOOKS.c.epoch + 1,
             attempts=WEBHOOKS.c.attempts + 1,
-            due_us=session.now_us + int(LEASE_S * SECOND_US),
+            due_us=session.now_us + int(lease_s * SECOND_US),
         )
         .returning(WEBHOOKS.c.job, WEBHOOKS.c.epoch, WEBHOOKS.c.attempts, WEBHOOKS.c.url, WEBHOOKS.c.host)
     )

@@ -33,16 +33,16 @@ class WebhookSender:
 
     def __init__(self, allowed: Sequence[Network], timeout_s: float) -> None:
         self._allowed = tuple(allowed)
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._tls: ssl.SSLContext | None = None
 
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> None:
         """Raises `WebhookFailed` for every answer but 2xx, and for none in time."""
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self.timeout_s):
                 status = await self._exchange(url, headers, body)
         except TimeoutError:
-            raise WebhookFailed(f"no answer within {self._timeout_s:g} s") from None
+            raise WebhookFailed(f"no answer within {self.timeout_s:g} s") from None
         except (OSError, ssl.SSLError) as error:
             raise WebhookFailed(f"{type(error).__name__}: {error}") from None
         if 300 <= status < 400:

@@ -40,7 +40,7 @@ class Rig:
         self.write(end_attempts, *(Ended(job.number, job.epoch, DONE) for job in share))
 
     def due(self, room: int = 10, **under_way: int):
-        (share,) = self.write(claim_deliveries, HostsWanted(room, under_way, 2))
+        (share,) = self.write(claim_deliveries, HostsWanted(room, under_way, 2, 30.0))
         return share
 
 
