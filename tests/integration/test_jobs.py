@@ -1,5 +1,6 @@
 """Jobs over HTTP: the real server, its log, and a server that takes webhooks."""
 
+import asyncio
 import json
 import threading
 import time
@@ -15,7 +16,10 @@ from command_line import CommandLine
 from job_hooks import SECRET, Hooks, hooks
 from running_server import RunningServer, running, v2_binary, v2_json
 
+import penstock
+from penstock.client import BadAnswer, CallRejected, CallTimedOut
 from penstock.core.clock import SystemClock
+from penstock.core.errors import InvalidInput
 from penstock.log.opening import open_log
 from penstock.log.records import TopicPartition
 
@@ -416,6 +420,76 @@ def test_rate_limits_hold_for_them(commands: CommandLine) -> None:
         for name in names:
             # Not charged a second time when it runs.
             assert ended(client, name, {"x-api-key": acme["x_api_key"]})["status"] == "done"
+
+
+def test_the_client(server: RunningServer, hook: Hooks) -> None:
+    with penstock.Client(server.url) as client:
+        at_once = client.infer("double", {"x": [1.0, 2.0]})
+        job = client.submit("double", {"x": [1.0, 2.0]}, key="mine", webhook=hook.url, expires_s=60)
+        answer = job.result(PATIENCE_S)
+        np.testing.assert_array_equal(answer.outputs["y"], at_once.outputs["y"])
+        assert (answer.model, answer.version) == (at_once.model, at_once.version)
+        status = job.wait(PATIENCE_S)
+        assert (status.status, status.finished, status.attempts) == ("done", True, 1)
+        assert (
+            client.submit("double", {"x": [1.0, 2.0]}, key="mine", webhook=hook.url, expires_s=60).id == job.id
+        )
+        with pytest.raises(CallRejected) as rejected:
+            client.submit("double", {"x": [3.0]}, key="mine")
+        assert rejected.value.status == 422
+        assert not job.cancel()
+        with pytest.raises(CallRejected) as rejected:
+            client.job("0123").status()
+        assert rejected.value.status == 404
+        sleepy = client.submit("sleepy", {"x": [20.0]})
+        with pytest.raises(CallTimedOut):
+            sleepy.wait(0.1)
+        assert sleepy.cancel()
+        assert sleepy.wait(PATIENCE_S).status == "cancelled"
+        with pytest.raises(CallRejected) as rejected:
+            sleepy.result()
+        assert rejected.value.status == 410
+        with pytest.raises(BadAnswer):
+            client.submit("breaks", {"x": [1e9]}).result(PATIENCE_S)
+        for wrong in ({"key": ""}, {"expires_s": 0}, {"webhook": "example.com"}):
+            with pytest.raises(InvalidInput):
+                client.submit("double", {"x": [1.0]}, **wrong)
+
+
+def test_the_asynchronous_client(server: RunningServer) -> None:
+    async def asking() -> list[float]:
+        async with penstock.AsyncClient(server.url) as client:
+            jobs = [await client.submit("double", {"x": [float(number)]}) for number in range(5)]
+            answers = await asyncio.gather(*(job.result(PATIENCE_S) for job in jobs))
+            return [float(answer.outputs["y"][0]) for answer in answers]
+
+    assert asyncio.run(asking()) == [0.0, 2.0, 4.0, 6.0, 8.0]
+
+
+def test_the_command(server: RunningServer, client: httpx.Client, hook: Hooks) -> None:
+    commands = CommandLine(server.folder)
+    name = taken(client, "double", 1, x_webhook_url=hook.url)
+    told(client, name, "delivered")
+    listed = json.loads(commands.succeeds_inside("jobs", "list", "--state", "done", "--json"))
+    assert {"double"} == {each["model"] for each in listed if each["id"] == name}
+    assert name in commands.succeeds_inside("jobs", "list")
+    shown = commands.succeeds_inside("jobs", "show", name)
+    assert "status: done" in shown
+    assert "status delivered" in shown
+    assert json.loads(commands.succeeds_inside("jobs", "show", name, "--json"))["tenant"] == "@127.0.0.1"
+    assert "done already" in commands.fails_inside("jobs", "cancel", name)
+    assert "no job" in commands.fails_inside("jobs", "show", "0123")
+    assert "no state" in commands.fails_inside("jobs", "list", "--state", "over")
+    sleepy = taken(client, "sleepy", 20)
+    while client.get(f"/v2/jobs/{sleepy}").json()["status"] == "queued":
+        time.sleep(0.01)
+    assert "it runs" in commands.inside("jobs", "cancel", sleepy).stderr
+    assert ended(client, sleepy)["status"] == "cancelled"
+    assert "jobs  0 queued, " in commands.inside("status").stdout
+
+
+def test_the_command_where_there_never_was_a_job(commands: CommandLine) -> None:
+    assert "no job was ever taken on" in commands.fails_inside("jobs", "list")
 
 
 def test_threads_poll_while_others_submit(server: RunningServer) -> None:

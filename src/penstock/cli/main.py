@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import penstock
-from penstock.cli import config, dlq, drill, features, limits, log, model
+from penstock.cli import config, dlq, drill, features, jobs, limits, log, model
 from penstock.cli.output import print_error, print_text
 from penstock.cli.predict import predict
 from penstock.cli.run import run
@@ -26,6 +26,7 @@ app.command()(predict)
 app.command()(status)
 app.add_typer(model.app, name="model")
 app.add_typer(limits.app, name="limits")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(log.app, name="log")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(features.app, name="features")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from penstock.cli.jobs import counts_line
 from penstock.cli.options import ConfigOption, JsonOption, SetOption, settings_from
 from penstock.cli.output import print_json, print_text
 from penstock.core.errors import NotFound
@@ -23,7 +24,8 @@ def status(as_json: JsonOption = False, config: ConfigOption = None, overrides: 
     """Show the running servers: processes, models, streams, what is wrong. Status 1 where one is not ready."""
     from penstock.supervision.status import read_statuses
 
-    home = settings_from(config, overrides).settings.home
+    settings = settings_from(config, overrides).settings
+    home = settings.home
     found = read_statuses(home)
     if not found:
         raise NotFound(f"nothing runs from {home}", hint="start it: penstock run app.py")
@@ -33,6 +35,9 @@ def status(as_json: JsonOption = False, config: ConfigOption = None, overrides: 
         for each in found:
             for line in _lines(each):
                 print_text(line)
+        jobs = counts_line(settings)
+        if jobs is not None:
+            print_text(jobs)
     if not all(each.ready and each.streams_ready for each in found):
         raise typer.Exit(1)
 

@@ -2,7 +2,7 @@
 
 from penstock.client.async_client import AsyncClient
 from penstock.client.budget import BudgetStatistics
-from penstock.client.client import Client
+from penstock.client.client import Client, Job
 from penstock.client.endpoints import EndpointStatistics
 from penstock.client.errors import (
     BadAnswer,
@@ -13,6 +13,7 @@ from penstock.client.errors import (
     Unreachable,
 )
 from penstock.client.hedging import HedgePolicy
+from penstock.client.jobs import AsyncJob, JobStatus
 from penstock.client.messages import Answer, ModelMetadata
 from penstock.client.pool import ConnectionSettings
 from penstock.client.retrying import RetryPolicy
@@ -22,6 +23,7 @@ from penstock.core.calling import criticality, deadline
 __all__ = [
     "Answer",
     "AsyncClient",
+    "AsyncJob",
     "BadAnswer",
     "BudgetStatistics",
     "CallFailed",
@@ -33,6 +35,8 @@ __all__ = [
     "ConnectionSettings",
     "EndpointStatistics",
     "HedgePolicy",
+    "Job",
+    "JobStatus",
     "ModelMetadata",
     "RetryPolicy",
     "Unreachable",

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from penstock.client.endpoints import Endpoints
 from penstock.client.errors import BadAnswer, CallRejected
 from penstock.client.hedging import HedgePolicy
+from penstock.client.jobs import AsyncJob, job_headers
 from penstock.client.messages import (
     Answer,
     GarbledAnswer,
@@ -23,7 +24,7 @@ from penstock.client.sending import READY_PATH, ClientStatistics, Message, Sende
 from penstock.core.calling import Criticality, inherited_criticality, inherited_deadline_s
 from penstock.core.clock import SystemClock
 from penstock.core.errors import InvalidInput, shown
-from penstock.core.rng import unit_random
+from penstock.core.rng import unique_token, unit_random
 
 __all__ = ["AsyncClient"]
 
@@ -94,15 +95,10 @@ class AsyncClient:
         headers = (
             self._headers if level is None else f"{self._headers}x-criticality: {Criticality(level).name}\r\n"
         )
-        path = f"{_model_path(model, version)}/infer"
 
         async def ask(metadata: ModelMetadata) -> Sent:
-            body, json_bytes = encode_request(metadata.inputs, inputs, outputs=outputs, id=id)
-            further = (
-                f"{headers}content-type: application/octet-stream\r\n"
-                f"inference-header-content-length: {json_bytes}\r\n"
-            )
-            message = Message(method="POST", path=path, headers=further, body=body, hedged=True)
+            body = encode_request(metadata.inputs, inputs, outputs=outputs, id=id)
+            message = _inference(model, version, headers, body, hedged=True)
             return await self._sender.request(message, deadline_s)
 
         sent = await self._ask_known(ask, model, version, deadline_s)
@@ -110,6 +106,39 @@ class AsyncClient:
             return decode_answer(sent.response.body, sent.response.headers)
         except GarbledAnswer as error:
             raise _garbled(sent, error) from None
+
+    async def submit(  # noqa: PLR0913 - as infer
+        self,
+        model: str,
+        inputs: Mapping[str, object],
+        *,
+        version: str | int | None = None,
+        outputs: Sequence[str] | None = None,
+        timeout_s: float | None = None,
+        key: str | None = None,
+        expires_s: float | None = None,
+        webhook: str | None = None,
+    ) -> AsyncJob:
+        """A job that answers the same later. It is durable once this returns.
+
+        `key` is your own name for it: the same request under the same key is the same job, however often it is
+        submitted; one is made up if it is None. `expires_s` is how long the job may wait before its answer is
+        of no use, `webhook` a URL that is told of its end. `timeout_s` is for submitting alone. Raises
+        `InvalidInput` and `CallFailed`; of status 422 for a key that stands for another request.
+        """
+        deadline_s = self._deadline_s(timeout_s)
+        headers = self._headers + job_headers(unique_token() if key is None else key, expires_s, webhook)
+
+        async def ask(metadata: ModelMetadata) -> Sent:
+            body = encode_request(metadata.inputs, inputs, outputs=outputs)
+            return await self._sender.request(_inference(model, version, headers, body), deadline_s)
+
+        sent = await self._ask_known(ask, model, version, deadline_s)
+        return AsyncJob(self._ask_job, sent, self._clock)
+
+    def job(self, id: str) -> AsyncJob:  # noqa: A002 - what it is called in answers
+        """The job with this id, submitted by whichever process. It is looked for when it is asked something."""
+        return AsyncJob(self._ask_job, id, self._clock)
 
     async def metadata(
         self, model: str, version: str | int | None = None, *, timeout_s: float | None = None
@@ -135,6 +164,11 @@ class AsyncClient:
         """Ends its connections; calls under way fail."""
         self._closed = True
         await self._sender.close()
+
+    async def _ask_job(self, method: str, path: str, timeout_s: float | None) -> Sent:
+        self._check_loop()
+        message = Message(method=method, path=path, headers=self._headers)
+        return await self._sender.request(message, self._deadline_s(timeout_s))
 
     async def _ask_known(
         self,
@@ -187,6 +221,15 @@ class AsyncClient:
             raise InvalidInput(
                 "this client belongs to another event loop", hint="make one for each, or use penstock.Client"
             )
+
+
+def _inference(
+    model: str, version: str | int | None, headers: str, encoded: tuple[bytes, int], *, hedged: bool = False
+) -> Message:
+    body, json_bytes = encoded
+    headers += f"content-type: application/octet-stream\r\ninference-header-content-length: {json_bytes}\r\n"
+    path = f"{_model_path(model, version)}/infer"
+    return Message(method="POST", path=path, headers=headers, body=body, hedged=hedged)
 
 
 def _text(version: str | int | None) -> str | None:

@@ -8,7 +8,7 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
 from types import TracebackType
@@ -19,13 +19,14 @@ import uvloop
 from penstock.client.async_client import AsyncClient
 from penstock.client.errors import CallFailed
 from penstock.client.hedging import HedgePolicy
+from penstock.client.jobs import AsyncJob, JobStatus
 from penstock.client.messages import Answer, ModelMetadata
 from penstock.client.pool import ConnectionSettings
 from penstock.client.retrying import RetryPolicy
 from penstock.client.sending import ClientStatistics
 from penstock.core.errors import InvalidInput
 
-__all__ = ["Client"]
+__all__ = ["Client", "Job"]
 
 T = TypeVar("T")
 END_TIMEOUT_S = 5.0
@@ -147,6 +148,38 @@ class Client:
             )
         )
 
+    def submit(  # noqa: PLR0913 - as AsyncClient.submit
+        self,
+        model: str,
+        inputs: Mapping[str, object],
+        *,
+        version: str | int | None = None,
+        outputs: Sequence[str] | None = None,
+        timeout_s: float | None = None,
+        key: str | None = None,
+        expires_s: float | None = None,
+        webhook: str | None = None,
+    ) -> "Job":
+        """A job that answers the same later, as `AsyncClient.submit` gives it."""
+        background = self._running()
+        job = background.result(
+            background.client.submit(
+                model,
+                inputs,
+                version=version,
+                outputs=outputs,
+                timeout_s=timeout_s,
+                key=key,
+                expires_s=expires_s,
+                webhook=webhook,
+            )
+        )
+        return Job(self, job.id)
+
+    def job(self, id: str) -> "Job":  # noqa: A002 - what it is called in answers
+        """The job with this id, as `AsyncClient.job` has it."""
+        return Job(self, id)
+
     def metadata(
         self, model: str, version: str | int | None = None, *, timeout_s: float | None = None
     ) -> ModelMetadata:
@@ -173,6 +206,11 @@ class Client:
             if self._finalizer is not None:
                 self._finalizer()
 
+    def ask_job(self, id: str, ask: Callable[[AsyncJob], Coroutine[Any, Any, T]]) -> T:  # noqa: A002 - likewise
+        """What `ask` gives for the job with this id. `Job` has a method for each thing to ask."""
+        background = self._running()
+        return background.result(ask(background.client.job(id)))
+
     def _running(self) -> _Background:
         background = self._background
         if background is not None and background.pid == os.getpid() and not self._closed:
@@ -186,3 +224,30 @@ class Client:
                 self._unused = None
                 self._finalizer = weakref.finalize(self, self._background.end)
             return self._background
+
+
+class Job:
+    """One job, of a `Client`. Threads may share it; what it raises is what `AsyncJob` does."""
+
+    def __init__(self, client: Client, id: str) -> None:  # noqa: A002 - what it is called in answers
+        self._client = client
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"Job({self.id!r})"
+
+    def status(self, *, timeout_s: float | None = None) -> JobStatus:
+        """How it is now, as `AsyncJob.status` has it."""
+        return self._client.ask_job(self.id, lambda job: job.status(timeout_s=timeout_s))
+
+    def wait(self, timeout_s: float | None = None) -> JobStatus:
+        """How it ended, as `AsyncJob.wait` has it."""
+        return self._client.ask_job(self.id, lambda job: job.wait(timeout_s))
+
+    def result(self, timeout_s: float | None = None) -> Answer:
+        """The model's answer, as `AsyncJob.result` has it."""
+        return self._client.ask_job(self.id, lambda job: job.result(timeout_s))
+
+    def cancel(self, *, timeout_s: float | None = None) -> bool:
+        """It is not wanted any more, as `AsyncJob.cancel` has it."""
+        return self._client.ask_job(self.id, lambda job: job.cancel(timeout_s=timeout_s))

@@ -37,7 +37,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer (status 200), the server that gave it, and how many attempts it took."""
+    """The answer (status 200, or 202 for a job), the server that gave it, and how many attempts it took."""
 
     response: HttpResponse
     url: str
@@ -87,7 +87,7 @@ class Sender:
         self._calls = self._retries = self._hedges = self._hedges_won = self._failed = 0
 
     async def request(self, message: Message, deadline_s: float) -> Sent:
-        """The answer with status 200. Raises a `CallFailed`; `deadline_s` is in monotonic seconds."""
+        """The answer that is none of an error. Raises a `CallFailed`; `deadline_s` is in monotonic seconds."""
         began_s = self._clock.monotonic()
         call = Call(self._retry, self._budget, self._endpoints, deadline_s=deadline_s, draw=self._draw)
         self._calls += 1
@@ -237,7 +237,7 @@ class Sender:
 
     def _judge(self, call: Call, endpoint: Endpoint, response: HttpResponse) -> Sent | Failure:
         status = response.status
-        if status == 200:
+        if status in (200, 202):
             self._endpoints.answered(endpoint)
             return Sent(response=response, url=endpoint.url, attempts=call.attempts)
         why = f"{status}: {_error_text(response.body)}"
