@@ -1,7 +1,6 @@
 """Appends on their way: small ones that wait together become one frame."""
 
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from penstock.core.errors import TooLarge
 from penstock.log.embedded.codec import EncodedFrame, encode_records
 from penstock.log.embedded.limits import LogLimits
+from penstock.log.embedded.turns import TurnFuture
 from penstock.log.packed_values import PackedValues
 from penstock.log.records import Records, TopicPartition
 
@@ -26,7 +26,7 @@ class Append:
     source: TopicPartition
     rows: int
     size_bytes: int
-    future: "Future[int]"
+    future: TurnFuture[int]
     records: Records | None
     frames: list[EncodedFrame]
 
@@ -39,7 +39,7 @@ class Append:
         if raw:
             b"".join(records.values)  # what is no bytes is refused here, and not among its neighbours
         frames = [] if raw else frames_of(records, size_bytes, limits)
-        return cls(source, rows, size_bytes, Future(), records if raw else None, frames)
+        return cls(source, rows, size_bytes, TurnFuture(), records if raw else None, frames)
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class PartitionRun:
     """What goes to one partition, in order. `shares` are whose records begin how far from the first."""
 
     frames: list[EncodedFrame] = field(default_factory=list)
-    shares: list[tuple["Future[int]", int]] = field(default_factory=list)
+    shares: list[tuple[TurnFuture[int], int]] = field(default_factory=list)
     _raw: list[Records] = field(default_factory=list)
     _rows: int = 0
 

@@ -9,7 +9,6 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -24,6 +23,7 @@ from penstock.log.embedded.limits import LogLimits
 from penstock.log.embedded.pending import Append, PartitionRun
 from penstock.log.embedded.retention import retain
 from penstock.log.embedded.topics import Catalog
+from penstock.log.embedded.turns import TurnFuture, settle
 from penstock.log.embedded.write_lock import WriteLock
 from penstock.log.records import TopicPartition
 
@@ -32,6 +32,11 @@ __all__ = ["Session", "Writer", "WriterStatistics"]
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+GATHER_S = 0.0003
+"""So long the writer's thread waits for one more of those who waited for the last group."""
+GATHER_TRIES_MAX = 8
+"""So often at most: 2.4 ms."""
 
 
 @dataclass(slots=True)
@@ -59,7 +64,7 @@ class WriterStatistics:
 @dataclass(slots=True)
 class _Work:
     run: Callable[[Session], Any]
-    future: "Future[Any]"
+    future: TurnFuture[Any]
     rows: int
     size_bytes: int
 
@@ -75,6 +80,8 @@ class Writer:
         self._clock = clock
         self._limits = limits
         self._queue: deque[Append | _Work] = deque()
+        self._let_go = self._awaited = 0
+        """Threads that waited for the last group, and how many appends the writer's waits for now."""
         self._rows = self._bytes = 0
         lock = threading.Lock()
         self._arrived = threading.Condition(lock)
@@ -106,7 +113,7 @@ class Writer:
 
         Raises what it raises, and `StorageFailed` where nothing of it was written.
         """
-        work = _Work(run, Future(), rows, size_bytes)
+        work = _Work(run, TurnFuture(), rows, size_bytes)
         if self._write_here(work):
             return cast("T", work.future.result())
         taken = self._put(work)
@@ -152,7 +159,8 @@ class Writer:
             self._queue.append(item)
             self._rows += item.rows
             self._bytes += item.size_bytes
-            self._arrived.notify()
+            if len(self._queue) >= self._awaited:
+                self._arrived.notify()
         return True
 
     def _fits(self, item: Append | _Work) -> bool:
@@ -181,10 +189,25 @@ class Writer:
         with self._arrived:
             while self._busy or not (self._queue or self._closing):
                 self._arrived.wait()
+            self._gather()
             group = list(self._queue)
             self._queue.clear()
             self._busy = bool(group)
         return group
+
+    def _gather(self) -> None:
+        """Waits a moment for those whom the last group has let go on, as long as they come back one soon after
+        the other: else one of them would have a commit to itself, and all others wait for the next.
+        """
+        self._awaited, self._let_go = self._let_go, 0
+        for _ in range(GATHER_TRIES_MAX):
+            count = len(self._queue)
+            if self._closing or count >= self._awaited:
+                break
+            self._arrived.wait(GATHER_S)
+            if len(self._queue) == count:
+                break
+        self._awaited = 0
 
     def _write_here(self, work: _Work) -> bool:
         """Writes it in this thread where nobody writes and nothing waits. Whether it did."""
@@ -234,11 +257,7 @@ class Writer:
     def _settle(self, outcomes: "_Outcomes", rings: bool) -> None:
         if rings:
             ring_all(self._database.folder)
-        for future, outcome in outcomes:
-            if isinstance(outcome, PenstockError):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
+        self._let_go = settle(outcomes)
 
     def _transact(self, steps: list["_Runs | _Work"]) -> "_Written":
         connection = self._connected()
@@ -307,7 +326,7 @@ class Writer:
 
 
 _Runs = dict[TopicPartition, PartitionRun]
-_Outcomes = list[tuple["Future[Any]", Any]]
+_Outcomes = list[tuple[TurnFuture[Any], Any]]
 _Written = tuple[_Outcomes, bool]
 
 

@@ -107,6 +107,21 @@ def test_what_waits_together_is_committed_together(writer: Writer) -> None:
     assert writer.statistics().commits == before + 2
 
 
+def test_producers_that_wait_each_for_its_own_append_all_go_on(writer: Writer) -> None:
+    rounds, producers = 30, 16
+
+    def produce() -> None:
+        for _ in range(rounds):
+            append(writer).result(5)
+
+    threads = [threading.Thread(target=produce) for _ in range(producers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert writer.call(end) == rounds * producers
+
+
 def test_what_fails_by_itself_leaves_its_neighbours(writer: Writer) -> None:
     gate = Gate(writer)
     good, bad, after = append(writer), append(writer, target=TopicPartition("none", 0)), append(writer)
