@@ -110,6 +110,9 @@ class App(StreamsOfApp):
         name: str,
         *,
         signature: Signature,
+        features: Sequence[DeclaredView] = (),
+        feature_keys: Mapping[str, str] | None = None,
+        feature_time: str | None = None,
         objective: Objective | None = None,
         batch_rows_max: int | None = None,
         fallback: Sequence[Rung | str] = (),
@@ -124,9 +127,11 @@ class App(StreamsOfApp):
         called: the place to load what the model needs. Rows of several callers come together in one call.
         Raise `InvalidInput` for values that the model cannot take: the caller is told, and no one else.
 
-        `fallback`, `breaker` and `health` are as in `model`; without inputs and outputs of its own, a function
+        `features`, `fallback`, `breaker` and `health` are as in `model`; the function takes all inputs of
+        `signature`, those that features fill among them. Without inputs and outputs of its own, a function
         has no rows to be checked on.
         """
+        taken = model_features(name, features, feature_keys, feature_time)
         ladder = rungs(name, fallback)
         promised = chosen_objective(f"model {name!r}", objective, self.objective)
 
@@ -136,6 +141,7 @@ class App(StreamsOfApp):
                     name=name,
                     signature=signature,
                     target=target,
+                    features=taken,
                     objective=promised,
                     batch_rows_max=batch_rows_max,
                     fallback=ladder,

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from penstock.app.declarations import App
+from penstock.app.feature_serving import FeatureServing
 from penstock.app.loading import file_version
 from penstock.app.model_declarations import CallableDeclaration, Declaration, ModelDeclaration
 from penstock.core.clock import Clock
@@ -43,14 +44,19 @@ def open_registry(settings: Settings) -> Registry:
 
 
 class Loader:
-    """Loads what an app file declares. Its methods block; threads may share it."""
+    """Loads what an app file declares. Its methods block; threads may share it. `features` serve those of its
+    models, where any has some.
+    """
 
-    def __init__(self, app: App, file: Path, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, app: App, file: Path, settings: Settings, clock: Clock, features: FeatureServing | None = None
+    ) -> None:
         self._app = app
         self._file = file
         self._file_version = file_version(file)
         self._settings = settings
         self._clock = clock
+        self._features = features
         self._workers = WorkerGroup()
         wanted = settings.server.model_control or any(
             isinstance(declared, ModelDeclaration) for declared in app.declarations
@@ -167,6 +173,7 @@ class Loader:
         """
         health = declared.health
         try:
+            filling = self._features.filling(declared, runtime) if self._features is not None else None
             for rung in declared.fallback:
                 if isinstance(rung, Constant):
                     constant_answer(declared.name, runtime.signature, rung)
@@ -180,7 +187,10 @@ class Loader:
             raise
         example = golden.inputs if golden is not None else None
         served = self._served(declared, version, platform, runtime)
-        return replace(served, example=example, timings=timings, examine=examine)
+        served = replace(served, example=example, timings=timings, examine=examine)
+        if self._features is None or filling is None:
+            return served
+        return self._features.served(served, filling)
 
     def _examination(
         self, declared: Declaration, runtime: Runtime, golden: Golden | None

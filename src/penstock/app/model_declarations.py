@@ -70,6 +70,7 @@ class CallableDeclaration(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     signature: Signature
     target: Callable[..., object]
+    features: ModelFeatures | None = None
     objective: Objective = msgspec.field(default_factory=Objective)
     batch_rows_max: int | None = None
     fallback: tuple[Rung, ...] = ()

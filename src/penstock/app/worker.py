@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 import uvloop
 
 import penstock
+from penstock.app.feature_serving import features_of
 from penstock.app.idle import IdleWatch
 from penstock.app.instance import SupervisedInstance
 from penstock.app.jobs import make_jobs
@@ -34,6 +35,7 @@ from penstock.core.errors import ConfigurationError, ModelFailed, PenstockError
 from penstock.core.memory import collect_seldom, give_back_memory, resident_bytes
 from penstock.observe.metrics import MetricSet
 from penstock.observe.process import add_process_metrics, processor_s
+from penstock.serving.admission.rate_limits import RateLimits
 from penstock.serving.admission.rates.buckets import BucketTable
 from penstock.serving.cache.prediction_cache import PredictionCache
 from penstock.serving.plane import DataPlane
@@ -91,16 +93,10 @@ class _Worker:
         add_process_metrics(self._metrics)
         limits = make_limits(app, self._settings, self._metrics, clock, buckets)
         self._limits = LimitsFollower(app, self._settings, limits)
-        self._plane = DataPlane(
-            self._metrics,
-            clock,
-            sheds=self._settings.admission.enabled,
-            limits=limits,
-            rights=make_rights(app, self._settings, limits, self._metrics),
-            cache=PredictionCache(self._settings.cache.bytes_max, self._metrics),
-        )
+        self._plane = self._data_plane(limits, clock)
         self._pulse = Pulse(self._plane, clock)
-        self._loader = Loader(app, file, self._settings, clock)
+        self._features = features_of(app, self._settings, self._metrics, clock)
+        self._loader = Loader(app, file, self._settings, clock, self._features)
         self._reconciler = Reconciler(app, self._loader, self._plane, self._settings, clock)
         self._instance = SupervisedInstance(
             app,
@@ -120,6 +116,16 @@ class _Worker:
     def _servers(self, listener: socket.socket, clock: Clock) -> tuple[HttpServer, GrpcServer | None]:
         grpc = self._grpc_server(clock) if self._start.grpc_port >= 0 else None
         return self._http_server(listener, clock), grpc
+
+    def _data_plane(self, limits: RateLimits, clock: Clock) -> DataPlane:
+        return DataPlane(
+            self._metrics,
+            clock,
+            sheds=self._settings.admission.enabled,
+            limits=limits,
+            rights=make_rights(self._app, self._settings, limits, self._metrics),
+            cache=PredictionCache(self._settings.cache.bytes_max, self._metrics),
+        )
 
     def _http_server(self, listener: socket.socket, clock: Clock) -> HttpServer:
         server = self._settings.server
@@ -275,11 +281,15 @@ class _Worker:
             connections=self._http.connections,
             resident_bytes=resident_bytes(),
             models=tuple(models),
-            problems=self._plane.faults() | self._reconciler.problems,
+            problems=self._problems(),
             metrics=self._metrics.snapshot(),
             statistics=self._plane.statistics(),
             declared=self._declared,
         )
+
+    def _problems(self) -> dict[str, str]:
+        of_features = self._features.problems() if self._features is not None else {}
+        return self._plane.faults() | self._reconciler.problems | of_features
 
     async def _drain(self) -> None:
         drain_s = self._drain_s
@@ -303,6 +313,8 @@ class _Worker:
             task.cancel()
         self._loader.cancel()
         self._loader.close()
+        if self._features is not None:
+            await asyncio.to_thread(self._features.close)
         self._limits.close()
         self._channel.send(self._report())
         await self._channel.flush()

@@ -21,6 +21,7 @@ __all__ = [
     "AdmissionSettings",
     "BatchingSettings",
     "CacheSettings",
+    "FeatureSettings",
     "HealthSettings",
     "JobsSettings",
     "LimitsSettings",
@@ -111,6 +112,15 @@ class CacheSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     bytes_max: Annotated[int, Meta(ge=1024 * 1024)] = 64 * 1024 * 1024
     """What the answers that a serving process keeps may take, those of all its models together."""
+
+
+class FeatureSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What is served to models as features."""
+
+    served_log: bool = True
+    """Whether what was read for a prediction is recorded, in the topic `APP.MODEL.served`."""
+    served_retention_s: Annotated[float, Meta(gt=0)] = 30 * 86_400.0
+    """How long that is kept. Of a topic that is there already, what it was made with holds."""
 
 
 class LimitsSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -241,6 +251,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admission: AdmissionSettings = msgspec.field(default_factory=AdmissionSettings)
     limits: LimitsSettings = msgspec.field(default_factory=LimitsSettings)
     cache: CacheSettings = msgspec.field(default_factory=CacheSettings)
+    features: FeatureSettings = msgspec.field(default_factory=FeatureSettings)
     runtime: RuntimeSettings = msgspec.field(default_factory=RuntimeSettings)
     health: HealthSettings = msgspec.field(default_factory=HealthSettings)
     registry: RegistrySettings = msgspec.field(default_factory=RegistrySettings)

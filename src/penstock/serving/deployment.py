@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -23,6 +24,7 @@ from penstock.serving.cache.prediction_cache import CacheConfig, CacheStatistics
 from penstock.serving.cached_answers import CachedAnswers
 from penstock.serving.fallback.breaker import BreakerConfig, BreakerStatistics, Probe
 from penstock.serving.fallback.rungs import Rung
+from penstock.serving.features.served_log import ServedRecorder
 from penstock.serving.guards import BreakerGate, HealthWatch
 from penstock.serving.health import HealthConfig, HealthStatistics
 from penstock.serving.inference import Inference
@@ -57,6 +59,8 @@ class ServedModel:
     health: HealthConfig | None = None
     """How often that is asked while it serves; None: never."""
     cache: CacheConfig | None = None
+    recorder: ServedRecorder | None = None
+    """Takes what was answered; None: it is not recorded."""
 
 
 _SHED: dict[ShedReason, str] = {
@@ -87,6 +91,7 @@ class Deployment:
         self.signature: Signature = served.runtime.signature
         self.example = served.example
         self.batch_rows_max = served.batching.rows_max
+        self.recorder = served.recorder
         self._runtime = served.runtime
         self._metrics = metrics
         self._monotonic = clock.monotonic
@@ -184,6 +189,12 @@ class Deployment:
         Raises `InvalidInput` for inputs that do not fit the signature, `Refused` for what is shed, and what
         the dispatcher raises.
         """
+        answer = self._infer(inference)
+        if self.recorder is not None:
+            answer.future.add_done_callback(partial(self.recorder.answered, inference))
+        return answer
+
+    def _infer(self, inference: Inference) -> Answer:
         if inference.falls_back and self.ladder is not None:
             # What is kept goes before every rung, also in a brown-out.
             kept = None

@@ -19,6 +19,8 @@ class Inference(NamedTuple):
     `falls_back`: whether another rung of the model's ladder may answer, which is not what one wants who names a
     version.
     `retry`: its caller has asked before.
+    `prediction` is what the answer is known by where it is recorded, and `first_row` the number that its first
+    row has there.
     """
 
     tensors: Mapping[str, Array]
@@ -32,3 +34,5 @@ class Inference(NamedTuple):
     weighed: bool = False
     falls_back: bool = False
     retry: bool = False
+    prediction: str = ""
+    first_row: int = 0

@@ -9,6 +9,7 @@ import numpy as np
 from penstock.core.tensors import Array, Tensors
 from penstock.serving.features.filling import Filling, ViewUse
 from penstock.serving.features.vectors import Vectors, read_vectors
+from penstock.serving.inference import Inference
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,11 +18,10 @@ __all__ = ["ServedRows", "encode_frame", "frame_of"]
 
 
 class ServedRows(NamedTuple):
-    """Rows `start` to `stop` of a batch's outputs are what `prediction` was answered, from `inputs`."""
+    """Rows `start` to `stop` of a batch's outputs are what a request was answered."""
 
-    prediction: str
+    inference: Inference
     time_ms: int
-    inputs: Tensors
     outputs: Tensors
     start: int
     stop: int
@@ -36,13 +36,15 @@ def frame_of(filling: Filling, version: str, served: Sequence[ServedRows]) -> "p
 
     counts = [each.stop - each.start for each in served]
     columns: dict[str, pl.Series] = {
-        "prediction.id": pl.Series(_repeated([each.prediction for each in served], counts), dtype=pl.String),
-        "prediction.row": pl.Series(np.concatenate([np.arange(count, dtype=np.int32) for count in counts])),
+        "prediction.id": pl.Series(
+            _repeated([each.inference.prediction for each in served], counts), dtype=pl.String
+        ),
+        "prediction.row": pl.Series(np.concatenate([_numbers(each) for each in served])),
         "prediction.time": _times(np.repeat(np.array([each.time_ms for each in served]), counts)),
         "prediction.version": pl.Series([version] * sum(counts), dtype=pl.String),
     }
     for name in dict.fromkeys(name for use in filling.uses for name in use.keys):
-        columns[name] = _series(np.concatenate([each.inputs[name].ravel() for each in served]))
+        columns[name] = _series(np.concatenate([each.inference.tensors[name].ravel() for each in served]))
     for use in filling.uses:
         columns |= _view_columns(use, served)
     return pl.DataFrame(columns)
@@ -93,6 +95,11 @@ def _times(milliseconds: Array) -> "pl.Series":
     import polars as pl
 
     return pl.Series(milliseconds.astype(np.int64)).cast(pl.Datetime("ms", "UTC"))
+
+
+def _numbers(served: ServedRows) -> Array:
+    first = served.inference.first_row
+    return np.arange(first, first + served.stop - served.start, dtype=np.int64)
 
 
 def _repeated(values: Sequence[str], counts: Sequence[int]) -> list[str]:

@@ -1,5 +1,6 @@
 """What was served: the features of each prediction, appended to a topic off the request path."""
 
+import asyncio
 import logging
 import threading
 from collections import deque
@@ -10,12 +11,12 @@ import numpy as np
 
 from penstock.core.clock import Clock
 from penstock.core.errors import PenstockError
-from penstock.core.tensors import Tensors
 from penstock.log.records import Records
 from penstock.observe.metrics import Counter
 from penstock.serving.batching.outputs import BatchRows
 from penstock.serving.features.filling import Filling
 from penstock.serving.features.served_frame import ServedRows, encode_frame, frame_of
+from penstock.serving.inference import Inference
 
 __all__ = ["ServedAppend", "ServedLog", "ServedRecorder"]
 
@@ -39,9 +40,8 @@ class _Answered(NamedTuple):
     """One request that was answered."""
 
     recorder: "ServedRecorder"
-    prediction: str
     time_ms: int
-    inputs: Tensors
+    inference: Inference
     rows: BatchRows
 
 
@@ -54,10 +54,13 @@ class ServedRecorder:
         self.version = version
         self.filling = filling
 
-    def record(self, prediction: str, inputs: Tensors, rows: BatchRows) -> None:
-        """`inputs` are those that its caller sent. What another rung answered is not recorded."""
+    def answered(self, inference: Inference, answer: "asyncio.Future[BatchRows]") -> None:
+        """A request has its answer, or has none. What another rung answered was made from no features."""
+        if answer.cancelled() or answer.exception() is not None:
+            return
+        rows = answer.result()
         if not rows.outputs.rung:
-            self._served.add(_Answered(self, prediction, self._served.now_ms(), inputs, rows))
+            self._served.add(_Answered(self, self._served.now_ms(), inference, rows))
 
 
 class ServedLog:
@@ -148,8 +151,7 @@ class ServedLog:
 def _records(recorder: ServedRecorder, answered: list[_Answered]) -> Records:
     """One record, of a frame of all rows."""
     rows = [
-        ServedRows(each.prediction, each.time_ms, each.inputs, each.rows.outputs.tensors, *each.rows[1:])
-        for each in answered
+        ServedRows(each.inference, each.time_ms, each.rows.outputs.tensors, *each.rows[1:]) for each in answered
     ]
     value = encode_frame(frame_of(recorder.filling, recorder.version, rows))
     return Records(values=[value], times_ms=np.array([answered[-1].time_ms], np.int64))

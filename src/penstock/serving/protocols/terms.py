@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from penstock.core.calling import DEFAULT_CRITICALITY, Criticality
 from penstock.core.errors import InvalidInput, PenstockError, shown
+from penstock.core.rng import unique_token
 from penstock.core.tensors import Array
 from penstock.serving.admission.rate_limits import RateLimits
 from penstock.serving.admission.request_start import REQUEST_START
@@ -22,6 +23,7 @@ ENVOY_ATTEMPT = b"x-envoy-attempt-count"
 """Likewise by a proxy, which counts the first attempt as 1."""
 CALLERS = (b"x-api-key", b"authorization")
 FORWARDED_FOR = b"x-forwarded-for"
+PREDICTION = b"x-prediction-id"
 NAMES = frozenset(
     name.decode()
     for name in (*TIMEOUTS, CRITICALITY, RETRY, ENVOY_ATTEMPT, *CALLERS, FORWARDED_FOR, REQUEST_START)
@@ -68,6 +70,7 @@ class Terms:
     `admitted`: it was decided already that the request is taken on.
     `tenant` is who asks, where there are rate limits; `metered`: they were charged with the request already.
     `falls_back`: it names no version, so that other rungs of the model's ladder may answer.
+    `prediction` is what its answer is recorded under, empty where it is not.
     """
 
     __slots__ = (
@@ -79,6 +82,7 @@ class Terms:
         "highest",
         "limits",
         "metered",
+        "prediction",
         "retry",
         "tenant",
         "timeout_s",
@@ -103,6 +107,7 @@ class Terms:
         self.tenant = tenant
         self.metered = False
         self.falls_back = False
+        self.prediction = ""
 
     def narrow(self, timeout_s: float | None, criticality: int | None) -> None:
         """What the request itself says counts as well: the shorter time, and its own criticality."""
@@ -138,7 +143,13 @@ class Terms:
             admitted=self.admitted,
             falls_back=self.falls_back,
             retry=self.retry,
+            prediction=self.prediction,
         )
+
+    def predict(self, said: str | None, headers: Mapping[bytes, bytes]) -> str:
+        """What the answer is known by: the request's own id, in it or its headers, else a new one."""
+        self.prediction = said or headers.get(PREDICTION, b"").decode("latin-1") or unique_token()
+        return self.prediction
 
     def charge(self, deployment: Deployment, rows: int) -> None:
         """Charges the tenant with `rows` for a model, and with the request if it was not yet.

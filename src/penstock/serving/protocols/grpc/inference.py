@@ -110,6 +110,8 @@ class Inference:
             raise
         terms.narrow(request.timeout_s, request.priority)
         terms.falls_back = not message.model_version
+        if deployment.recorder is not None:
+            request = request._replace(id=terms.predict(request.id, NOTHING))
         answer = deployment.infer(
             terms.inference(deployment, request.tensors, arrived_s, self._request_timeout_s)
         )

@@ -15,11 +15,11 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]
 _METHODS = "GET, HEAD, POST, DELETE"
 _HEADERS = (
     "content-type, content-encoding, inference-header-content-length, x-request-timeout-ms, x-criticality,"
-    " prefer, idempotency-key, x-job-expires-s, x-webhook-url"
+    " prefer, idempotency-key, x-job-expires-s, x-webhook-url, x-prediction-id"
 )
 _EXPOSED = (
     "inference-header-content-length, location, preference-applied, retry-after, x-penstock-model,"
-    " x-penstock-version, x-shed-reason"
+    " x-penstock-version, x-shed-reason, x-prediction-id"
 )
 
 

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Executor
+from urllib.parse import quote
 
 import msgspec
 
@@ -39,7 +40,16 @@ from penstock.serving.protocols.http.messages import (
     ResponseHead,
 )
 
-__all__ = ["JSON", "Headers", "MethodNotAllowed", "Responder", "no_such_path", "require_method", "rung_line"]
+__all__ = [
+    "JSON",
+    "Headers",
+    "MethodNotAllowed",
+    "Responder",
+    "no_such_path",
+    "prediction_line",
+    "require_method",
+    "rung_line",
+]
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +58,8 @@ Headers = tuple[tuple[str, str], ...]
 JSON = "application/json"
 RETRY_AFTER_S = (1, 2, 3)
 KEPT_ANSWERS_MAX = 64
+PREDICTION_LENGTH_MAX = 256
+"""Of an id in a header; longer ones are cut there."""
 COMPRESSED_INLINE_BYTES_MAX = 16 * 1024
 """Compressed in the event loop: gzip takes up to 0.2 ms for as much."""
 
@@ -240,6 +252,11 @@ def _text(error: PenstockError) -> str:
 def rung_line(rung: str) -> bytes:
     """What the head of an answer says of a rung that answered in the model's place."""
     return b"x-penstock-rung: %b\r\n" % rung.encode("latin-1")
+
+
+def prediction_line(prediction: str) -> bytes:
+    """What the head of an answer says of the id that it is recorded under: escaped where no header holds it."""
+    return b"x-prediction-id: %b\r\n" % quote(prediction[:PREDICTION_LENGTH_MAX], safe="/:@+=,;!").encode()
 
 
 def require_method(request: HttpRequest, method: str) -> None:

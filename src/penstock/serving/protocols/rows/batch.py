@@ -127,6 +127,8 @@ class Batch:
                         now_s + self._plan.timeout_s,
                         criticality=self._plan.criticality,
                         caller=self._plan.terms.caller,
+                        prediction=self._plan.terms.prediction,
+                        first_row=chunk.number - 1,
                     )
                 )
             except Refused as error:

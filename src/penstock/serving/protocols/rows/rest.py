@@ -16,6 +16,7 @@ from penstock.serving.protocols.http.responder import (
     Headers,
     Responder,
     no_such_path,
+    prediction_line,
     require_method,
     rung_line,
 )
@@ -213,6 +214,8 @@ class RowsRest:
             try:
                 deployment = endpoint.deployment
                 terms.falls_back = endpoint.falls_back
+                if deployment.recorder is not None:
+                    terms.predict(None, request.headers)
                 answer = deployment.infer(
                     terms.inference(deployment, rows.tensors, request.arrived_s, self._request_timeout_s)
                 )
@@ -223,13 +226,14 @@ class RowsRest:
             self.respond_fields(request, error)
             return
         request.on_abandoned = answer.abandon
-        answer.future.add_done_callback(partial(self._answered, endpoint, request, rows.by_column))
+        answer.future.add_done_callback(partial(self._answered, endpoint, request, rows.by_column, terms))
 
     def _answered(
         self,
         endpoint: _Endpoint,
         request: HttpRequest,
         by_column: bool,
+        terms: Terms,
         answer: "asyncio.Future[BatchRows]",
     ) -> None:
         """The model has answered, or will not."""
@@ -244,6 +248,8 @@ class RowsRest:
             rows = answer.result()
             content = endpoint.encoder.encode(rows, by_column=by_column)
             head = endpoint.head_of(rows.outputs)
+            if terms.prediction:
+                head += prediction_line(terms.prediction)
             self._responder.answered_200.value += 1
             if len(content) < self._responder.compress_bytes_min:
                 request.respond(head, content)
@@ -272,11 +278,14 @@ class RowsRest:
             sink = LinesSink(endpoint.encoder)
         else:
             sink = ArrowSink(signature)
+        head = ResponseHead.build(200, sink.content_type, endpoint.headers)
+        if deployment.recorder is not None:
+            head += prediction_line(terms.predict(None, request.headers))
         plan = BatchPlan(
             deployment=deployment,
             source=source,
             sink=sink,
-            head=ResponseHead.build(200, sink.content_type, endpoint.headers),
+            head=head,
             timeout_s=min(terms.timeout_s or self._request_timeout_s, self._request_timeout_s),
             criticality=terms.criticality if CRITICALITY in request.headers else BATCH_CRITICALITY,
             terms=terms,

@@ -14,6 +14,7 @@ from penstock.serving.protocols.http.responder import (
     JSON,
     Responder,
     no_such_path,
+    prediction_line,
     require_method,
     rung_line,
 )
@@ -192,6 +193,8 @@ class V2Rest:
         terms.narrow(inference.timeout_s, inference.priority)
         terms.falls_back = endpoint.falls_back
         deployment = endpoint.deployment
+        if deployment.recorder is not None:
+            inference = inference._replace(id=terms.predict(inference.id, request.headers))
         answer = deployment.infer(
             terms.inference(deployment, inference.tensors, request.arrived_s, self._request_timeout_s)
         )
@@ -216,6 +219,8 @@ class V2Rest:
         try:
             content, json_bytes = endpoint.codec.encode(inference, answer.result())
             head = _HEAD_JSON_200 if json_bytes is None else _HEAD_BINARY_200 % json_bytes
+            if inference.id and endpoint.deployment.recorder is not None:
+                head += prediction_line(inference.id)
             rung = answer.result().outputs.rung
             if rung:
                 head += rung_line(rung)
