@@ -1,0 +1,170 @@
+import asyncio
+import io
+import threading
+from concurrent.futures import Future
+
+import numpy as np
+import polars as pl
+import pytest
+
+from penstock.core.clock import ManualClock
+from penstock.core.errors import ModelFailed, StorageFailed
+from penstock.core.signature import Signature
+from penstock.core.tensors import DataType
+from penstock.features.reader import Reading
+from penstock.features.view import Feature, FeatureView, KeyColumn
+from penstock.observe.metrics import Counter
+from penstock.serving.batching.outputs import BatchOutputs, BatchRows
+from penstock.serving.features.filling import filling_of
+from penstock.serving.features.served_log import ROWS_WAITING_MAX, ServedLog
+from penstock.serving.features.vectors import output_name, pack_vectors
+from penstock.serving.inference import Inference
+
+VIEW = FeatureView(
+    name="legs",
+    keys=(KeyColumn(name="origin", datatype=DataType.STRING),),
+    features=(Feature(name="delay", datatype=DataType.FP64, default=2.5),),
+    topic="t",
+)
+FILLING = filling_of("late", Signature.of(inputs={"delay": "FP64[-1]"}, outputs={"y": "FP64[-1]"}), [VIEW], {})
+PATIENCE_S = 30.0
+
+
+class Appended:
+    """What is appended, once `gate` is open; or `error`."""
+
+    def __init__(self) -> None:
+        self.frames: list[tuple[str, pl.DataFrame]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.error: Exception | None = None
+        self.begun = threading.Semaphore(0)
+
+    def __call__(self, topic, records):
+        self.begun.release()
+        assert self.gate.wait(PATIENCE_S)
+        done: Future[int] = Future()
+        if self.error is not None:
+            done.set_exception(self.error)
+        else:
+            self.frames += [(topic, pl.read_ipc_stream(io.BytesIO(value))) for value in records.values]
+            done.set_result(0)
+        return done
+
+
+@pytest.fixture
+def appended():
+    return Appended()
+
+
+@pytest.fixture
+def counters():
+    return Counter(), Counter()
+
+
+@pytest.fixture
+def served(appended, counters):
+    log = ServedLog(appended, ManualClock(), recorded=counters[0], lost=counters[1])
+    yield log
+    appended.gate.set()
+    log.close()
+
+
+def batch(rows: int, rung: str = "") -> BatchOutputs:
+    values = np.arange(rows, dtype=np.float64)
+    reading = Reading([values], [values < 0], np.arange(rows), np.full(rows, 1000), np.zeros(rows, np.bool_))
+    return BatchOutputs({"y": values, output_name(VIEW): pack_vectors(reading)}, rung)
+
+
+def answer(recorder, prediction: str, outputs: BatchOutputs, start: int, stop: int, first_row: int = 0) -> None:
+    async def ended() -> None:
+        future = asyncio.get_running_loop().create_future()
+        future.set_result(BatchRows(outputs, start, stop))
+        origins = np.array([f"{prediction}{number}" for number in range(stop - start)], dtype=object)
+        inference = Inference({"origin": origins}, 0.0, 1.0, prediction=prediction, first_row=first_row)
+        recorder.answered(inference, future)
+
+    asyncio.run(ended())
+
+
+def recorder_of(served, topic="app.late.served", version="1"):
+    return served.recorder(topic=topic, version=version, filling=FILLING)
+
+
+def test_what_was_answered_is_appended_by_model_and_version(served, appended, counters):
+    shared = batch(5)
+    one, two = recorder_of(served), recorder_of(served, version="2")
+    other = recorder_of(served, "app.other.served")
+    answer(one, "a", shared, 0, 2)
+    answer(two, "b", shared, 2, 3)
+    answer(one, "c", shared, 3, 5, first_row=10)
+    answer(other, "d", batch(1), 0, 1)
+
+    served.close()
+
+    found = pl.concat([frame for topic, frame in appended.frames if topic == "app.late.served"])
+    kept = ["prediction.id", "prediction.row", "prediction.version", "origin", "legs.position", "delay"]
+    assert sorted(found.select(kept).rows()) == [
+        ("a", 0, "1", "a0", 0, 0.0),
+        ("a", 1, "1", "a1", 1, 1.0),
+        ("b", 0, "2", "b0", 2, 2.0),
+        ("c", 10, "1", "c0", 3, 3.0),
+        ("c", 11, "1", "c1", 4, 4.0),
+    ]
+    assert [frame.height for topic, frame in appended.frames if topic == "app.other.served"] == [1]
+    assert (counters[0].value, counters[1].value) == (6, 0)
+
+
+def test_what_has_no_answer_of_the_model_is_not_recorded(served, appended):
+    recorder = recorder_of(served)
+
+    async def ended() -> None:
+        cancelled, failed = (asyncio.get_running_loop().create_future() for _ in range(2))
+        cancelled.cancel()
+        failed.set_exception(ModelFailed("it broke"))
+        for future in (cancelled, failed):
+            recorder.answered(Inference({}, 0.0, 1.0, prediction="no"), future)
+
+    asyncio.run(ended())
+    answer(recorder, "no", batch(2, rung="constant"), 0, 2)
+    served.close()
+
+    assert appended.frames == []
+
+
+def test_more_than_may_wait_is_lost_and_counted_and_nobody_waits_for_the_log(served, appended, counters):
+    appended.gate.clear()
+    recorder, many = recorder_of(served), batch(ROWS_WAITING_MAX)
+    answer(recorder, "first", many, 0, ROWS_WAITING_MAX)
+    assert appended.begun.acquire(timeout=PATIENCE_S)
+    answer(recorder, "lost", many, 0, 3)
+    assert counters[1].value == 3
+
+    appended.gate.set()
+    served.close()
+
+    assert sum(frame.height for _, frame in appended.frames) == ROWS_WAITING_MAX
+    assert (counters[0].value, counters[1].value) == (ROWS_WAITING_MAX, 3)
+
+
+def test_what_cannot_be_appended_is_lost_and_counted_and_the_next_is_tried(served, appended, counters, caplog):
+    appended.error = StorageFailed("the disk is full")
+    recorder = recorder_of(served)
+    answer(recorder, "lost", batch(2), 0, 2)
+    assert appended.begun.acquire(timeout=PATIENCE_S)
+    while not counters[1].value:  # its thread has the error a moment later
+        threading.Event().wait(0.001)
+    appended.error = None
+    answer(recorder, "kept", batch(2), 0, 2)
+
+    served.close()
+
+    assert (counters[0].value, counters[1].value) == (2, 2)
+    assert "the disk is full" in caplog.text
+
+
+def test_nothing_is_taken_once_it_is_closed(served, counters):
+    recorder = recorder_of(served)
+    served.close()
+    answer(recorder, "late", batch(2), 0, 2)
+    assert counters[1].value == 2
