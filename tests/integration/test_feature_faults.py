@@ -1,4 +1,4 @@
-"""What becomes of models with features when something is amiss: views that do not fit, stores that are damaged."""
+"""Models with features when something is amiss: views that do not fit, stores that are damaged."""
 
 import time
 from collections.abc import Callable
