@@ -364,3 +364,37 @@ def double(inputs):
         assert "x-prediction-id" not in answer.headers
         assert "penstock_feature" not in client.get("/metrics").text
     assert not (commands.folder / ".penstock" / "log").exists()
+
+
+def test_the_command_line_shows_what_is_known_of_a_key_and_how_far_views_have_come(
+    server: RunningServer,
+) -> None:
+    commands = CommandLine(server.folder)
+    told = json.loads(commands.succeeds_inside("features", "show", "congestion", "JFK", "1", "--json"))
+    assert told == {
+        "view": "congestion",
+        "key": {"origin": "JFK", "gate": 1},
+        "as_of": "1970-01-01T00:00:01.500+00:00",
+        "partition": 0,
+        "offset": 17,
+        "stale": False,
+        "features": {
+            "delay": {"value": 0.1, "default": False},
+            "flights": {"value": 4, "default": False},
+            "closed": {"value": True, "default": True},
+        },
+    }
+    assert "default" in commands.succeeds_inside("features", "show", "congestion", "nobody", "--", "-5")
+    assert "'gate' is" not in commands.fails_inside("features", "show", "congestion", "JFK")
+    assert "gate is 'x', not a number" in commands.fails_inside("features", "show", "congestion", "JFK", "x")
+    assert "there are congestion, legs, weather" in commands.fails_inside("features", "show", "other", "JFK")
+    standing = json.loads(commands.succeeds_inside("features", "status", "--json"))
+    assert [(each["view"], each["keys"]) for each in standing] == [
+        ("congestion", 3),
+        ("legs", 2),
+        ("weather", 1),
+    ]
+    assert standing[0]["partitions"][0]["next_offset"] == 20
+    assert "congestion" in commands.succeeds_inside("features", "status")
+    empty = ("--set", "home=elsewhere")
+    assert "no feature view has been written" in commands.fails_inside("features", "status", *empty)

@@ -28,7 +28,10 @@ class LookedUpFeatures:
     def read(
         self, view: FeatureView, keys: Sequence[Sequence[object]], as_of_ms: npt.NDArray[np.int64]
     ) -> Sequence[npt.NDArray[np.generic]]:
-        return self._reader(view).read(keys, as_of_ms).columns
+        reading = self._reader(view).read(keys, as_of_ms)
+        assert self._bound is not None, "there is a store before the engine starts"
+        self._bound[2].read(view, reading)
+        return reading.columns
 
     def _reader(self, view: FeatureView) -> ViewReader:
         """Made by the thread that reads."""

@@ -15,7 +15,6 @@ import msgspec
 import polars as pl
 
 from penstock.app.declarations import App
-from penstock.app.feature_serving import FeatureServing, features_of
 from penstock.app.late_scorer import ScoredInputs
 from penstock.app.loader import Loader
 from penstock.app.model_declarations import CallableDeclaration, Declaration, ModelDeclaration
@@ -31,6 +30,7 @@ from penstock.core.errors import (
     StorageFailed,
 )
 from penstock.core.settings import Settings
+from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors, row_count, slice_rows
 from penstock.models.version import ModelVersion
 from penstock.observe.metrics import MetricSet
@@ -61,9 +61,7 @@ class ScoringModels:
         scoring = app.only([_without_promises(each, settings) for each in self._declarations(app)])
         # Their measures are of batches, not of requests: counted apart.
         self._plane = DataPlane(MetricSet(), clock, sheds=False)
-        # What scored is told by the stream's own output.
-        self._features = features_of(scoring, settings, metrics, clock, records=False)
-        self._loader = _ScoringLoader(scoring, file, settings, clock, self._features, scored=self._scored)
+        self._loader = _ScoringLoader(scoring, file, settings, clock, self._scored)
         self._reconciler = Reconciler(scoring, self._loader, self._plane, settings, clock)
         self.scorer = ModelScorer(self._plane, metrics, settings, clock)
         app.streams.scorer.bind(self.scorer)
@@ -98,8 +96,7 @@ class ScoringModels:
     @property
     def problems(self) -> dict[str, str]:
         """By model: why what is wanted of it is not what scores."""
-        of_features = self._features.problems() if self._features is not None else {}
-        return self.faults | self._reconciler.problems | of_features
+        return self.faults | self._reconciler.problems
 
     def lines(self) -> list[str]:
         return [
@@ -222,37 +219,32 @@ class _ScoringLoader(Loader):
         file: Path,
         settings: Settings,
         clock: Clock,
-        features: FeatureServing | None,
-        *,
         scored: Sequence[ScoredInputs],
     ) -> None:
-        super().__init__(app, file, settings, clock, features)
+        super().__init__(app, file, settings, clock)
         self._scored = scored
         self._rows_max = 2 * settings.stream.rows_max
 
     def load(self, declared: ModelDeclaration, version: ModelVersion) -> ServedModel:
+        self._check(declared.name, version.signature)
         return self._for_frames(super().load(declared, version))
 
     def load_callable(self, declared: CallableDeclaration) -> ServedModel:
+        self._check(declared.name, declared.signature)
         return self._for_frames(super().load_callable(declared))
 
     def _for_frames(self, served: ServedModel) -> ServedModel:
         """A frame is one request, and whole: the size of micro-batches is the engine's to choose."""
-        self._check(served)
         rows_max = self._rows_max
         batching = msgspec.structs.replace(
             served.batching, splits=False, rows_max=rows_max, queue_rows_max=rows_max, queue_bytes_max=1 << 40
         )
         return replace(served, batching=batching)
 
-    def _check(self, served: ServedModel) -> None:
-        try:
-            for scored in self._scored:
-                if scored.model == served.model:
-                    scored.check(served.runtime.signature)
-        except BaseException:
-            served.runtime.close()
-            raise
+    def _check(self, model: str, signature: Signature) -> None:
+        for scored in self._scored:
+            if scored.model == model:
+                scored.check(signature)
 
 
 def _without_promises(declared: Declaration, settings: Settings) -> Declaration:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from penstock.cli.online_features import show, status
 from penstock.cli.options import ConfigOption, JsonOption, SetOption, parse_pairs, settings_from
 from penstock.cli.output import print_json, print_table, say
 from penstock.core.clock import SystemClock
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Feature views: what they are, their history, training sets.")
+app.command()(show)
+app.command()(status)
 
 TOPIC = "topic"
 AppFile = Annotated[str, typer.Argument(metavar="APP", help="App file, or file:name of the App in it.")]

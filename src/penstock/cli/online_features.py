@@ -1,0 +1,190 @@
+"""`penstock features show` and `status`: what is known of keys now, and how far each view has come."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.options import ConfigOption, JsonOption, SetOption, settings_from
+from penstock.cli.output import print_json, print_table, say
+from penstock.core.errors import InvalidInput, NotFound, PenstockError, shown
+from penstock.core.tensors import DataType
+
+if TYPE_CHECKING:
+    from penstock.features.embedded import EmbeddedOnlineStore
+    from penstock.features.online import Progress
+    from penstock.features.reader import Reading
+    from penstock.features.view import FeatureView, KeyColumn
+
+__all__ = ["show", "status"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIME_MS_MAX = 8_000 * 365 * 86_400_000
+"""As many years after 1970 as a date can be."""
+_BOOLEANS = {"true": True, "false": False}
+
+
+def show(
+    view: Annotated[str, typer.Argument(metavar="VIEW", help="A feature view.")],
+    key: Annotated[list[str], typer.Argument(metavar="KEY...", help="The parts of one key, in its order.")],
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Show what is known of a key: each feature, as a model would read it now."""
+    from penstock.core.clock import SystemClock
+    from penstock.features.reader import ViewReader
+
+    store = _store(config, overrides)
+    found = _view(store, view)
+    parts = _parts(found, key)
+    reader = store.reader()
+    clock = SystemClock()
+    telling = _Telling()
+    try:
+        reading = ViewReader(found, reader, lambda: int(clock.now().timestamp() * 1000), telling).read(
+            [[part] for part in parts]
+        )
+    finally:
+        reader.close()
+    told = _told(found, parts, reading)
+    if as_json:
+        print_json(told)
+        return
+    place = f"partition {told['partition']}, offset {told['offset']}" if told["partition"] is not None else ""
+    say(f"as of {told['as_of']}" + (f", {place}" if place else "") + (", STALE" if told["stale"] else ""))
+    rows = [
+        (name, each["value"], "default" if each["default"] else "") for name, each in told["features"].items()
+    ]
+    print_table(("feature", "value", ""), rows)
+
+
+def status(as_json: JsonOption = False, config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Show of each view how many keys are known, as of when, and when something was last heard of it."""
+    from penstock.core.clock import SystemClock
+
+    store = _store(config, overrides)
+    views = store.views()
+    if not views:
+        raise NotFound(f"no feature view has been written in {store.path.parent}", hint="penstock run app.py")
+    now = SystemClock().now()
+    told = [_standing(store, view, now) for view in views]
+    if as_json:
+        print_json(told)
+        return
+    print_table(
+        ("view", "key", "keys", "partition", "as of", "heard", ""),
+        (
+            (
+                *((each["view"], ", ".join(each["key"]), each["keys"]) if not place else ("", "", "")),
+                *(partition["partition"], partition["as_of"], f"{partition['heard_s']:.1f} s ago"),
+                "STALE" if partition["stale"] else "",
+            )
+            for each in told
+            for place, partition in enumerate(each["partitions"])
+        ),
+    )
+
+
+class _Telling:
+    """Says what is amiss with the store."""
+
+    def read(self, view: "FeatureView", reading: "Reading") -> None:
+        """Nothing is counted."""
+
+    def failed(self, view: "FeatureView", error: PenstockError) -> None:
+        say(f"feature view {view.name!r}: {error.message}")
+
+
+def _store(config: Path | None, overrides: list[str] | None) -> "EmbeddedOnlineStore":
+    from penstock.features.embedded import EmbeddedOnlineStore
+
+    return EmbeddedOnlineStore(Path(settings_from(config, overrides).settings.home))
+
+
+def _view(store: "EmbeddedOnlineStore", name: str) -> "FeatureView":
+    views = store.views()
+    for view in views:
+        if view.name == name:
+            return view
+    known = ", ".join(view.name for view in views)
+    raise NotFound(
+        f"nothing is known of a feature view {shown(name)} in {store.path.parent}",
+        hint=f"there are {known}"
+        if known
+        else "a view is written by `penstock run` of the app that declares it",
+    )
+
+
+def _parts(view: "FeatureView", given: Sequence[str]) -> list[object]:
+    """The key's parts in their types. Raises `InvalidInput`."""
+    if len(given) != len(view.keys):
+        raise InvalidInput(
+            f"the key of {view.name!r} is {', '.join(view.key_names)}, and {len(given)} parts are given",
+            where="KEY",
+        )
+    return [_part(column, text) for column, text in zip(view.keys, given, strict=True)]
+
+
+def _part(column: "KeyColumn", text: str) -> object:
+    if column.datatype is DataType.STRING:
+        return text
+    try:
+        return int(text) if column.datatype is DataType.INT64 else _BOOLEANS[text.lower()]
+    except (KeyError, ValueError):
+        wanted = "a number" if column.datatype is DataType.INT64 else "true or false"
+        raise InvalidInput(f"{column.name} is {shown(text)}, not {wanted}", where=column.name) from None
+
+
+def _told(view: "FeatureView", parts: Sequence[object], reading: "Reading") -> dict[str, Any]:
+    from penstock.features.online import OFFSET_BITS
+
+    position = int(reading.positions[0])
+    partition, offset = divmod(position, 1 << OFFSET_BITS) if position >= 0 else (None, None)
+    features = {
+        name: {"value": column[0].item(), "default": bool(mask[0])}
+        for name, column, mask in zip(view.feature_names, reading.columns, reading.defaulted, strict=True)
+    }
+    return {
+        "view": view.name,
+        "key": dict(zip(view.key_names, parts, strict=True)),
+        "as_of": _time(int(reading.as_of_ms[0])),
+        "partition": partition,
+        "offset": offset,
+        "stale": bool(reading.stale[0]),
+        "features": features,
+    }
+
+
+def _standing(store: "EmbeddedOnlineStore", view: "FeatureView", now: datetime) -> dict[str, Any]:
+    reader = store.reader()
+    try:
+        progress = reader.read(view, []).progress
+    finally:
+        reader.close()
+    return {
+        "view": view.name,
+        "key": list(view.key_names),
+        "keys": store.size(view),
+        "partitions": [_come(view, each, now) for each in progress],
+    }
+
+
+def _come(view: "FeatureView", progress: "Progress", now: datetime) -> dict[str, Any]:
+    heard_s = now.timestamp() - progress.heard_ms / 1000
+    return {
+        "partition": progress.partition,
+        "as_of": _time(progress.as_of_ms),
+        "next_offset": progress.next_offset,
+        "heard_s": heard_s,
+        "stale": view.stale_s is not None and heard_s > view.stale_s,
+    }
+
+
+def _time(milliseconds: int) -> str:
+    """In UTC; empty where the stream has not come to any time yet."""
+    if not 0 <= milliseconds <= _TIME_MS_MAX:
+        return ""
+    return (_EPOCH + timedelta(milliseconds=milliseconds)).isoformat(timespec="milliseconds")
