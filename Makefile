@@ -9,8 +9,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constr
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
 
-demo: .venv/.demo  ## Train on real flights, push, serve, replay April (ONCE=1: end after it).
-	$(BIN)/python -m examples.flights.demo $(if $(ONCE),--once)
+demo: .venv/.demo  ## Real flights: features, a model on them, April as it happened (ONCE=1: end after it; SPEED=40000).
+	$(BIN)/python -m examples.flights.demo $(if $(ONCE),--once) $(if $(SPEED),--speed $(SPEED))
 
 # Many tests wait for processes, so there are more of them at once than cores; those that wait come first. Tests that
 # measure latency (marked `alone`) come by themselves. Pytest ends with 5 where there is no test of the one kind.
