@@ -186,8 +186,8 @@ def report(console: Console, april: Events, replayed: Replayed, speed: float) ->
         console.print(f"  AUC [bold]{auc:.3f}[/]  {title}")
     apart = (both["request"] - both["stream"]).abs()
     console.print(
-        f"  by version {', '.join(both['version'].unique())} both, {apart.mean():.3f} apart on average: an event"
-        f" has what its stream knew at its own time, a request what was known when it came (50 ms are"
+        f"  by version {', '.join(both['version'].unique())} both, {apart.mean():.3f} apart on average: an"
+        f" event has what its stream knew at its own time, a request what was known when it came (50 ms are"
         f" {0.05 * speed / 60:.0f} minutes here)"
     )
     console.print(

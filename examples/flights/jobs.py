@@ -25,6 +25,6 @@ def score_later(url: str, events: Events, count: int) -> str:
         late = job.result().outputs["probabilities"][:, 1]
     took_s = time.perf_counter() - started
     return (
-        f"job {job.id} was accepted in {1000 * accepted_s:.1f} ms, and is {status.status} after {took_s:.2f} s: "
-        f"{float(late.mean()):.1%} of {count:,} flights late, by what is known now"
+        f"job {job.id} was accepted in {1000 * accepted_s:.1f} ms, and is {status.status} after {took_s:.2f} s:"
+        f" {float(late.mean()):.1%} of {count:,} flights late, by what is known now"
     )
