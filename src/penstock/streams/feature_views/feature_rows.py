@@ -51,11 +51,13 @@ class FeatureRows:
 
     def computed(self, rows: pl.DataFrame) -> Computed:
         failed: Sequence[FailedRow] = ()
-        frame = rows.drop(FROM, TIMELINE)
+        frame = rows
         if self._transform is not None:
-            done = self._transform.apply(frame)
+            done = self._transform.apply(rows.drop(FROM, TIMELINE))
             frame, failed = done.frame, done.failed
-        frame = frame.select(pl.col(name).cast(dtype) for name, dtype in self._types.items())
+        # Column by column: Polars' planner costs a small frame more than its rows do.
+        columns = [(frame.get_column(name), dtype) for name, dtype in self._types.items()]
+        frame = pl.DataFrame([each if each.dtype == dtype else each.cast(dtype) for each, dtype in columns])
         return Computed(self._put_back(rows, frame, failed) if failed else frame, failed)
 
     def timelines(self, rows: pl.DataFrame, computed: Computed) -> tuple[list[bytes], list[bytes]]:
@@ -67,7 +69,9 @@ class FeatureRows:
         for feature in self._view.features:
             series = computed.frame.get_column(feature.name)
             masks.append(series.is_not_null().to_numpy() if series.null_count() else None)
-            columns.append(series.fill_null(0 if series.dtype != pl.Boolean else False).to_numpy())
+            if series.null_count() and not series.dtype.is_float():
+                series = series.fill_null(0 if series.dtype != pl.Boolean else False)
+            columns.append(series.to_numpy())
         from_ms = rows.get_column(FROM).to_numpy()
         return keys, write_timelines(TimelineRows(from_ms, columns, masks, lengths))
 

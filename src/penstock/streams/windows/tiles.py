@@ -13,7 +13,18 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Carried", "Column", "Field", "Ints", "Merge", "Tiles", "distinct", "first_from", "ranges"]
+__all__ = [
+    "CODES_MAX",
+    "Carried",
+    "Column",
+    "Field",
+    "Ints",
+    "Merge",
+    "Tiles",
+    "distinct",
+    "first_from",
+    "ranges",
+]
 
 Ints = npt.NDArray[np.int64]
 Column: TypeAlias = npt.NDArray[Any]

@@ -19,14 +19,14 @@ from penstock.streams.windows.aggregates.sketch import Sketched
 from penstock.streams.windows.answers import shown_answers, tiles_read
 from penstock.streams.windows.folding import Arrivals, Read
 from penstock.streams.windows.store import TileStore
-from penstock.streams.windows.tiles import Ints, distinct, first_from, ranges
+from penstock.streams.windows.tiles import CODES_MAX, Ints, distinct, first_from, ranges
 
 __all__ = ["Updates"]
 
 
 class _Rows(NamedTuple):
-    """Rows, timeline by timeline: their keys' slots, the steps from which they hold, how many rows each
-    timeline has, and the time as of which each is; and what was read for the rows.
+    """Rows, timeline by timeline: each timeline's slot, the steps from which rows hold, how many rows each
+    timeline has, and the time as of which each is; and what was read for the rows. Slots ascend.
     """
 
     slots: Ints
@@ -34,6 +34,27 @@ class _Rows(NamedTuple):
     lengths: Ints
     as_of_ms: Ints
     reads: Sequence[Read]
+
+
+class _Held:
+    """Tiles of some slots, which can be looked up."""
+
+    def __init__(self, slots: Ints, steps: Ints) -> None:
+        self._slots = slots
+        self._steps = steps
+        self._low = int(steps.min())
+        self._span = int(steps.max()) - self._low + 2
+        self._codes: Ints | None = None
+        if int(slots[-1]) * self._span < CODES_MAX:
+            self._codes = slots * self._span + (steps - self._low)
+
+    def first_from(self, slots: Ints, steps: Ints) -> Ints:
+        """For each slot its first tile with at least that step; the place behind its last where it has none."""
+        if self._codes is None:
+            return first_from(self._slots, self._steps, slots, steps)
+        within = np.clip(steps - self._low, 0, self._span - 1)
+        found: Ints = self._codes.searchsorted(slots * self._span + within)
+        return found
 
 
 class Updates:
@@ -52,7 +73,7 @@ class Updates:
         held_slots, held_steps, at = self._store.tiles.of(slots)
         highs = np.searchsorted(held_slots, slots, side="right")
         newest = held_steps[highs - 1]
-        lows = first_from(held_slots, held_steps, slots, newest - self._reach + 1)
+        lows = _Held(held_slots, held_steps).first_from(slots, newest - self._reach + 1)
         lengths = highs - lows + 1
         row_lows = ranges(lows, lengths)
         row_slots = slots.repeat(lengths)
@@ -61,7 +82,7 @@ class Updates:
         begins[lengths.cumsum() - lengths] = newest
         windows = (begins - self._reach + 1, (newest + 1).repeat(lengths))
         read = tiles_read(self._store, row_slots, (row_lows, highs.repeat(lengths), at), windows)
-        return self._frame(_Rows(row_slots, begins, lengths, np.full(len(slots), as_of_ms), [read]))
+        return self._frame(_Rows(slots, begins, lengths, np.full(len(slots), as_of_ms), [read]))
 
     def of_events(self, arrivals: Arrivals, reads: Sequence[Read]) -> pl.DataFrame:
         """A timeline for each event, as it was when the event came: up to the key's next one, or of the last
@@ -76,13 +97,14 @@ class Updates:
         last_at = np.flatnonzero(other)
         slots, steps = arrivals.slots[last_at], arrivals.steps[last_at]
         held_slots, held_steps, at = self._store.tiles.of(distinct(slots))
-        lows = first_from(held_slots, held_steps, slots, steps - self._reach + 1)
-        highs = first_from(held_slots, held_steps, slots, steps + 1)
+        held = _Held(held_slots, held_steps)
+        lows = held.first_from(slots, steps - self._reach + 1)
+        highs = held.first_from(slots, steps + 1)
         # Until the key's next event comes, those tiles drop out whose last step is over by then.
         following = np.minimum(last_at + 1, count - 1)
         followed = (arrivals.slots[following] == slots) & (last_at + 1 < count)
         over = np.where(followed, (times_ms[following] - 1) // self._step_ms, steps + self._reach)
-        ends = np.minimum(first_from(held_slots, held_steps, slots, over - self._reach + 1), highs)
+        ends = np.minimum(held.first_from(slots, over - self._reach + 1), highs)
         drops = np.maximum(ends - lows, 0)
         lengths = np.ones(count, np.int64)
         lengths[last_at] += drops
@@ -103,16 +125,17 @@ class Updates:
             shown.append(
                 replace(tiles_read(self._store, slots.repeat(drops), spans, windows), order=dropped_at)
             )
-        return self._frame(_Rows(arrivals.slots.repeat(lengths), begins, lengths, times_ms, shown))
+        return self._frame(_Rows(arrivals.slots, begins, lengths, times_ms, shown))
 
     def _frame(self, rows: _Rows) -> pl.DataFrame:
-        slots = distinct(rows.slots)
-        keys = self._store.keys.values(slots)[np.searchsorted(slots, rows.slots)]
+        other = np.zeros(len(rows.slots), np.int64)
+        other[1:] = rows.slots[1:] != rows.slots[:-1]
+        keys = self._store.keys.values(distinct(rows.slots))[other.cumsum().repeat(rows.lengths)]
         number = np.arange(len(rows.lengths)).repeat(rows.lengths)
         return keys.hstack(
             [
                 *shown_answers(
-                    self._store, self._aggregates, rows.reads, count=len(rows.slots), inclusive=True
+                    self._store, self._aggregates, rows.reads, count=len(rows.begins), inclusive=True
                 ),
                 pl.Series(FROM, rows.begins * self._step_ms),
                 pl.Series(TIMELINE, number),
