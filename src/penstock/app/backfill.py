@@ -65,10 +65,11 @@ def backfill(
     now_ms = int(clock.now().timestamp() * 1000)
     computing = Backfilling(features, now_ms, online=online is not None)
     ordered = computing.in_order(events)
+    target = _gathered(into, features, ordered) if into is not None else None
     rows = written = 0
     for number, file in enumerate(_files(computing.rows(ordered))):
         rows += file.height
-        if into is not None and _write(into, features, ordered, number, file):
+        if target is not None and _write(*target, number, file):
             written += file.height
     put = 0
     if online is not None:
@@ -164,33 +165,28 @@ class _NoTopics:
         raise AssertionError(f"files need no topic {name!r} ({partitions}, {retention_s})")
 
 
-def _write(
-    into: ParquetSink | DeltaSink,
-    features: DeclaredFeatures,
-    events: pl.DataFrame,
-    number: int,
-    file: pl.DataFrame,
-) -> bool:
-    """Whether it was not there before."""
-    place = OutputPlace(
-        app="backfill",
-        stage=features.name,
-        output=_digest(features, events),
-        topics=_NoTopics(),
-        partitions=1,
-    )
+def _gathered(
+    into: ParquetSink | DeltaSink, features: DeclaredFeatures, events: pl.DataFrame
+) -> tuple[Gathered, str]:
+    """Where files go, and how their names begin."""
+    output = _digest(features, events)
+    place = OutputPlace(app="backfill", stage=features.name, output=output, topics=_NoTopics(), partitions=1)
     config = into.output(place)
     assert isinstance(config, Gathered), "sinks of files gather"
-    prefix = f"{config.prefix}-0000-"
+    return config, f"{config.prefix}-0000-"
+
+
+def _write(config: Gathered, prefix: str, number: int, rows: pl.DataFrame) -> bool:
+    """Whether it was not there before."""
     if number < config.publisher.next_number(config.folder, prefix):
         return False
     name = f"{prefix}{number:09d}.parquet"
     pending = config.folder / PENDING
-    arranged = config.publisher.arranged(config.folder, file)
+    buffer = io.BytesIO()
+    # A third of the time that the default takes, which is as much as all before it.
+    config.publisher.arranged(config.folder, rows).write_parquet(buffer, compression="lz4")
     try:
         make_folder(pending)
-        buffer = io.BytesIO()
-        arranged.write_parquet(buffer)
         replace_file(pending / name, buffer.getvalue())
     except OSError as error:
         raise StorageFailed(f"{config.folder}: no Parquet file was written: {error.strerror}") from error

@@ -1,0 +1,1 @@
+"""What is measured of Penstock, each run as a process of its own."""
