@@ -142,6 +142,16 @@ def told_of(window: Window, frame: pl.DataFrame, moment: Moment) -> pl.DataFrame
     return updates.with_columns(_frame=pl.lit(int(frame["_offset"][0]))) if updates.height else updates
 
 
+def test_the_streams_time_does_not_go_back_where_its_watermark_waits_for_others() -> None:
+    window = Window(Stream([], [], 0, 10, 10).config(updates="keys", lateness_ms=3), None)
+    told = []
+    for time_ms, watermark_ms in ((100, 20), (90, 20), (50, 140)):
+        moment = Moment(watermark_ms=0, next_watermark_ms=watermark_ms, now_ms=0)
+        window.process(frame_of([("a", time_ms, 1.0, 1)], 0), moment)
+        told.append(window.take_updates()[TIME][0])
+    assert told == [100, 100, 143]
+
+
 def test_what_nobody_asks_for_is_not_told() -> None:
     window = Stream([("a", 5, 1.0, 1)], [], 0, 10, 10).config().build(None)
     window.process(frame_of([("a", 5, 1.0, 1)], 0), Moment(watermark_ms=0, next_watermark_ms=5, now_ms=0))

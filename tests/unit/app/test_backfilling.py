@@ -110,6 +110,8 @@ def test_at_any_time_it_has_what_the_window_would_have_had(
     joined = as_of_join(features.view, history, Asked(asked.select(KEYS), times_ms, times_ms))
     assert joined.equals(windows(events, asked))
     assert (history["partition"] == -1).all()
+    taken = events.filter(pl.col("carrier") != "XX", pl.col("delay").fill_null(0) < 1000)
+    assert history["offset"].n_unique() == taken.height, "an update for each event"
     assert history["available_at"].equals(history["event_time"].alias("available_at"))
     assert computing.refused["expectation"] == events.filter(pl.col("carrier") == "XX").height
     check_last(features, computing, events)

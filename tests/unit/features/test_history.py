@@ -31,7 +31,7 @@ ROW = st.tuples(
     st.one_of(st.none(), st.booleans()),
 )
 UPDATE = st.tuples(
-    st.sampled_from(KEYS), st.integers(0, 100), st.integers(0, 100), st.lists(ROW, min_size=1, max_size=5)
+    st.sampled_from(KEYS), st.integers(0, 12), st.integers(0, 12), st.lists(ROW, min_size=1, max_size=5)
 )
 
 
@@ -140,6 +140,13 @@ def test_what_was_served_is_found_by_its_place(parts: list[list[tuple]], data: s
 
     nothing = (-0.5, 7, True)
     assert bits(found.rows()) == bits([values_of(update[3], time), nothing, nothing])
+
+
+def test_of_updates_at_the_same_time_the_last_one_in_the_log_counts() -> None:
+    """By partition, then by offset: a key that has moved was in the lower one before."""
+    early = [(("JFK", 1), 5, 50, [(0, 1.0, 1, True)])] * 3
+    history = history_of([early, [(("JFK", 1), 5, 50, [(0, 2.0, 2, False)])]])
+    assert as_of_join(VIEW, history, asked_of([(("JFK", 1), 60, 60)])).rows() == [(2.0, 2, False)]
 
 
 def test_a_history_without_rows_gives_defaults() -> None:
