@@ -39,7 +39,7 @@ class Records:
     @cached_property
     def size_bytes(self) -> int:
         """Of the values and keys."""
-        keys = sum(len(key) for key in self.keys if key is not None) if self.keys is not None else 0
+        keys = sum(map(len, filter(None, self.keys))) if self.keys is not None else 0
         values = self.values
         return keys + (values.size_bytes if isinstance(values, PackedValues) else sum(map(len, values)))
 

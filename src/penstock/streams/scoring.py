@@ -128,9 +128,8 @@ class _Scored:
 
     def apply(self, frame: pl.DataFrame) -> Transformed:
         """Raises `StorageFailed` where the model answers nobody: all rows wait then."""
-        empty = empty_frame(self.schema)
         if frame.is_empty():
-            return Transformed(frame=empty)
+            return Transformed(frame=empty_frame(self.schema))
         result = self._try(frame)
         if isinstance(result, pl.DataFrame):
             return Transformed(frame=result)
@@ -140,7 +139,7 @@ class _Scored:
         def work(pieces: Sequence[pl.DataFrame]) -> list[Attempted]:
             return [first.pop() if first else self._try(piece) for piece in pieces]
 
-        return isolate(frame, work, empty=empty)
+        return isolate(frame, work, empty=empty_frame(self.schema))
 
     def _try(self, frame: pl.DataFrame) -> Attempted:
         result = attempt(self._scored, frame)
