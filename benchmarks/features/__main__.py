@@ -5,14 +5,17 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.features import history
+from benchmarks.features import history, scores
 from benchmarks.features.bench import FULL, QUICK, Bench
 from benchmarks.harness.command import FOLDER, chosen_figures, parser_of, run_command
 from benchmarks.harness.cores import Cores
 from benchmarks.harness.environments import Environments
 from benchmarks.harness.figure import Result
 
-FIGURES: dict[str, Callable[[Bench], Result]] = {"history": history.measure}
+FIGURES: dict[str, Callable[[Bench], Result]] = {
+    "history": history.measure,
+    "scores": scores.measure,
+}
 
 
 def arguments() -> argparse.Namespace:
