@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from penstock.core.clock import ManualClock
 from penstock.core.errors import Conflict, NotFound, Refused
-from penstock.serving.jobs.changing import Session
+from penstock.serving.jobs.changing import QueueRoom, Session
 from penstock.serving.jobs.claiming import Claim, Ended, claim, end_attempts, renew
 from penstock.serving.jobs.database import JobDatabase
 from penstock.serving.jobs.enqueueing import KeyTaken, enqueue
@@ -82,7 +82,7 @@ class JobsMachine(RuleBasedStateMachine):
 
     def write(self, work, given):
         with self.database.writing("nothing") as connection:
-            session = Session(connection, to_us(self.clock.now()), POLICY, lambda: 0.0, QUEUED_MAX)
+            session = Session(connection, to_us(self.clock.now()), POLICY, lambda: 0.0, QueueRoom(QUEUED_MAX))
             return work(session, given)
 
     def new(self, tenant, key, content, wait_s) -> NewJob:

@@ -8,7 +8,7 @@ from penstock.core.clock import Clock
 from penstock.core.errors import NotFound, PenstockError
 from penstock.core.rng import unit_random
 from penstock.core.settings import Settings
-from penstock.serving.jobs.changing import Session
+from penstock.serving.jobs.changing import QueueRoom, Session
 from penstock.serving.jobs.database import JobDatabase, jobs_exist
 from penstock.serving.jobs.job import JobRecord, JobState, to_us
 from penstock.serving.jobs.life import JobPolicy
@@ -68,7 +68,9 @@ class StoredJobs:
             kept_s=jobs.result_ttl_s,
         )
         with self._database.writing("it was not cancelled") as connection:
-            session = Session(connection, to_us(self._clock.now()), policy, unit_random, jobs.queued_max)
+            session = Session(
+                connection, to_us(self._clock.now()), policy, unit_random, QueueRoom(jobs.queued_max)
+            )
             (outcome,) = cancel(session, [Cancelling(name, None)])
         if isinstance(outcome, PenstockError):
             raise outcome

@@ -40,7 +40,7 @@ from penstock.observe.metrics import MetricSet
 from penstock.observe.process import add_process_metrics
 from penstock.serving.features.counts import FeatureCounts
 from penstock.streams.batch_size import BatchSizeConfig
-from penstock.streams.checking import check_folders, check_state, unused_topics
+from penstock.streams.checking import check_folders, check_state
 from penstock.streams.feature_views.history_output import HistorySink
 from penstock.streams.gathering import FolderSink
 from penstock.streams.graph import Graph
@@ -93,7 +93,7 @@ class _StreamProcess:
         """
         admin = self._log.admin
         existing = {info.spec.name: info.spec.partitions for info in admin.topics()}
-        planned = topology(graph, existing, unused_topics(admin))
+        planned = topology(graph, existing)
         sinks = [sent.sink for sent in graph.outputs.values()]
         check_folders(sink.folder for sink in sinks if isinstance(sink, FolderSink | HistorySink))
         check_state(admin, graph.app, planned.stages)

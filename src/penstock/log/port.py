@@ -184,11 +184,7 @@ class Admin(Protocol):
     """Looking and mending, outside of any group."""
 
     def ensure_topics(self, specs: Sequence[TopicSpec]) -> None:
-        """Makes those that are missing. One that has never had a record, and that no group has committed to or
-        is reading, gets further partitions where more are wanted.
-
-        Raises `Conflict` for any other with another number of partitions.
-        """
+        """Makes those that are missing. Raises `Conflict` for one with another number of partitions."""
         ...
 
     def topics(self) -> tuple[TopicInfo, ...]: ...

@@ -12,7 +12,7 @@ from penstock.log.records import TopicPartition
 from penstock.streams.plan import StagePlan
 from penstock.streams.stage_state import StageState, check_fingerprints, fingerprints_of, read_state
 
-__all__ = ["check_folders", "check_state", "unused_topics"]
+__all__ = ["check_folders", "check_state"]
 
 log = logging.getLogger(__name__)
 
@@ -39,17 +39,6 @@ def check_state(admin: Admin, group: str, stages: Iterable[StagePlan]) -> None:
         reached, least, most = state.next_offset, before.get(source), after.get(source)
         if reached == most or (None not in (reached, least, most) and least <= reached <= most):  # type: ignore[operator]
             check_fingerprints(plan.name, fingerprints_of(plan), state)
-
-
-def unused_topics(admin: Admin) -> frozenset[str]:
-    """Topics that have never had a record, and that no group has committed to or is reading: they may still get
-    further partitions.
-    """
-    groups = {
-        each.source.topic for each in admin.lags() if each.committed is not None or each.member is not None
-    }
-    empty = {info.spec.name for info in admin.topics() if not any(info.ends)}
-    return frozenset(empty - groups)
 
 
 def check_folders(folders: Iterable[Path]) -> None:

@@ -56,15 +56,11 @@ class Topology:
     topics: tuple[TopicSpec, ...]
     feeds: tuple[FeedPlan, ...] = ()
 
-    def wanted(self, existing: Mapping[str, int]) -> list[TopicSpec]:
-        """The topics to be made or changed, where these exist with so many partitions. Without a retention of
-        its own an app leaves that of a topic which is there to whoever made it.
+    def wanted(self, existing: Container[str]) -> list[TopicSpec]:
+        """The topics to be made or changed. Without a retention of its own an app leaves that of a topic
+        which is there to whoever made it.
         """
-        return [
-            spec
-            for spec in self.topics
-            if existing.get(spec.name) != spec.partitions or spec.retention_s is not None
-        ]
+        return [spec for spec in self.topics if spec.name not in existing or spec.retention_s is not None]
 
     @property
     def by_source(self) -> dict[str, StagePlan]:
@@ -105,21 +101,19 @@ class _Draft:
         )
 
 
-def topology(graph: Graph, existing: Mapping[str, int], unused: Container[str] = ()) -> Topology:
-    """`existing` are the topics that there are already, with their partitions; those that are `unused` get more
-    where more are declared.
+def topology(graph: Graph, existing: Mapping[str, int]) -> Topology:
+    """`existing` are the topics that there are already, with their partitions.
 
-    Raises `ConfigurationError` where any other has another number of partitions than is declared, or is used
+    Raises `ConfigurationError` where a topic has another number of partitions than is declared, or is used
     for two things.
     """
-    return _Builder(graph, existing, unused).build()
+    return _Builder(graph, existing).build()
 
 
 class _Builder:
-    def __init__(self, graph: Graph, existing: Mapping[str, int], unused: Container[str]) -> None:
+    def __init__(self, graph: Graph, existing: Mapping[str, int]) -> None:
         self._graph = graph
         self._existing = existing
-        self._unused = unused
         self._drafts: dict[str, _Draft] = {}
         self._specs: dict[str, TopicSpec] = {}
         self._placed: dict[int, tuple[_Draft, Port]] = {}
@@ -160,9 +154,7 @@ class _Builder:
             raise ConfigurationError(
                 f"topic {name!r} cannot have {partitions} partitions", hint=f"1 to {PARTITIONS_MAX} can be had"
             )
-        known = spec.partitions if spec is not None else there
-        if spec is None and there is not None and (partitions or 0) > there and name in self._unused:
-            known = partitions
+        known = there if there is not None else spec.partitions if spec is not None else None
         if known is not None and partitions not in (None, known):
             raise ConfigurationError(
                 f"topic {name!r} has {known} partitions, and {partitions} are wanted",

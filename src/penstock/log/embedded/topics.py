@@ -14,14 +14,6 @@ __all__ = ["Catalog", "ensure_topics", "topic_infos"]
 NAME_LENGTH_MAX = 249
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 """Kafka's rule, so that a name is good in either."""
-_USED = """
-SELECT EXISTS (SELECT 1 FROM partitions WHERE topic = ? AND ends > 0)
-    OR EXISTS (
-        SELECT 1 FROM owners JOIN partitions ON partitions.id = partition
-        WHERE topic = ? AND coalesce(owner, target) IS NOT NULL
-    )
-    OR EXISTS (SELECT 1 FROM offsets JOIN partitions ON partitions.id = partition WHERE topic = ?)
-"""
 
 
 class Catalog:
@@ -69,8 +61,7 @@ class Catalog:
 
 
 def ensure_topics(connection: sqlite3.Connection, specs: Iterable[TopicSpec]) -> None:
-    """Makes those that are missing, and gives the others the retention that they are wanted with; those that
-    nobody has used yet get further partitions, too.
+    """Makes those that are missing, and gives the others the retention that they are wanted with.
 
     Raises `InvalidInput` for a spec that cannot be, `Conflict` for another number of partitions.
     """
@@ -79,19 +70,17 @@ def ensure_topics(connection: sqlite3.Connection, specs: Iterable[TopicSpec]) ->
         found = connection.execute("SELECT id, partitions FROM topics WHERE name = ?", (spec.name,)).fetchone()
         if found is None:
             _make(connection, spec)
-            continue
-        topic, partitions = found
-        if spec.partitions < partitions or (spec.partitions > partitions and _used(connection, topic)):
+        elif found[1] != spec.partitions:
             raise Conflict(
-                f"topic {spec.name} has {partitions} partitions, not {spec.partitions}",
+                f"topic {spec.name} has {found[1]} partitions, not {spec.partitions}",
                 hint="keys would move to other partitions: copy it into another topic,"
                 f" `penstock log replay {spec.name} --from begin --into OTHER --partitions {spec.partitions}`",
             )
-        _add_partitions(connection, spec, topic, partitions)
-        connection.execute(
-            "UPDATE topics SET partitions = ?, retention_s = ?, retention_bytes = ? WHERE id = ?",
-            (spec.partitions, spec.retention_s, spec.retention_bytes, topic),
-        )
+        else:
+            connection.execute(
+                "UPDATE topics SET retention_s = ?, retention_bytes = ? WHERE id = ?",
+                (spec.retention_s, spec.retention_bytes, found[0]),
+            )
 
 
 def topic_infos(connection: sqlite3.Connection) -> tuple[TopicInfo, ...]:
@@ -140,29 +129,18 @@ def _check(spec: TopicSpec) -> None:
             )
 
 
-def _used(connection: sqlite3.Connection, topic: int) -> bool:
-    """Whether it has ever had a record, or a group has committed to it or is reading it."""
-    (used,) = connection.execute(_USED, (topic, topic, topic)).fetchone()
-    return bool(used)
-
-
 def _make(connection: sqlite3.Connection, spec: TopicSpec) -> None:
-    topic = connection.execute(
-        "INSERT INTO topics (name, partitions, retention_s, retention_bytes) VALUES (?, ?, ?, ?)",
-        (spec.name, spec.partitions, spec.retention_s, spec.retention_bytes),
-    ).lastrowid
-    assert topic is not None, "a row was inserted"
-    _add_partitions(connection, spec, topic, 0)
-
-
-def _add_partitions(connection: sqlite3.Connection, spec: TopicSpec, topic: int, there: int) -> None:
     (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM partitions").fetchone()
-    if last + spec.partitions - there > PARTITIONS_MAX:
+    if last + spec.partitions > PARTITIONS_MAX:
         raise StorageFailed(
             f"topic {spec.name} was not made: a log has {PARTITIONS_MAX} partitions at most",
             hint="take fewer partitions, or another home",
         )
+    topic = connection.execute(
+        "INSERT INTO topics (name, partitions, retention_s, retention_bytes) VALUES (?, ?, ?, ?)",
+        (spec.name, spec.partitions, spec.retention_s, spec.retention_bytes),
+    ).lastrowid
     connection.executemany(
         "INSERT INTO partitions (topic, number) VALUES (?, ?)",
-        [(topic, number) for number in range(there, spec.partitions)],
+        [(topic, number) for number in range(spec.partitions)],
     )

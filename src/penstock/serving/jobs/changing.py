@@ -7,17 +7,38 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from penstock.serving.jobs.job import DeliveryState, JobState
-from penstock.serving.jobs.life import Change, Held, JobPolicy
+from penstock.serving.jobs.life import Change, Held, JobPolicy, Told
 from penstock.serving.jobs.tables import EVENTS, JOBS, WEBHOOKS
 
-__all__ = ["ACCEPTED", "SECOND_US", "Session", "read_held", "write_changes"]
+__all__ = ["ACCEPTED", "SECOND_US", "QueueRoom", "Session", "read_held", "write_changes"]
 
 ACCEPTED = "accepted"
 """The event of a job that was taken on; that of its end is called like its state."""
 SECOND_US = 1_000_000
+
+
+class QueueRoom:
+    """How many more jobs may wait. Counting them all each time would cost more than taking one on, so that for
+    `counted_us` the last count holds, with what was taken on here since.
+    """
+
+    def __init__(self, queued_max: int, counted_us: int = 0) -> None:
+        self.queued_max = queued_max
+        self._counted_us = counted_us
+        self._until_us = 0
+        self._waiting = 0
+
+    def left(self, connection: Connection, now_us: int) -> int:
+        if now_us >= self._until_us or now_us < self._until_us - self._counted_us:
+            self._waiting = connection.scalar(_WAITING, {"most": self.queued_max}) or 0
+            self._until_us = now_us + self._counted_us
+        return self.queued_max - self._waiting
+
+    def take(self, jobs: int) -> None:
+        self._waiting += jobs
 
 
 @dataclass(slots=True)
@@ -28,7 +49,7 @@ class Session:
     now_us: int
     policy: JobPolicy
     draw: Callable[[], float]
-    queued_max: int
+    room: QueueRoom
     counted: Counter[str] = field(default_factory=Counter)
 
 
@@ -36,19 +57,20 @@ def read_held(session: Session, numbers: Sequence[int]) -> dict[int, Held]:
     """Those of these numbers that there are, as they are now."""
     if not numbers:
         return {}
-    query = select(
-        JOBS.c.number,
-        JOBS.c.state,
-        JOBS.c.epoch,
-        JOBS.c.due_us,
-        JOBS.c.attempts,
-        JOBS.c.refusals,
-        JOBS.c.cancel_asked,
-        JOBS.c.expires_us,
-        JOBS.c.error,
-    ).where(JOBS.c.number.in_(numbers))
-    rows = session.connection.execute(query.with_for_update()).all()
-    return {number: Held(JobState(state), *rest) for number, state, *rest in rows}
+    return {
+        row.number: Held(
+            JobState(row.state),
+            row.epoch,
+            row.due_us,
+            row.attempts,
+            row.refusals,
+            row.cancel_asked,
+            row.expires_us,
+            row.error,
+            Told(row.id, row.tenant, row.model, row.has_webhook),
+        )
+        for row in session.connection.execute(_HELD, {"numbers": numbers})
+    }
 
 
 def write_changes(session: Session, changes: Mapping[int, tuple[Held, Change]]) -> None:
@@ -77,9 +99,55 @@ def write_changes(session: Session, changes: Mapping[int, tuple[Held, Change]]) 
             session.counted[change.state.value] += 1
     session.connection.execute(_CHANGE, rows)
     if final:
-        _tell_end(session, final, {number: changes[number][1] for number in final})
+        _tell_end(session, final, changes)
 
 
+def _tell_end(session: Session, numbers: Sequence[int], changes: Mapping[int, tuple[Held, Change]]) -> None:
+    """To the log, later, and to webhooks."""
+    events = []
+    hooked = []
+    for number in numbers:
+        held, change = changes[number]
+        told = held.told
+        if told.has_webhook:
+            hooked.append(number)
+        events.append(
+            {
+                "job_id": told.id,
+                "sequence": 2,
+                "event": change.state.value,
+                "at_us": session.now_us,
+                "tenant": told.tenant,
+                "model": told.model,
+                "attempts": change.attempts,
+                "error": change.error,
+            }
+        )
+    session.connection.execute(_TELL, events)
+    if hooked:
+        session.connection.execute(_HOOK, {"hooked": hooked, "from_us": session.now_us})
+
+
+# Made once: what SQLAlchemy knows of a statement it keeps with it.
+_HELD = (
+    select(
+        JOBS.c.number,
+        JOBS.c.state,
+        JOBS.c.epoch,
+        JOBS.c.due_us,
+        JOBS.c.attempts,
+        JOBS.c.refusals,
+        JOBS.c.cancel_asked,
+        JOBS.c.expires_us,
+        JOBS.c.error,
+        JOBS.c.id,
+        JOBS.c.tenant,
+        JOBS.c.model,
+        JOBS.c.has_webhook,
+    )
+    .where(JOBS.c.number.in_(bindparam("numbers", expanding=True)))
+    .with_for_update()
+)
 _CHANGE = (
     update(JOBS)
     .where(JOBS.c.number == bindparam("changed"))
@@ -90,34 +158,12 @@ _CHANGE = (
         }
     )
 )
-
-
-def _tell_end(session: Session, numbers: Sequence[int], changes: Mapping[int, Change]) -> None:
-    """To the log, later, and to webhooks."""
-    query = select(JOBS.c.number, JOBS.c.id, JOBS.c.tenant, JOBS.c.model, JOBS.c.has_webhook).where(
-        JOBS.c.number.in_(numbers)
-    )
-    rows = session.connection.execute(query).all()
-    session.connection.execute(
-        insert(EVENTS),
-        [
-            {
-                "job_id": row.id,
-                "sequence": 2,
-                "event": changes[row.number].state.value,
-                "at_us": session.now_us,
-                "tenant": row.tenant,
-                "model": row.model,
-                "attempts": changes[row.number].attempts,
-                "error": changes[row.number].error,
-            }
-            for row in rows
-        ],
-    )
-    told = [row.number for row in rows if row.has_webhook]
-    if told:
-        session.connection.execute(
-            update(WEBHOOKS)
-            .where(WEBHOOKS.c.job.in_(told))
-            .values(state=DeliveryState.PENDING.value, due_us=session.now_us)
-        )
+_TELL = insert(EVENTS)
+_HOOK = (
+    update(WEBHOOKS)
+    .where(WEBHOOKS.c.job.in_(bindparam("hooked", expanding=True)))
+    .values(state=DeliveryState.PENDING.value, due_us=bindparam("from_us"))
+)
+_WAITING = select(func.count()).select_from(
+    select(JOBS.c.number).where(JOBS.c.state == JobState.QUEUED.value).limit(bindparam("most")).subquery()
+)

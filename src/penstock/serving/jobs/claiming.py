@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import bindparam, func, insert, literal, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 
 from penstock.core.errors import PenstockError
 from penstock.serving.jobs.changing import SECOND_US, Session, read_held, write_changes
@@ -49,31 +49,9 @@ class Renewed(NamedTuple):
 def claim(session: Session, given: Sequence[Claim]) -> list[list[Claimed] | PenstockError]:
     """Hands out the jobs that have waited longest, each to one."""
     wanted = sum(each.room for each in given)
-    due = (
-        select(JOBS.c.number)
-        .where(
-            JOBS.c.state == JobState.QUEUED.value,
-            JOBS.c.due_us <= session.now_us,
-            JOBS.c.expires_us.is_(None) | (JOBS.c.expires_us > session.now_us),
-        )
-        .order_by(JOBS.c.due_us)
-        .limit(wanted)
-        .with_for_update(skip_locked=True)
-    )
     lease_us = session.now_us + int(session.policy.lease_s * SECOND_US)
-    taking = (
-        update(JOBS)
-        .where(JOBS.c.number.in_(due))
-        .values(
-            state=JobState.RUNNING.value,
-            epoch=JOBS.c.epoch + 1,
-            attempts=JOBS.c.attempts + 1,
-            due_us=lease_us,
-            started_us=func.coalesce(JOBS.c.started_us, session.now_us),
-        )
-        .returning(JOBS.c.number, JOBS.c.id, JOBS.c.epoch, JOBS.c.has_webhook, JOBS.c.tenant)
-    )
-    rows = sorted(session.connection.execute(taking).all())
+    named = {"now_us": session.now_us, "lease_us": lease_us, "wanted": wanted}
+    rows = sorted(session.connection.execute(_CLAIM, named).all())
     requests = _requests(session, [row.number for row in rows])
     taken = [
         Claimed(
@@ -100,12 +78,10 @@ def renew(session: Session, given: Sequence[tuple[int, int]]) -> list[Renewed | 
         if job is None or job.state is not JobState.RUNNING or job.epoch != epoch:
             outcomes.append(Renewed(False))
             continue
-        renewed.append({"renewed": number})
+        renewed.append(number)
         outcomes.append(Renewed(True, job.cancel_asked))
     if renewed:
-        session.connection.execute(
-            update(JOBS).where(JOBS.c.number == bindparam("renewed")).values(due_us=literal(lease_us)), renewed
-        )
+        session.connection.execute(_RENEW, {"renewed": renewed, "lease_us": lease_us})
     return outcomes
 
 
@@ -127,7 +103,7 @@ def end_attempts(session: Session, given: Sequence[Ended]) -> list[bool | Pensto
         if answer is not None and change.state in (JobState.DONE, JobState.FAILED):
             answers.append({"job": number, "status": answer.status, "head": answer.head, "body": answer.body})
     if answers:
-        session.connection.execute(insert(ANSWERS), answers)
+        session.connection.execute(_ANSWER, answers)
     write_changes(session, changes)
     return outcomes
 
@@ -135,8 +111,42 @@ def end_attempts(session: Session, given: Sequence[Ended]) -> list[bool | Pensto
 def _requests(session: Session, numbers: Sequence[int]) -> dict[int, JobRequest]:
     if not numbers:
         return {}
-    rows = session.connection.execute(select(REQUESTS).where(REQUESTS.c.job.in_(numbers))).all()
-    return {
-        row.job: JobRequest(row.target, msgspec.json.decode(row.headers, type=dict[str, str]), row.body)
-        for row in rows
-    }
+    rows = session.connection.execute(_REQUESTS, {"numbers": numbers}).all()
+    return {job: JobRequest(target, _headers(headers), body) for job, target, headers, body in rows}
+
+
+# Made once: what SQLAlchemy knows of a statement it keeps with it.
+_CLAIM = (
+    update(JOBS)
+    .where(
+        JOBS.c.number.in_(
+            select(JOBS.c.number)
+            .where(
+                JOBS.c.state == JobState.QUEUED.value,
+                JOBS.c.due_us <= bindparam("now_us"),
+                JOBS.c.expires_us.is_(None) | (JOBS.c.expires_us > bindparam("now_us")),
+            )
+            .order_by(JOBS.c.due_us)
+            .limit(bindparam("wanted"))
+            .with_for_update(skip_locked=True)
+        )
+    )
+    .values(
+        state=JobState.RUNNING.value,
+        epoch=JOBS.c.epoch + 1,
+        attempts=JOBS.c.attempts + 1,
+        due_us=bindparam("lease_us"),
+        started_us=func.coalesce(JOBS.c.started_us, bindparam("now_us")),
+    )
+    .returning(JOBS.c.number, JOBS.c.id, JOBS.c.epoch, JOBS.c.has_webhook, JOBS.c.tenant)
+)
+_RENEW = (
+    update(JOBS)
+    .where(JOBS.c.number.in_(bindparam("renewed", expanding=True)))
+    .values(due_us=bindparam("lease_us"))
+)
+_ANSWER = insert(ANSWERS)
+_REQUESTS = select(REQUESTS.c.job, REQUESTS.c.target, REQUESTS.c.headers, REQUESTS.c.body).where(
+    REQUESTS.c.job.in_(bindparam("numbers", expanding=True))
+)
+_headers = msgspec.json.Decoder(dict[str, str]).decode

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import func, insert, select
+from sqlalchemy import bindparam, insert, select
 
 from penstock.core.errors import Conflict, PenstockError, Refused
 from penstock.serving.jobs.changing import ACCEPTED, Session
@@ -36,7 +36,7 @@ def enqueue(session: Session, given: Sequence[NewJob]) -> list[Enqueued | Pensto
     Outcomes are errors: `KeyTaken` for a key that stands for something else, `Refused` where too many wait.
     """
     standing = _by_key(session, given)
-    room = session.queued_max - _waiting(session)
+    room = session.room.left(session.connection, session.now_us)
     outcomes: list[Enqueued | PenstockError | None] = []
     new: list[NewJob] = []
     first: dict[tuple[str, str], NewJob] = {}
@@ -61,6 +61,7 @@ def enqueue(session: Session, given: Sequence[NewJob]) -> list[Enqueued | Pensto
             outcomes.append(Enqueued(_record(session, job), True))
     if new:
         _insert(session, new)
+        session.room.take(len(new))
     return [outcome for outcome in outcomes if outcome is not None]
 
 
@@ -86,13 +87,13 @@ def _insert(session: Session, jobs: list[NewJob]) -> None:
         }
         for job in jobs
     ]
-    found = session.connection.execute(insert(JOBS).returning(JOBS.c.id, JOBS.c.number), rows).all()
+    found = session.connection.execute(_JOBS, rows).all()
     numbers: dict[str, int] = {row.id: row.number for row in found}
-    session.connection.execute(insert(REQUESTS), [_request_row(numbers[job.id], job.request) for job in jobs])
-    session.connection.execute(insert(EVENTS), [_accepted(job, now_us) for job in jobs])
+    session.connection.execute(_REQUESTS, [_request_row(numbers[job.id], job.request) for job in jobs])
+    session.connection.execute(_EVENTS, [_accepted(job, now_us) for job in jobs])
     hooked = [_webhook_row(numbers[job.id], job.webhook) for job in jobs if job.webhook is not None]
     if hooked:
-        session.connection.execute(insert(WEBHOOKS), hooked)
+        session.connection.execute(_WEBHOOKS, hooked)
     session.counted[JobState.QUEUED.value] += len(jobs)
 
 
@@ -152,21 +153,11 @@ def _by_key(session: Session, given: Sequence[NewJob]) -> dict[tuple[str, str], 
     """The jobs that callers' keys stand for already, and what these ask."""
     found = {}
     for tenant, key in {(job.request.tenant, job.key) for job in given if job.key is not None}:
-        row = session.connection.execute(
-            select(JOBS.c.id, JOBS.c.digest).where(JOBS.c.tenant == tenant, JOBS.c.idempotency_key == key)
-        ).one_or_none()
+        row = session.connection.execute(_KEYED, {"whose": tenant, "key": key}).one_or_none()
         if row is not None:
             (record,) = read_jobs(session.connection, [row.id])
             found[tenant, key] = (record, row.digest)
     return found
-
-
-def _waiting(session: Session) -> int:
-    """How many jobs wait, counted no further than it matters."""
-    counted = (
-        select(JOBS.c.number).where(JOBS.c.state == JobState.QUEUED.value).limit(session.queued_max).subquery()
-    )
-    return session.connection.scalar(select(func.count()).select_from(counted)) or 0
 
 
 def _key_taken(key: str | None, standing: str) -> KeyTaken:
@@ -178,8 +169,18 @@ def _key_taken(key: str | None, standing: str) -> KeyTaken:
 
 def _full(session: Session) -> Refused:
     return Refused(
-        f"{session.queued_max} jobs wait already, as many as may",
+        f"{session.room.queued_max} jobs wait already, as many as may",
         reason=QUEUE_FULL,
         retry_after_s=1.0,
         hint="try again later, or raise the setting jobs.queued_max",
     )
+
+
+# Made once: what SQLAlchemy knows of a statement it keeps with it.
+_JOBS = insert(JOBS).returning(JOBS.c.id, JOBS.c.number)
+_REQUESTS = insert(REQUESTS)
+_EVENTS = insert(EVENTS)
+_WEBHOOKS = insert(WEBHOOKS)
+_KEYED = select(JOBS.c.id, JOBS.c.digest).where(
+    JOBS.c.tenant == bindparam("whose"), JOBS.c.idempotency_key == bindparam("key")
+)

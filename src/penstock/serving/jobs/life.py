@@ -21,6 +21,7 @@ __all__ = [
     "Held",
     "JobPolicy",
     "Outcome",
+    "Told",
     "Verdict",
     "after_attempt",
     "after_cancel",
@@ -69,6 +70,15 @@ class Outcome(NamedTuple):
     wait_s: float = 0.0
 
 
+class Told(NamedTuple):
+    """What is said of a job's end, and whether to a webhook."""
+
+    id: str
+    tenant: str
+    model: str
+    has_webhook: bool
+
+
 class Held(NamedTuple):
     """What decisions about a job go by. `epoch` counts who had it, `refusals` those since its last attempt."""
 
@@ -80,6 +90,7 @@ class Held(NamedTuple):
     cancel_asked: bool
     expires_us: int | None
     error: str
+    told: Told
 
 
 class Change(NamedTuple):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, func, select
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, select
 
 from penstock.serving.jobs.job import DeliveryState, JobAnswer, JobRecord, JobState, WebhookView
 from penstock.serving.jobs.tables import ANSWERS, EVENTS, JOBS, WEBHOOKS
@@ -35,7 +35,7 @@ class Due(NamedTuple):
 
 def read_jobs(connection: Connection, ids: Sequence[str]) -> list[JobRecord]:
     """Those of these ids that there are."""
-    return [_record(row) for row in connection.execute(_JOBS.where(JOBS.c.id.in_(ids)))]
+    return [_record(row) for row in connection.execute(_OF_IDS, {"ids": ids})]
 
 
 def read_latest(connection: Connection, *, state: JobState | None, count: int) -> list[JobRecord]:
@@ -49,12 +49,8 @@ def read_latest(connection: Connection, *, state: JobState | None, count: int) -
 def read_results(connection: Connection, ids: Sequence[str]) -> list[tuple[JobRecord, JobAnswer | None] | None]:
     """Of each id the job, and what it was answered where that was kept; None: there is no such job."""
     jobs = {job.id: job for job in read_jobs(connection, ids)}
-    query = (
-        select(JOBS.c.id, ANSWERS.c.status, ANSWERS.c.head, ANSWERS.c.body)
-        .join(ANSWERS, JOBS.c.number == ANSWERS.c.job)
-        .where(JOBS.c.id.in_(ids))
-    )
-    answers = {row.id: JobAnswer(row.status, row.head, row.body) for row in connection.execute(query)}
+    rows = connection.execute(_ANSWERS, {"ids": ids})
+    answers = {name: JobAnswer(status, head, body) for name, status, head, body in rows}
     return [(jobs[name], answers.get(name)) if name in jobs else None for name in ids]
 
 
@@ -83,6 +79,14 @@ _JOBS = select(
     WEBHOOKS.c.attempts.label("webhook_attempts"),
     WEBHOOKS.c.error.label("webhook_error"),
 ).select_from(JOBS.outerjoin(WEBHOOKS, WEBHOOKS.c.job == JOBS.c.number))
+
+
+_OF_IDS = _JOBS.where(JOBS.c.id.in_(bindparam("ids", expanding=True)))
+_ANSWERS = (
+    select(JOBS.c.id, ANSWERS.c.status, ANSWERS.c.head, ANSWERS.c.body)
+    .join(ANSWERS, JOBS.c.number == ANSWERS.c.job)
+    .where(JOBS.c.id.in_(bindparam("ids", expanding=True)))
+)
 
 
 def _record(row: Row[*tuple[Any, ...]]) -> JobRecord:

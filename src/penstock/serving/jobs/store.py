@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from penstock.core.clock import Clock
 from penstock.core.errors import PenstockError
 from penstock.core.failpoints import Failpoints
-from penstock.serving.jobs.changing import Session
+from penstock.serving.jobs.changing import QueueRoom, Session
 from penstock.serving.jobs.claiming import claim, end_attempts, renew
 from penstock.serving.jobs.database import JobDatabase
 from penstock.serving.jobs.delivering import claim_deliveries, end_deliveries
@@ -38,6 +38,8 @@ __all__ = [
     "JobStore",
     "StoreConfig",
 ]
+
+COUNTED_US = 100_000
 
 T = TypeVar("T")
 
@@ -72,6 +74,7 @@ class JobStore:
         self._config = config
         self._clock = clock
         self._failpoints = failpoints
+        self._room = QueueRoom(config.queued_max, COUNTED_US)
         self._writes = Gathering("penstock-jobs-write", self._write)
         self._reads = Gathering("penstock-jobs-read", self._read)
         self.counted: Counter[str] = Counter()
@@ -115,9 +118,7 @@ class JobStore:
         for place, call in enumerate(group):
             by_kind.setdefault(call.kind.name, []).append(place)
         with self._database.writing("nothing was written") as connection:
-            session = Session(
-                connection, to_us(self._clock.now()), config.policy, config.draw, config.queued_max
-            )
+            session = Session(connection, to_us(self._clock.now()), config.policy, config.draw, self._room)
             for name, places in by_kind.items():
                 run = group[places[0]].kind.run
                 outcomes |= zip(places, run(session, [group[place].given for place in places]), strict=True)

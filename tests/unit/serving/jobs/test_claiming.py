@@ -6,7 +6,7 @@ import pytest
 from penstock.core.clock import ManualClock
 from penstock.core.errors import ConfigurationError
 from penstock.models.registry.database import Database
-from penstock.serving.jobs.changing import Session
+from penstock.serving.jobs.changing import QueueRoom, Session
 from penstock.serving.jobs.claiming import Claim, Ended, claim, end_attempts
 from penstock.serving.jobs.database import JobDatabase
 from penstock.serving.jobs.enqueueing import enqueue
@@ -24,7 +24,7 @@ class Rig:
 
     def write(self, work, *given):
         with self.database.writing("nothing") as connection:
-            session = Session(connection, to_us(self.clock.now()), POLICY, lambda: 0.0, 100)
+            session = Session(connection, to_us(self.clock.now()), POLICY, lambda: 0.0, QueueRoom(100))
             return work(session, given)
 
     def submit(self, *ids: str, **more) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from penstock.core.clock import ManualClock
-from penstock.serving.jobs.changing import Session
+from penstock.serving.jobs.changing import QueueRoom, Session
 from penstock.serving.jobs.claiming import Claim, Ended, claim, end_attempts
 from penstock.serving.jobs.database import JobDatabase
 from penstock.serving.jobs.delivering import DeliveryEnded, HostsWanted, claim_deliveries, end_deliveries
@@ -26,7 +26,7 @@ class Rig:
 
     def write(self, work, *given):
         with self.database.writing("nothing") as connection:
-            session = Session(connection, to_us(self.clock.now()), POLICY, lambda: 0.0, 100)
+            session = Session(connection, to_us(self.clock.now()), POLICY, lambda: 0.0, QueueRoom(100))
             return work(session, given)
 
     def finished(self, *urls: str) -> None:

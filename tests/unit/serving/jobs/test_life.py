@@ -5,6 +5,7 @@ from penstock.serving.jobs.life import (
     Held,
     JobPolicy,
     Outcome,
+    Told,
     Verdict,
     after_attempt,
     after_cancel,
@@ -28,6 +29,7 @@ def held(**more) -> Held:
         "cancel_asked": False,
         "expires_us": None,
         "error": "",
+        "told": Told("id", "@", "m", False),
     }
     return Held(**given | more)
 

@@ -2,7 +2,7 @@
 
 from urllib.parse import unquote
 
-from penstock.core.errors import PenstockError
+from penstock.core.errors import PenstockError, Refused, StorageFailed
 from penstock.core.rng import unique_token
 from penstock.serving.jobs.enqueueing import KeyTaken
 from penstock.serving.jobs.job import JobRequest, JobState, NewJob
@@ -33,6 +33,8 @@ __all__ = ["JobsRest"]
 ASK_AGAIN_S = 1
 ID_BYTES = 16
 PATH = "/v2/jobs"
+NOT_STORED = "jobs_storage"
+"""What `x-shed-reason` says where the disk is full, or the database cannot be written."""
 
 
 class JobsRest:
@@ -107,6 +109,10 @@ class JobsRest:
             said = f"{error.message}; {error.hint}"
             self._responder.respond(request, 422, {"error": said})
             return
+        except StorageFailed as error:
+            raise Refused(
+                f"the job was not taken on: {error.message}", reason=NOT_STORED, hint=error.hint
+            ) from error
         further: Headers = (("location", f"{PATH}/{standing.id}"), ("preference-applied", "respond-async"))
         if standing.state.final:
             # What its key stands for is finished already.
