@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo proto test surges crash explore clients client-environments check format lint types layers bench-% clean
+.PHONY: help demo proto test surges crash crash-jobs explore clients client-environments check format lint types layers bench-% clean
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -25,6 +25,9 @@ surges: .venv/.dev  ## Thousands of surges in virtual time (long).
 
 crash: .venv/.dev  ## Stream workers are killed at random (long; CRASHES=200), and a ledger proves the output.
 	CRASHES=$(or $(CRASHES),200) $(BIN)/python -m pytest tests/integration/test_stream_crashes.py
+
+crash-jobs: .venv/.dev  ## Servers that have jobs are killed at random and at every step (long; CRASHES=100).
+	CRASHES=$(or $(CRASHES),100) $(BIN)/python -m pytest tests/integration/test_job_kills.py tests/integration/test_job_crashes.py
 
 explore: .venv/.dev  ## Hypothesis looks for new counterexamples (long).
 	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest $(or $(TESTS),tests/unit tests/property)

@@ -206,37 +206,6 @@ def test_topics(log: Log) -> None:
     assert log.admin.topics()[1].spec.retention_bytes == 10
 
 
-def test_a_topic_that_nobody_has_used_gets_more_partitions(log_factory: LogFactory, log: Log) -> None:
-    other = log_factory()
-    append(other, RESULTS, "a")
-    reader, _ = joined(log, topics=("events",))
-    more = [TopicSpec(name="events", partitions=5)]
-    with pytest.raises(Conflict, match="2 partitions, not 5"):
-        log.admin.ensure_topics(more)
-    reader.close()
-    log.admin.ensure_topics(more)
-    consumer, told = joined(other)
-    poll(consumer)
-    assert told.has == {TopicPartition("events", number) for number in range(5)}
-    for number in range(5):
-        assert append(other, TopicPartition("events", number), f"in {number}") == 0
-    assert sorted(drained(consumer)) == [f"in {number}" for number in range(5)]
-    assert [info.ends for info in log.admin.topics()] == [(1,) * 5, (1,)]
-    consumer.close()
-    for spec in (TopicSpec(name="events", partitions=6), TopicSpec(name="events", partitions=4)):
-        with pytest.raises(Conflict, match="5 partitions"):
-            log.admin.ensure_topics([spec])
-
-
-def test_a_topic_that_a_group_has_committed_to_keeps_its_partitions(log: Log) -> None:
-    log.admin.reset("group", {EVENTS: 0})
-    with pytest.raises(Conflict, match="2 partitions, not 3"):
-        log.admin.ensure_topics([TopicSpec(name="events", partitions=3)])
-    log.admin.truncate(RESULTS, append(log, RESULTS, "a") + 1)
-    with pytest.raises(Conflict, match="1 partitions, not 2"):
-        log.admin.ensure_topics([TopicSpec(name="results", partitions=2)])
-
-
 def test_offset_at_a_time(log: Log) -> None:
     for start_ms in (1000, 5000, 2000, 6000):
         append(log, EVENTS, "a", "b", "c", start_ms=start_ms)

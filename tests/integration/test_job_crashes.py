@@ -23,7 +23,7 @@ EVERY = [*STEPS, *(f"{step}-done" for step in STEPS if step not in ("run", "webh
 SOME = ["enqueue-done", "claim-done", "run", "end", "webhook", "log"]
 CRASHES = int(os.environ.get("CRASHES", "0"))
 PLACES = EVERY if CRASHES else SOME
-"""All of them with `make crash-jobs`."""
+"""`make crash-jobs` for all of them."""
 COUNTS = {"run": 9, "webhook": 9, "keep": 1, "keep-done": 1, "log": 1, "told": 1, "told-done": 1}
 
 

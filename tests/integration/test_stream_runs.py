@@ -194,16 +194,6 @@ def test_a_sink_that_cannot_be_is_not_ready(tmp_path: Path) -> None:
         assert "STREAMS NOT READY" in told.stdout
 
 
-def test_a_topic_that_nobody_has_used_gets_the_partitions_that_are_declared(tmp_path: Path, log: Log) -> None:
-    from penstock.log.port import TopicSpec
-
-    log.admin.ensure_topics([TopicSpec(name="numbers", partitions=1)])
-    line = CommandLine(tmp_path)
-    with running(line, APP) as server:
-        wait_for(lambda: any(each.source.topic == "numbers" for each in log.admin.lags()), server)
-    assert [len(info.ends) for info in log.admin.topics() if info.spec.name == "numbers"] == [2]
-
-
 def test_a_topic_of_another_number_of_partitions_is_told(tmp_path: Path, log: Log) -> None:
     from penstock.log.port import TopicSpec
 
