@@ -152,6 +152,35 @@ def backfill(  # noqa: PLR0913, PLR0917 - likewise
     _say(came, online=online)
 
 
+@app.command()
+def verify(
+    app_file: AppFile,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model with features.")],
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Hold what was served against the histories of the views, bit for bit; status 1 where any differs."""
+    from penstock.app.loading import load_app
+    from penstock.app.verifying import verify as done
+    from penstock.log.opening import open_from_settings
+
+    loaded, _ = load_app(app_file)
+    with open_from_settings(settings_from(config, overrides).settings, SystemClock()) as log:
+        found = done(loaded, model, log)
+    if as_json:
+        print_json({name: vars(each) for name, each in found.items()})
+    else:
+        names = ("rows", "same", "different", "absent", "unplaced", "other")
+        counts = ((view, *(getattr(each, name) for name in names)) for view, each in found.items())
+        print_table(("view", *names), counts)
+        for view, each in found.items():
+            for example in each.examples:
+                say(f"{view}: {example}")
+    if any(each.different for each in found.values()):
+        raise typer.Exit(1)
+
+
 def _say(came: "Backfilled", *, online: bool) -> None:
     kept = came.rows - came.written
     say(

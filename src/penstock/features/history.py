@@ -153,28 +153,30 @@ def as_of_join(
     lows = np.searchsorted(sorted_by.update_codes, codes)
     highs = np.searchsorted(sorted_by.update_codes, codes, side="right")
     update = _last_until(sorted_by.update_ms, lows, highs, asked.until_ms)
-    return sorted_by.features(update, update >= lows, asked.time_ms)
+    found = sorted_by.features(update, update >= lows, asked.time_ms)
+    return found.with_columns(
+        pl.col(each.name).fill_null(pl.lit(each.default, _POLARS[each.datatype])) for each in view.features
+    )
 
 
 def as_served(
     view: FeatureView, history: pl.DataFrame, asked: Asked, partitions: Ints, offsets: Ints
-) -> pl.DataFrame:
-    """For each key the features that the update at that place in the log has as of the time asked for;
-    defaults where the history has no such update.
+) -> tuple[pl.DataFrame, npt.NDArray[np.bool_]]:
+    """For each key the features that the update at that place in the log has as of the time asked for, null
+    where nothing was known; and whether the history has that update.
     """
     live = history.filter(pl.col("partition") >= 0)
     sorted_by = _Sorted(view, live.with_columns(_place=_places("partition", "offset")), "_place")
     codes = sorted_by.codes_of(asked.keys)
-    places = pl.DataFrame({"partition": partitions, "offset": offsets}).select(
-        _places("partition", "offset").alias("_place")
-    )
+    places = pl.DataFrame({"partition": partitions, "offset": offsets}).select(_places("partition", "offset"))
     wanted = places.to_series().to_numpy()
     lows = np.searchsorted(sorted_by.update_codes, codes)
     highs = np.searchsorted(sorted_by.update_codes, codes, side="right")
     update = _last_until(sorted_by.update_ms, lows, highs, wanted)
-    same = update >= lows
-    same &= sorted_by.update_ms[np.maximum(update, 0)] == wanted if len(sorted_by.update_ms) else False
-    return sorted_by.features(update, same, asked.time_ms)
+    found: npt.NDArray[np.bool_] = update >= lows
+    if len(sorted_by.update_ms):
+        found &= sorted_by.update_ms[np.maximum(update, 0)] == wanted
+    return sorted_by.features(update, found, asked.time_ms), found
 
 
 def _places(partition: str, offset: str) -> pl.Expr:
@@ -221,19 +223,14 @@ class _Sorted:
         return codes
 
     def features(self, updates: Ints, found: npt.NDArray[np.bool_], time_ms: Ints) -> pl.DataFrame:
-        """Of these updates the rows as of the times; defaults where none is found."""
-        defaults = [
-            pl.col(each.name).fill_null(pl.lit(each.default, _POLARS[each.datatype]))
-            for each in self._view.features
-        ]
+        """Of these updates the rows as of the times; null where none is found."""
         if not len(self._starts):
-            nothing = self._features.clear(len(updates))
-            return nothing.with_columns(defaults)
+            return self._features.clear(len(updates))
         chosen = np.where(found, updates, 0)
         lows = self._starts[chosen]
         row = np.maximum(_last_until(self._from_ms, lows, self._ends[chosen], time_ms), lows)
         at = pl.Series(row).set(pl.Series(~found), None)
-        return self._features.select(pl.all().gather(at)).with_columns(defaults)
+        return self._features.select(pl.all().gather(at))
 
 
 def _last_until(values: Ints, lows: Ints, highs: Ints, until: Ints) -> Ints:

@@ -136,10 +136,12 @@ def test_what_was_served_is_found_by_its_place(parts: list[list[tuple]], data: s
     asked = asked_of([(update[0], time, 0), (("LGA", 1), time, 0), (update[0], time, 0)])
     places = np.array([partition, partition, partition]), np.array([offset, offset, 999])
 
-    found = as_served(VIEW, history_of(parts), asked, *places)
+    features, found = as_served(VIEW, history_of(parts), asked, *places)
 
-    nothing = (-0.5, 7, True)
-    assert bits(found.rows()) == bits([values_of(update[3], time), nothing, nothing])
+    assert found.tolist() == [True, False, False]
+    assert features.rows()[1:] == [(None, None, None)] * 2
+    defaults = [pl.col(each.name).fill_null(pl.lit(each.default)) for each in VIEW.features]
+    assert bits(features.with_columns(defaults).rows()[:1]) == bits([values_of(update[3], time)])
 
 
 def test_of_updates_at_the_same_time_the_last_one_in_the_log_counts() -> None:
@@ -153,7 +155,8 @@ def test_a_history_without_rows_gives_defaults() -> None:
     empty = history_of([])
     asked = asked_of([(("JFK", 1), 5, 5)])
     assert as_of_join(VIEW, empty, asked).rows() == [(-0.5, 7, True)]
-    assert as_served(VIEW, empty, asked, np.array([0]), np.array([0])).rows() == [(-0.5, 7, True)]
+    features, found = as_served(VIEW, empty, asked, np.array([0]), np.array([0]))
+    assert (features.rows(), found.tolist()) == ([(None, None, None)], [False])
 
 
 def test_times_of_other_units_and_zones_are_the_same_times() -> None:
