@@ -22,7 +22,7 @@ def blocks(language: str) -> list[str]:
 
 def test_from_events_to_a_training_set(tmp_path: Path) -> None:
     app, python = blocks("python")
-    _, commands, join, backfill = blocks("sh")
+    _, commands, _, join, backfill = blocks("sh")
     shown = blocks("text")[0].splitlines()
     line = CommandLine(tmp_path)
     with running(line, app) as server:
