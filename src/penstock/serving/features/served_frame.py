@@ -8,7 +8,7 @@ import numpy as np
 
 from penstock.core.tensors import Array, Tensors
 from penstock.serving.features.filling import Filling, ViewUse
-from penstock.serving.features.vectors import Vectors, read_vectors
+from penstock.serving.features.vectors import output_name, read_vectors
 from penstock.serving.inference import Inference
 
 if TYPE_CHECKING:
@@ -34,14 +34,17 @@ def frame_of(filling: Filling, version: str, served: Sequence[ServedRows]) -> "p
     """
     import polars as pl
 
-    counts = [each.stop - each.start for each in served]
+    counts = np.array([each.stop - each.start for each in served])
+    requests = [each.inference for each in served]
+    first_rows = np.repeat([each.first_row for each in requests], counts)
+    own_rows = np.arange(len(first_rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     columns: dict[str, pl.Series] = {
-        "prediction.id": pl.Series(
-            _repeated([each.inference.prediction for each in served], counts), dtype=pl.String
-        ),
-        "prediction.row": pl.Series(np.concatenate([_numbers(each) for each in served])),
-        "prediction.time": _times(np.repeat(np.array([each.time_ms for each in served]), counts)),
-        "prediction.version": pl.Series([version] * sum(counts), dtype=pl.String),
+        "prediction.id": pl.Series([each.prediction for each in requests], dtype=pl.String)[
+            np.repeat(np.arange(len(served)), counts)
+        ],
+        "prediction.row": pl.Series(first_rows + own_rows),
+        "prediction.time": _times(np.repeat([each.time_ms for each in served], counts)),
+        "prediction.version": pl.Series([version] * len(first_rows), dtype=pl.String),
     }
     for name in dict.fromkeys(name for use in filling.uses for name in use.keys):
         columns[name] = _series(np.concatenate([each.inference.tensors[name].ravel() for each in served]))
@@ -60,27 +63,21 @@ def encode_frame(frame: "pl.DataFrame") -> bytes:
 
 
 def _view_columns(use: ViewUse, served: Sequence[ServedRows]) -> "dict[str, pl.Series]":
-    read = [read_vectors(use.view, each.outputs, each.start, each.stop) for each in served]
-    vectors = [each for each in read if each is not None]
-    assert len(vectors) == len(read), "what another rung answered is not recorded"
+    import polars as pl
+
+    # As it lies, and once for all: what is done for each request is done while others are waited for.
+    packed = np.concatenate([each.outputs[output_name(use.view)][each.start : each.stop] for each in served])
+    vectors = read_vectors(use.view, packed)
     name = use.view.name
     columns = {
-        f"{name}.position": _series(_joined([each.positions for each in vectors])),
-        f"{name}.as_of": _times(_joined([each.as_of_ms for each in vectors])),
-        f"{name}.stale": _series(_joined([each.stale for each in vectors])),
+        f"{name}.position": pl.Series(vectors.positions),
+        f"{name}.as_of": _times(vectors.as_of_ms),
+        f"{name}.stale": pl.Series(vectors.stale),
     }
-    for number, feature in enumerate(use.view.features):
-        columns[feature.name] = _series(_joined(_of(vectors, number)))
-        columns[f"{feature.name}.default"] = _series(_joined([each.defaulted[number] for each in vectors]))
+    for feature, column, defaulted in zip(use.view.features, vectors.columns, vectors.defaulted, strict=True):
+        columns[feature.name] = pl.Series(column)
+        columns[f"{feature.name}.default"] = pl.Series(defaulted)
     return columns
-
-
-def _of(vectors: Sequence[Vectors], number: int) -> list[Array]:
-    return [each.columns[number] for each in vectors]
-
-
-def _joined(arrays: Sequence[Array]) -> Array:
-    return np.concatenate(arrays)
 
 
 def _series(array: Array) -> "pl.Series":
@@ -95,12 +92,3 @@ def _times(milliseconds: Array) -> "pl.Series":
     import polars as pl
 
     return pl.Series(milliseconds.astype(np.int64)).cast(pl.Datetime("ms", "UTC"))
-
-
-def _numbers(served: ServedRows) -> Array:
-    first = served.inference.first_row
-    return np.arange(first, first + served.stop - served.start, dtype=np.int64)
-
-
-def _repeated(values: Sequence[str], counts: Sequence[int]) -> list[str]:
-    return [value for value, count in zip(values, counts, strict=True) for _ in range(count)]

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from penstock.core.tensors import DataType, Tensors
+from penstock.core.tensors import Array, DataType
 from penstock.features.reader import Reading
 from penstock.features.timeline import Column, Ints, Mask
 from penstock.features.view import FeatureView
@@ -48,14 +48,9 @@ def pack_vectors(reading: Reading) -> Ints:
     return words
 
 
-def read_vectors(view: FeatureView, outputs: Tensors, start: int, stop: int) -> Vectors | None:
-    """Of rows `start` to `stop` of a batch's outputs; None where nothing was read for them, as another rung
-    answered.
-    """
-    packed = outputs.get(output_name(view))
-    if packed is None:
-        return None
-    words: Ints = packed[start:stop].astype(np.int64, copy=False)
+def read_vectors(view: FeatureView, packed: Array) -> Vectors:
+    """Of rows of an output that `pack_vectors` gave."""
+    words: Ints = packed.astype(np.int64, copy=False)
     bits = words[:, 2]
     columns = [
         _column(words[:, _HEAD_WORDS + number], each.datatype) for number, each in enumerate(view.features)

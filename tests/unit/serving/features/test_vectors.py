@@ -37,10 +37,9 @@ def test_what_was_read_comes_back_bit_for_bit_from_batches_that_were_cut_and_joi
     start = data.draw(st.integers(0, len(some) + len(more)))
     stop = data.draw(st.integers(start, len(some) + len(more)))
 
-    found = read_vectors(view(), batch, start, stop)
+    found = read_vectors(view(), batch[name][start:stop])
 
     expected = reading_of((some + more)[start:stop])
-    assert found is not None
     for mine, other in zip(
         [found.positions, found.as_of_ms, found.stale, *found.columns, *found.defaulted],
         [expected.positions, expected.as_of_ms, expected.stale, *expected.columns, *expected.defaulted],
@@ -57,11 +56,7 @@ def test_a_view_of_as_many_features_as_there_may_be_keeps_its_bits_apart_from_st
         Reading(columns, masks, np.zeros(1, np.int64), np.zeros(1, np.int64), np.array([False]))
     )
 
-    found = read_vectors(of, {output_name(of): words}, 0, 1)
+    found = read_vectors(of, words)
 
     assert [bool(mask[0]) for mask in found.defaulted] == [number in (0, 62) for number in range(63)]
     assert not found.stale[0]
-
-
-def test_there_is_nothing_where_nothing_was_read():
-    assert read_vectors(view(), {"y": np.zeros(3)}, 0, 3) is None
