@@ -8,7 +8,8 @@ million keys there are two such with a probability of 3 in a million.
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from penstock.core.errors import ConfigurationError, StorageFailed
 from penstock.features.online import fingerprint_of
 from penstock.features.view import FeatureView
 
-__all__ = ["MARK", "NO_TABLE", "OnlineFile", "digest", "number_for", "number_of", "rows", "table"]
+__all__ = ["MARK", "NO_TABLE", "OnlineFile", "digests", "number_for", "number_of", "rows", "table"]
 
 FILE = Path("features", "online.db")
 APPLICATION_ID = 0x50534F4E
@@ -113,8 +114,10 @@ class OnlineFile:
         )
 
 
-def digest(key: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little", signed=True)
+def digests(keys: Sequence[bytes]) -> tuple[int, ...]:
+    """What the keys' records stand under."""
+    joined = b"".join([hashlib.blake2b(key, digest_size=8).digest() for key in keys])
+    return struct.unpack(f"<{len(keys)}q", joined)
 
 
 def table(number: int) -> str:

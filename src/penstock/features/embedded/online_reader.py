@@ -9,7 +9,7 @@ from functools import lru_cache
 import msgspec
 
 from penstock.core.errors import StorageFailed
-from penstock.features.embedded.online_file import MARK, NO_TABLE, OnlineFile, digest, number_of, table
+from penstock.features.embedded.online_file import MARK, NO_TABLE, OnlineFile, digests, number_of, table
 from penstock.features.online import Answer, Progress
 from penstock.features.view import FeatureView
 
@@ -104,7 +104,7 @@ def _read_some(connection: sqlite3.Connection, number: int, keys: Sequence[bytes
     """
     asked = 1 << (len(keys) - 1).bit_length() if keys else 1
     padding = [None] * (asked - len(keys))
-    parameters = (number, *map(digest, keys), *padding)
+    parameters = (number, *digests(keys), *padding)
     try:
         data, sizes, told = connection.execute(_query(number, asked), parameters).fetchone()
     except sqlite3.OperationalError as error:

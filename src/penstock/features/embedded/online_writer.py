@@ -1,12 +1,12 @@
 """Writes what is known of one view's keys."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
 from penstock.core.errors import Fenced
-from penstock.features.embedded.online_file import MARK, OnlineFile, digest, number_for, number_of, table
+from penstock.features.embedded.online_file import MARK, OnlineFile, digests, number_for, number_of, table
 from penstock.features.online import OFFSET_BITS, Progress, Record, Update, pack_record
 from penstock.features.view import FeatureView
 
@@ -41,9 +41,7 @@ class EmbeddedWriter:
     def put(self, partition: int, updates: Sequence[Update], progress: Progress) -> None:
         base = partition << OFFSET_BITS
         last = {each.key: each for each in updates}
-        rows = sorted(
-            (digest(each.key), base + each.offset, _kept(each, base + each.offset)) for each in last.values()
-        )
+        rows = _rows(last.values(), base)
         available_ms = max((each.available_ms for each in updates), default=0)
         told = (partition, progress.as_of_ms, progress.next_offset, progress.heard_ms, available_ms)
         with self._transaction() as connection:
@@ -53,7 +51,7 @@ class EmbeddedWriter:
             connection.execute(_TOLD, (self._number, *told))
 
     def fill(self, updates: Sequence[Update]) -> int:
-        rows = sorted((digest(each.key), FILLED, _kept(each, FILLED)) for each in updates)
+        rows = _rows(updates, None)
         with self._transaction() as connection:
             before = connection.total_changes
             connection.executemany(self._fill, rows)
@@ -98,6 +96,14 @@ class EmbeddedWriter:
                 raise
         except sqlite3.Error as error:
             raise self._file.failure(error, "nothing was written") from error
+
+
+def _rows(updates: Collection[Update], base: int | None) -> list[tuple[int, int, bytes]]:
+    """As they are kept, in the order of the table; without a base they are not of the log."""
+    keys = digests([each.key for each in updates])
+    positions = [FILLED if base is None else base + each.offset for each in updates]
+    records = [_kept(each, position) for each, position in zip(updates, positions, strict=True)]
+    return sorted(zip(keys, positions, records, strict=True))
 
 
 def _kept(update: Update, position: int) -> bytes:

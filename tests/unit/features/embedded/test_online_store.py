@@ -222,7 +222,7 @@ def test_another_database_is_no_store(store):
 
 def test_two_keys_with_one_digest_are_not_taken_for_each_other(store, monkeypatch):
     for module in ("online_reader", "online_writer"):
-        monkeypatch.setattr(f"penstock.features.embedded.{module}.digest", len)
+        monkeypatch.setattr(f"penstock.features.embedded.{module}.digests", lambda keys: tuple(map(len, keys)))
     writer = store.writer(view())
     writer.put(0, [update(b"aa", 1), update(b"bbb", 2)], told())
     writer.put(0, [update(b"cc", 3)], told())
@@ -232,7 +232,7 @@ def test_two_keys_with_one_digest_are_not_taken_for_each_other(store, monkeypatc
 
 def test_a_key_is_not_taken_for_one_that_it_begins_with(store, monkeypatch):
     for module in ("online_reader", "online_writer"):
-        monkeypatch.setattr(f"penstock.features.embedded.{module}.digest", lambda _: 1)
+        monkeypatch.setattr(f"penstock.features.embedded.{module}.digests", lambda keys: (1,) * len(keys))
     store.writer(view()).put(0, [update(b"longer", 1)], told())
 
     assert timelines(store, view(), b"long", b"longer", b"") == [None, b"1", None]
