@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.features import history, scores
+from benchmarks.features import freshness, history, online, requests, scores
 from benchmarks.features.bench import FULL, QUICK, Bench
 from benchmarks.harness.command import FOLDER, chosen_figures, parser_of, run_command
 from benchmarks.harness.cores import Cores
@@ -13,6 +13,9 @@ from benchmarks.harness.environments import Environments
 from benchmarks.harness.figure import Result
 
 FIGURES: dict[str, Callable[[Bench], Result]] = {
+    "online": online.measure,
+    "requests": requests.measure,
+    "freshness": freshness.measure,
     "history": history.measure,
     "scores": scores.measure,
 }

@@ -130,7 +130,8 @@ def served(folder: Path, model: str) -> pl.DataFrame:
         if topic not in [info.spec.name for info in log.admin.topics()]:
             return pl.DataFrame()
         values = log.admin.read(TopicPartition(topic, 0), 0, records_max=10_000).records.values
-    return pl.concat([pl.read_ipc_stream(io.BytesIO(value)) for value in values])
+    frames = [pl.read_ipc_stream(io.BytesIO(value)) for value in values]
+    return pl.concat(frames) if frames else pl.DataFrame()
 
 
 def recorded(folder: Path, model: str, prediction: str, rows: int) -> pl.DataFrame:
@@ -370,8 +371,9 @@ def test_the_command_line_shows_what_is_known_of_a_key_and_how_far_views_have_co
     server: RunningServer,
 ) -> None:
     commands = CommandLine(server.folder)
-    told = json.loads(commands.succeeds_inside("features", "show", "congestion", "JFK", "1", "--json"))
-    assert told == {
+    shown = ("features", "show", "congestion", "--json", "--", "JFK", "1", "nobody", "-5")
+    told = json.loads(commands.succeeds_inside(*shown))
+    assert told[0] == {
         "view": "congestion",
         "key": {"origin": "JFK", "gate": 1},
         "as_of": "1970-01-01T00:00:01.500+00:00",
@@ -384,8 +386,12 @@ def test_the_command_line_shows_what_is_known_of_a_key_and_how_far_views_have_co
             "closed": {"value": True, "default": True},
         },
     }
-    assert "default" in commands.succeeds_inside("features", "show", "congestion", "nobody", "--", "-5")
-    assert "'gate' is" not in commands.fails_inside("features", "show", "congestion", "JFK")
+    assert told[1]["key"] == {"origin": "nobody", "gate": -5}
+    assert told[1]["offset"] is None
+    legs = commands.succeeds_inside("features", "show", "legs", "JFK", "nobody").splitlines()
+    assert [line.split()[:2] for line in legs] == [["origin", "delay"], ["JFK", "30.0"], ["nobody", "2.5*"]]
+    said = commands.fails_inside("features", "show", "congestion", "JFK")
+    assert "the key of 'congestion' is origin, gate, and 1 parts are given" in said
     assert "gate is 'x', not a number" in commands.fails_inside("features", "show", "congestion", "JFK", "x")
     assert "there are congestion, legs, weather" in commands.fails_inside("features", "show", "other", "JFK")
     standing = json.loads(commands.succeeds_inside("features", "status", "--json"))

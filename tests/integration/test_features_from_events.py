@@ -163,7 +163,7 @@ def test_what_is_served_is_what_was_known_then_and_is_found_again_bit_for_bit(co
         after, answers = flights.ask(*KEYS)
         asked[after] = list(zip(KEYS, answers, strict=True))
         predictions = len(asked)
-        wait_until(lambda: served(server.folder, "late")["prediction.id"].n_unique() == predictions + 1)
+        wait_until(lambda: recorded_predictions(server.folder) == predictions + 1)
         known = served(server.folder, "late").filter(pl.col("prediction.id").is_in(list(asked)))
         positions = known.filter(pl.col("congestion.position") >= 0)["congestion.position"].unique()
         places = {(position >> 48, position & (1 << 48) - 1) for position in positions.to_list()}
@@ -173,6 +173,11 @@ def test_what_is_served_is_what_was_known_then_and_is_found_again_bit_for_bit(co
 
     check_answers(events, known, asked, after)
     check_replay(commands.folder, known, history)
+
+
+def recorded_predictions(folder: Path) -> int:
+    found = served(folder, "late")
+    return found["prediction.id"].n_unique() if found.height else 0
 
 
 def check_answers(

@@ -28,37 +28,45 @@ _BOOLEANS = {"true": True, "false": False}
 
 def show(
     view: Annotated[str, typer.Argument(metavar="VIEW", help="A feature view.")],
-    key: Annotated[list[str], typer.Argument(metavar="KEY...", help="The parts of one key, in its order.")],
+    keys: Annotated[
+        list[str],
+        typer.Argument(metavar="KEY...", help="Keys; of several columns, all parts in turn."),
+    ],
     as_json: JsonOption = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Show what is known of a key: each feature, as a model would read it now."""
+    """Show what is known of keys: their features, as a model would read them now. `*` marks a default."""
     from penstock.core.clock import SystemClock
     from penstock.features.reader import ViewReader
 
     store = _store(config, overrides)
     found = _view(store, view)
-    parts = _parts(found, key)
+    columns = _columns(found, keys)
     reader = store.reader()
     clock = SystemClock()
-    telling = _Telling()
     try:
-        reading = ViewReader(found, reader, lambda: int(clock.now().timestamp() * 1000), telling).read(
-            [[part] for part in parts]
+        reading = ViewReader(found, reader, lambda: int(clock.now().timestamp() * 1000), _Telling()).read(
+            columns
         )
     finally:
         reader.close()
-    told = _told(found, parts, reading)
+    told = [_told(found, columns, reading, row) for row in range(len(columns[0]))]
     if as_json:
         print_json(told)
         return
-    place = f"partition {told['partition']}, offset {told['offset']}" if told["partition"] is not None else ""
-    say(f"as of {told['as_of']}" + (f", {place}" if place else "") + (", STALE" if told["stale"] else ""))
-    rows = [
-        (name, each["value"], "default" if each["default"] else "") for name, each in told["features"].items()
-    ]
-    print_table(("feature", "value", ""), rows)
+    said = sorted({f"as of {each['as_of'] or 'no time yet'}" for each in told})
+    say("; ".join(said) + ("; STALE" if any(each["stale"] for each in told) else ""))
+    print_table(
+        (*found.key_names, *found.feature_names),
+        (
+            (
+                *each["key"].values(),
+                *(f"{one['value']}{'*' if one['default'] else ''}" for one in each["features"].values()),
+            )
+            for each in told
+        ),
+    )
 
 
 def status(as_json: JsonOption = False, config: ConfigOption = None, overrides: SetOption = None) -> None:
@@ -118,14 +126,15 @@ def _view(store: "EmbeddedOnlineStore", name: str) -> "FeatureView":
     )
 
 
-def _parts(view: "FeatureView", given: Sequence[str]) -> list[object]:
-    """The key's parts in their types. Raises `InvalidInput`."""
-    if len(given) != len(view.keys):
+def _columns(view: "FeatureView", given: Sequence[str]) -> list[list[object]]:
+    """The parts of keys in their types, by column. Raises `InvalidInput`."""
+    width = len(view.keys)
+    if len(given) % width:
         raise InvalidInput(
             f"the key of {view.name!r} is {', '.join(view.key_names)}, and {len(given)} parts are given",
             where="KEY",
         )
-    return [_part(column, text) for column, text in zip(view.keys, given, strict=True)]
+    return [[_part(key, text) for text in given[place::width]] for place, key in enumerate(view.keys)]
 
 
 def _part(column: "KeyColumn", text: str) -> object:
@@ -138,22 +147,24 @@ def _part(column: "KeyColumn", text: str) -> object:
         raise InvalidInput(f"{column.name} is {shown(text)}, not {wanted}", where=column.name) from None
 
 
-def _told(view: "FeatureView", parts: Sequence[object], reading: "Reading") -> dict[str, Any]:
+def _told(
+    view: "FeatureView", columns: Sequence[Sequence[object]], reading: "Reading", row: int
+) -> dict[str, Any]:
     from penstock.features.online import OFFSET_BITS
 
-    position = int(reading.positions[0])
+    position = int(reading.positions[row])
     partition, offset = divmod(position, 1 << OFFSET_BITS) if position >= 0 else (None, None)
     features = {
-        name: {"value": column[0].item(), "default": bool(mask[0])}
+        name: {"value": column[row].item(), "default": bool(mask[row])}
         for name, column, mask in zip(view.feature_names, reading.columns, reading.defaulted, strict=True)
     }
     return {
         "view": view.name,
-        "key": dict(zip(view.key_names, parts, strict=True)),
-        "as_of": _time(int(reading.as_of_ms[0])),
+        "key": {name: column[row] for name, column in zip(view.key_names, columns, strict=True)},
+        "as_of": _time(int(reading.as_of_ms[row])),
         "partition": partition,
         "offset": offset,
-        "stale": bool(reading.stale[0]),
+        "stale": bool(reading.stale[row]),
         "features": features,
     }
 

@@ -1,0 +1,1 @@
+"""Others' feature stores, on the same keys."""
