@@ -1,4 +1,4 @@
-"""Tells webhooks what became of their jobs: at least once, each host only so many at a time."""
+"""Tells webhooks what became of their jobs: at least once, each host and tenant only so many at a time."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ import msgspec
 from penstock.core.clock import Clock
 from penstock.core.errors import PenstockError
 from penstock.core.failpoints import Failpoints
-from penstock.serving.jobs.delivering import Delivery, DeliveryEnded, HostsWanted
+from penstock.serving.jobs.delivering import DeliveriesWanted, Delivery, DeliveryEnded, Shares
 from penstock.serving.jobs.job import DeliveryState, to_us
 from penstock.serving.jobs.life import JobPolicy, pause_s
 from penstock.serving.jobs.store import CLAIM_DELIVERIES, END_DELIVERIES, JobStore
@@ -22,21 +22,26 @@ __all__ = ["Courier", "after_failure"]
 
 log = logging.getLogger(__name__)
 
-AT_ONCE_MAX = 32
+AT_ONCE_MAX = 64
+PER_TENANT_MAX = 32
 PER_HOST_MAX = 4
 LEASE_TIMEOUTS = 2
+UNSIGNED = "this server has no secret to sign webhooks with any more (the setting jobs.webhook_secret)"
 STORAGE_PAUSE_S = 1.0
 SECOND_US = 1_000_000
 
 
 class Courier:
-    """In the event loop alone. `policy` says how often to try, and when again; `draw` draws from 0 to 1."""
+    """In the event loop alone. `policy` says how often to try, and when again; `draw` draws from 0 to 1.
+
+    Without a secret nothing is told, and all that is to be told is given up in time.
+    """
 
     def __init__(
         self,
         store: JobStore,
         sender: WebhookSender,
-        secret: WebhookSecret,
+        secret: WebhookSecret | None,
         policy: JobPolicy,
         clock: Clock,
         failpoints: Failpoints,
@@ -48,6 +53,7 @@ class Courier:
         self._clock = clock
         self._failpoints = failpoints
         self._hosts: Counter[str] = Counter()
+        self._tenants: Counter[str] = Counter()
         self._telling: set[asyncio.Task[None]] = set()
         self._woken = asyncio.Event()
 
@@ -79,42 +85,53 @@ class Courier:
         room = AT_ONCE_MAX - len(self._telling)
         if room <= 0 or not (await self._store.due()).webhooks:
             return
-        wanted = HostsWanted(room, dict(self._hosts), PER_HOST_MAX, LEASE_TIMEOUTS * self._sender.timeout_s)
+        wanted = DeliveriesWanted(
+            room,
+            LEASE_TIMEOUTS * self._sender.timeout_s,
+            Shares(PER_HOST_MAX, dict(self._hosts)),
+            Shares(PER_TENANT_MAX, dict(self._tenants)),
+        )
         for delivery in await self._store.call(CLAIM_DELIVERIES, wanted):
             self._hosts[delivery.host] += 1
+            self._tenants[delivery.job.tenant] += 1
             task = asyncio.get_running_loop().create_task(self._tell(delivery, draw()))
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)
 
     async def _tell(self, delivery: Delivery, drawn: float) -> None:
-        now = self._clock.now()
-        view = msgspec.structs.replace(delivery.job.view(), webhook=None)
-        body = msgspec.json.encode(view)
-        headers = self._secret.headers(delivery.job.id, int(now.timestamp()), body)
         failure: WebhookFailed | None = None
         try:
-            await self._sender.send(delivery.url, headers, body)
+            await self._send(delivery)
         except WebhookFailed as failed:
             failure = failed
         except Exception as error:
             log.exception("webhook of job %s", delivery.job.id)
             failure = WebhookFailed(f"internal error: {type(error).__name__}")
         finally:
-            self._hosts[delivery.host] -= 1
-            if not self._hosts[delivery.host]:
-                del self._hosts[delivery.host]
+            _one_less(self._hosts, delivery.host)
+            _one_less(self._tenants, delivery.job.tenant)
         self._failpoints.pass_by("jobs-webhook")
         ended = DeliveryEnded(delivery.number, delivery.epoch, DeliveryState.DELIVERED, 0, "")
         if failure is not None:
             ended = after_failure(delivery, failure, self._policy, to_us(self._clock.now()), drawn)
             if ended.state is DeliveryState.GIVEN_UP:
-                log.warning("webhook of job %s, %s: given up: %s", delivery.job.id, delivery.url, failure)
+                # Not its URL, which may hold a secret.
+                log.warning("webhook of job %s, %s: given up: %s", delivery.job.id, delivery.host, failure)
         try:
             await self._store.call(END_DELIVERIES, ended)
         except PenstockError as error:
             # Its lease will be over, and it is told again: at least once is what was promised.
             log.warning("webhook of job %s: %s", delivery.job.id, error)
         self._woken.set()
+
+    async def _send(self, delivery: Delivery) -> None:
+        """Raises `WebhookFailed`."""
+        if self._secret is None:
+            raise WebhookFailed(UNSIGNED)
+        view = msgspec.structs.replace(delivery.job.view(), webhook=None)
+        body = msgspec.json.encode(view)
+        headers = self._secret.headers(delivery.job.id, int(self._clock.now().timestamp()), body)
+        await self._sender.send(delivery.url, headers, body, delivery.job.tenant)
 
 
 def after_failure(
@@ -126,3 +143,9 @@ def after_failure(
         return DeliveryEnded(number, epoch, DeliveryState.GIVEN_UP, 0, str(failure))
     due_us = now_us + int(pause_s(policy, delivery.attempts, drawn) * SECOND_US)
     return DeliveryEnded(number, epoch, DeliveryState.PENDING, due_us, str(failure))
+
+
+def _one_less(counts: Counter[str], name: str) -> None:
+    counts[name] -= 1
+    if not counts[name]:
+        del counts[name]

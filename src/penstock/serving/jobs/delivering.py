@@ -12,20 +12,27 @@ from penstock.serving.jobs.job import DeliveryState, JobRecord
 from penstock.serving.jobs.reading import read_jobs
 from penstock.serving.jobs.tables import JOBS, WEBHOOKS
 
-__all__ = ["Delivery", "DeliveryEnded", "HostsWanted", "claim_deliveries", "end_deliveries"]
+__all__ = ["DeliveriesWanted", "Delivery", "DeliveryEnded", "Shares", "claim_deliveries", "end_deliveries"]
 
 PASSES_MAX = 8
 
 
-class HostsWanted(NamedTuple):
-    """How many more webhooks may be told at once; how many are under way, of each host that has some. Who has
-    not said within `lease_s` what became of one has lost it.
+class Shares(NamedTuple):
+    """How many at once there may be of each; how many there are, of those that have some."""
+
+    most: int
+    under_way: Mapping[str, int]
+
+
+class DeliveriesWanted(NamedTuple):
+    """How many more webhooks may be told at once, of each host and of each tenant. Who has not said within
+    `lease_s` what became of one has lost it.
     """
 
     room: int
-    under_way: Mapping[str, int]
-    per_host: int
     lease_s: float
+    hosts: Shares
+    tenants: Shares
 
 
 class Delivery(NamedTuple):
@@ -49,8 +56,12 @@ class DeliveryEnded(NamedTuple):
     error: str
 
 
-def claim_deliveries(session: Session, given: Sequence[HostsWanted]) -> list[list[Delivery] | PenstockError]:
-    """Those that are due longest, but of each host only so many: one that is slow holds up nobody else."""
+def claim_deliveries(
+    session: Session, given: Sequence[DeliveriesWanted]
+) -> list[list[Delivery] | PenstockError]:
+    """Those that are due longest, but of each host and tenant only so many: one that is slow holds up nobody
+    else.
+    """
     return [_claim(session, each) for each in given]
 
 
@@ -77,21 +88,21 @@ def end_deliveries(session: Session, given: Sequence[DeliveryEnded]) -> list[boo
     return outcomes
 
 
-def _claim(session: Session, wanted: HostsWanted) -> list[Delivery]:
-    under_way = Counter(wanted.under_way)
-    chosen: dict[int, str] = {}
+def _claim(session: Session, wanted: DeliveriesWanted) -> list[Delivery]:
+    hosts, tenants = Counter(wanted.hosts.under_way), Counter(wanted.tenants.under_way)
+    chosen: list[int] = []
     for _ in range(PASSES_MAX):
         room = wanted.room - len(chosen)
-        full = [host for host, count in under_way.items() if count >= wanted.per_host]
         if room <= 0:
             break
         query = (
-            select(WEBHOOKS.c.job, WEBHOOKS.c.host)
+            select(WEBHOOKS.c.job, WEBHOOKS.c.host, WEBHOOKS.c.tenant)
             .where(
                 WEBHOOKS.c.state == DeliveryState.PENDING.value,
                 WEBHOOKS.c.due_us <= session.now_us,
-                WEBHOOKS.c.host.not_in(full),
-                WEBHOOKS.c.job.not_in(list(chosen)),
+                WEBHOOKS.c.host.not_in([host for host in hosts if hosts[host] >= wanted.hosts.most]),
+                WEBHOOKS.c.tenant.not_in([each for each in tenants if tenants[each] >= wanted.tenants.most]),
+                WEBHOOKS.c.job.not_in(chosen),
             )
             .order_by(WEBHOOKS.c.due_us)
             .limit(room)
@@ -100,10 +111,11 @@ def _claim(session: Session, wanted: HostsWanted) -> list[Delivery]:
         if not rows:
             break
         for row in rows:
-            if under_way[row.host] < wanted.per_host:
-                under_way[row.host] += 1
-                chosen[row.job] = row.host
-    return _taken(session, list(chosen), wanted.lease_s) if chosen else []
+            if hosts[row.host] < wanted.hosts.most and tenants[row.tenant] < wanted.tenants.most:
+                hosts[row.host] += 1
+                tenants[row.tenant] += 1
+                chosen.append(row.job)
+    return _taken(session, chosen, wanted.lease_s) if chosen else []
 
 
 def _taken(session: Session, numbers: Sequence[int], lease_s: float) -> list[Delivery]:

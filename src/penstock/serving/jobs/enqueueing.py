@@ -91,7 +91,7 @@ def _insert(session: Session, jobs: list[NewJob]) -> None:
     numbers: dict[str, int] = {row.id: row.number for row in found}
     session.connection.execute(_REQUESTS, [_request_row(numbers[job.id], job.request) for job in jobs])
     session.connection.execute(_EVENTS, [_accepted(job, now_us) for job in jobs])
-    hooked = [_webhook_row(numbers[job.id], job.webhook) for job in jobs if job.webhook is not None]
+    hooked = [_webhook_row(numbers[job.id], job.request.tenant, job.webhook) for job in jobs if job.webhook]
     if hooked:
         session.connection.execute(_WEBHOOKS, hooked)
     session.counted[JobState.QUEUED.value] += len(jobs)
@@ -102,11 +102,12 @@ def _request_row(number: int, request: JobRequest) -> dict[str, Any]:
     return {"job": number, "target": request.target, "headers": headers, "body": request.body}
 
 
-def _webhook_row(number: int, url: str) -> dict[str, Any]:
+def _webhook_row(number: int, tenant: str, url: str) -> dict[str, Any]:
     return {
         "job": number,
         "url": url,
         "host": host_of(url),
+        "tenant": tenant,
         "state": DeliveryState.WAITING.value,
         "epoch": 0,
         "attempts": 0,

@@ -24,6 +24,7 @@ from penstock.serving.jobs.runner import Execute, JobRunner, RunnerConfig
 from penstock.serving.jobs.store import CANCEL, ENQUEUE, JobStore, StoreConfig
 from penstock.serving.jobs.sweeping import Cancelling, no_such_job
 from penstock.serving.jobs.telling import JobLog
+from penstock.serving.jobs.webhook_names import Names
 from penstock.serving.jobs.webhook_sender import WebhookSender
 from penstock.serving.jobs.webhook_signatures import WebhookSecret
 from penstock.serving.jobs.webhook_urls import WEBHOOK_URL, Network, check_url
@@ -53,7 +54,7 @@ class _Opened(NamedTuple):
     store: JobStore
     runner: JobRunner
     keeper: Keeper
-    courier: Courier | None
+    courier: Courier
 
 
 class Jobs:
@@ -83,11 +84,6 @@ class Jobs:
         self._opening = asyncio.Lock()
         self._begun = asyncio.Event()
         self._add_metrics(metrics)
-
-    @property
-    def result_ttl_s(self) -> float:
-        """How long what became of a job is kept."""
-        return self._settings.result_ttl_s
 
     def check_webhook(self, url: str) -> None:
         """Raises `InvalidInput` where that cannot be told."""
@@ -134,7 +130,7 @@ class Jobs:
         job = await opened.store.call(CANCEL, Cancelling(name, tenant))
         if job.state is JobState.RUNNING:
             opened.runner.cancel(name)
-        elif job.webhook is not None and opened.courier is not None:
+        elif job.webhook is not None:
             opened.courier.wake()
         return job
 
@@ -156,8 +152,7 @@ class Jobs:
         async with asyncio.TaskGroup() as group:
             group.create_task(opened.runner.run())
             group.create_task(opened.keeper.run())
-            if opened.courier is not None:
-                group.create_task(opened.courier.run(self._settings.poll_s, unit_random))
+            group.create_task(opened.courier.run(self._settings.poll_s, unit_random))
 
     async def finish(self, within_s: float) -> None:
         """Waits for the jobs that this process has; gives back those that take longer."""
@@ -195,23 +190,21 @@ class Jobs:
         )
         config = StoreConfig(policy, settings.queued_max, unit_random)
         store = await JobStore.open(self._home, config, clock, failpoints)
-        courier = None
-        if self._secret is not None:
-            telling = msgspec.structs.replace(
-                policy,
-                attempts_max=settings.webhook_attempts,
-                first_s=WEBHOOK_FIRST_S,
-                longest_s=WEBHOOK_LONGEST_S,
-            )
-            sender = WebhookSender(self._allowed, settings.webhook_timeout_s)
-            courier = Courier(store, sender, self._secret, telling, clock, failpoints)
+        telling = msgspec.structs.replace(
+            policy,
+            attempts_max=settings.webhook_attempts,
+            first_s=WEBHOOK_FIRST_S,
+            longest_s=WEBHOOK_LONGEST_S,
+        )
+        sender = WebhookSender(self._allowed, settings.webhook_timeout_s, Names(clock))
+        courier = Courier(store, sender, self._secret, telling, clock, failpoints)
         runner = JobRunner(
             store,
             self._execute,
             RunnerConfig(settings.running_max, settings.lease_s, settings.poll_s),
             clock,
             failpoints,
-            courier.wake if courier is not None else _nothing,
+            courier.wake,
         )
         keeper = Keeper(store, self._job_log, unique_token(8), clock, failpoints, runner.wake)
         return _Opened(store, runner, keeper, courier)
@@ -250,7 +243,3 @@ class Jobs:
             return 0.0 if counts is None else float(counts.by_state.get(state, 0))
 
         return read
-
-
-def _nothing() -> None:
-    """Nobody is to be told."""

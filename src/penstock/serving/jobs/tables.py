@@ -104,6 +104,7 @@ WEBHOOKS = Table(
     Column("job", _Number, nullable=False),
     Column("url", Text, nullable=False),
     Column("host", Text, nullable=False),
+    Column("tenant", String(256), nullable=False),
     Column("state", String(16), nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("attempts", Integer, nullable=False),

@@ -5,11 +5,12 @@ Source: RFC 9112, for as much of it as a single request takes.
 
 import asyncio
 import contextlib
-import socket
 import ssl
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from urllib.parse import urlsplit
 
+from penstock.serving.jobs.webhook_names import Names, NotFoundName
 from penstock.serving.jobs.webhook_urls import Address, Network, forbidden, parse_address, port_of
 
 __all__ = ["WebhookFailed", "WebhookSender"]
@@ -17,7 +18,10 @@ __all__ = ["WebhookFailed", "WebhookSender"]
 ANSWER_BYTES_MAX = 64 * 1024
 BODY_TIMEOUT_S = 0.5
 ADDRESSES_MAX = 4
+NAME_SHARE = 0.5
+"""Of the time that a webhook may take, what its host's name may."""
 GONE = 410
+NO_CONTENT = b"204"
 
 
 class WebhookFailed(Exception):
@@ -31,16 +35,17 @@ class WebhookFailed(Exception):
 class WebhookSender:
     """Sends to hosts whose addresses are public, or in `allowed`. Redirects are not followed."""
 
-    def __init__(self, allowed: Sequence[Network], timeout_s: float) -> None:
+    def __init__(self, allowed: Sequence[Network], timeout_s: float, names: Names) -> None:
         self._allowed = tuple(allowed)
+        self._names = names
         self.timeout_s = timeout_s
         self._tls: ssl.SSLContext | None = None
 
-    async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> None:
-        """Raises `WebhookFailed` for every answer but 2xx, and for none in time."""
+    async def send(self, url: str, headers: Mapping[str, str], body: bytes, owner: str = "") -> None:
+        """Raises `WebhookFailed` for every answer but 2xx, and for none in time. `owner` is whose it is."""
         try:
             async with asyncio.timeout(self.timeout_s):
-                status = await self._exchange(url, headers, body)
+                status = await self._exchange(url, headers, body, owner)
         except TimeoutError:
             raise WebhookFailed(f"no answer within {self.timeout_s:g} s") from None
         except (OSError, ssl.SSLError) as error:
@@ -50,10 +55,12 @@ class WebhookSender:
         if not 200 <= status < 300:
             raise WebhookFailed(f"it answered {status}", final=status == GONE)
 
-    async def _exchange(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
+    async def _exchange(self, url: str, headers: Mapping[str, str], body: bytes, owner: str) -> int:
         parts = urlsplit(url)
-        host = parts.hostname or ""
-        reader, writer = await self._connect(host, port_of(parts), tls=parts.scheme == "https")
+        host, port = parts.hostname or "", port_of(parts)
+        tls = await self._context() if parts.scheme == "https" else None
+        addresses = await self._addresses(host, port, owner)
+        reader, writer = await self._connect(addresses, port, host, tls)
         try:
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             lines = [f"POST {path} HTTP/1.1", f"host: {parts.netloc}", "connection: close"]
@@ -66,50 +73,58 @@ class WebhookSender:
             writer.transport.abort()
 
     async def _connect(
-        self, host: str, port: int, *, tls: bool
+        self, addresses: Sequence[Address], port: int, host: str, tls: ssl.SSLContext | None
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """To the first that takes it. Each has a share of the time, so that one that takes nothing, and says
+        nothing, does not keep the others from it.
+        """
         failure: OSError | None = None
-        for address in await self._addresses(host, port):
+        share_s = self.timeout_s / (len(addresses) + 1)
+        for number, address in enumerate(addresses, 1):
             try:
-                return await asyncio.open_connection(
-                    str(address),
-                    port,
-                    limit=ANSWER_BYTES_MAX,
-                    ssl=self._context() if tls else None,
-                    server_hostname=host if tls else None,
-                )
-            except OSError as error:
+                async with asyncio.timeout(share_s if number < len(addresses) else None):
+                    return await asyncio.open_connection(
+                        str(address),
+                        port,
+                        limit=ANSWER_BYTES_MAX,
+                        ssl=tls,
+                        server_hostname=host if tls is not None else None,
+                    )
+            except OSError as error:  # a TimeoutError is one
                 failure = error
         assert failure is not None, "a name has an address, or is an error"
         raise failure
 
-    async def _addresses(self, host: str, port: int) -> list[Address]:
+    async def _addresses(self, host: str, port: int, owner: str) -> list[Address]:
         """All of a host's, or none: a name that also points inside is not to be trusted at all."""
         literal = parse_address(host)
-        addresses = [literal] if literal is not None else await _resolved(host, port)
+        if literal is not None:
+            addresses = [literal]
+        else:
+            try:
+                addresses = await self._names.addresses(host, port, owner, NAME_SHARE * self.timeout_s)
+            except NotFoundName as missed:
+                raise WebhookFailed(str(missed), final=missed.final) from None
         for address in addresses:
             reason = forbidden(address, self._allowed)
             if reason is not None:
                 raise WebhookFailed(f"{host} is {reason}" if literal is None else reason, final=True)
-        return addresses[:ADDRESSES_MAX]
+        return _in_turns(addresses)[:ADDRESSES_MAX]
 
-    def _context(self) -> ssl.SSLContext:
+    async def _context(self) -> ssl.SSLContext:
+        """Made in a thread: all certificates of the machine are read for it."""
         if self._tls is None:
-            self._tls = ssl.create_default_context()
+            self._tls = await asyncio.to_thread(ssl.create_default_context)
         return self._tls
 
 
-async def _resolved(host: str, port: int) -> list[Address]:
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        raise WebhookFailed(f"{host} has no address: {error.strerror}") from None
-    except UnicodeError:
-        raise WebhookFailed(f"{host} cannot be a name", final=True) from None
-    addresses = {address: None for *_, place in found if (address := parse_address(str(place[0]))) is not None}
-    if not addresses:
-        raise WebhookFailed(f"{host} has no address")
-    return list(addresses)
+def _in_turns(addresses: Sequence[Address]) -> list[Address]:
+    """One of either version after the other, as they are sorted: where one version goes nowhere, the other is
+    tried second.
+    """
+    first = [address for address in addresses if address.version == addresses[0].version]
+    second = [address for address in addresses if address.version != addresses[0].version]
+    return [each for pair in zip_longest(first, second) for each in pair if each is not None]
 
 
 async def _status(reader: asyncio.StreamReader) -> int:
@@ -122,14 +137,19 @@ async def _status(reader: asyncio.StreamReader) -> int:
         code = rest[:3]
         if not version.startswith(b"HTTP/1.") or not code.isdigit():
             raise WebhookFailed(f"what it answered is not HTTP: {line[:40]!r}")
+        body_bytes = ANSWER_BYTES_MAX
         while line.strip():
             left_bytes -= len(line)
             if left_bytes <= 0:
                 raise WebhookFailed(f"the head of its answer has more than {ANSWER_BYTES_MAX} bytes")
             line = await _line(reader)
-    with contextlib.suppress(OSError, asyncio.IncompleteReadError):  # a TimeoutError is an OSError
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            await reader.readexactly(ANSWER_BYTES_MAX)
+            name, _, value = line.partition(b":")
+            if name.strip().lower() == b"content-length" and value.strip().isdigit():
+                body_bytes = min(int(value.strip()[:18]), ANSWER_BYTES_MAX)
+    if code != NO_CONTENT:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):  # a TimeoutError is an OSError
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                await reader.readexactly(body_bytes)
     return int(code)
 
 

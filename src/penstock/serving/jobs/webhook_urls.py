@@ -19,9 +19,20 @@ _HINT = "send an absolute URL such as https://example.com/hooks/penstock"
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_SITE_LOCAL = ipaddress.ip_network("fec0::/10")
-"""Deprecated, and no private space to the standard library; routers inside may still know it."""
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_SPECIAL = (
+    # IETF's protocols, with Teredo among them; documentation; 6to4, and where its relays were. What tunnels
+    # end at, nobody can tell from here.
+    ipaddress.ip_network("2001::/23"),
+    ipaddress.ip_network("2001:db8::/32"),
+    ipaddress.ip_network("2002::/16"),
+    ipaddress.ip_network("3fff::/20"),
+    ipaddress.ip_network("192.88.99.0/24"),
+)
+"""Source: IANA's registries of special-purpose addresses. The standard library's copies of them are older, and
+of IPv6 they name what is special where what is handed out at all is the shorter list.
+"""
 
 
 def check_url(url: str, allowed: Sequence[Network]) -> None:
@@ -57,7 +68,7 @@ def forbidden(address: Address, allowed: Sequence[Network]) -> str | None:
     for each in {address, inner}:
         if any(each in network for network in allowed if network.version == each.version):
             return None
-    if inner.is_global and not inner.is_multicast and inner not in _SITE_LOCAL:
+    if _is_public(inner):
         return None
     return f"{address} is not on the public internet"
 
@@ -78,18 +89,26 @@ def host_of(url: str) -> str:
 
 def port_of(parts: SplitResult) -> int:
     """Raises `ValueError` for what is no port."""
+    if parts.port == 0:
+        raise ValueError("Port 0 is none")
     if parts.port is not None:
         return parts.port
     return 443 if parts.scheme == "https" else 80
+
+
+def _is_public(address: Address) -> bool:
+    if any(address in network for network in _SPECIAL if network.version == address.version):
+        return False
+    if isinstance(address, ipaddress.IPv6Address):
+        return address in _GLOBAL_UNICAST
+    return address.is_global and not address.is_multicast
 
 
 def _inner(address: Address) -> Address:
     """The IPv4 address that an IPv6 one stands for, where it does: whoever routes it ends up there."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
-    inner = address.ipv4_mapped or address.sixtofour
-    if inner is None and address.teredo is not None:
-        inner = address.teredo[1]
+    inner = address.ipv4_mapped
     if inner is None and address in _NAT64:
         inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return inner or address

@@ -7,7 +7,13 @@ from penstock.core.clock import ManualClock
 from penstock.serving.jobs.changing import QueueRoom, Session
 from penstock.serving.jobs.claiming import Claim, Ended, claim, end_attempts
 from penstock.serving.jobs.database import JobDatabase
-from penstock.serving.jobs.delivering import DeliveryEnded, HostsWanted, claim_deliveries, end_deliveries
+from penstock.serving.jobs.delivering import (
+    DeliveriesWanted,
+    DeliveryEnded,
+    Shares,
+    claim_deliveries,
+    end_deliveries,
+)
 from penstock.serving.jobs.enqueueing import enqueue
 from penstock.serving.jobs.job import DeliveryState, JobAnswer, JobRequest, NewJob, to_us
 from penstock.serving.jobs.keeping import LEASE_S, Keeping, keep
@@ -29,10 +35,10 @@ class Rig:
             session = Session(connection, to_us(self.clock.now()), POLICY, lambda: 0.0, QueueRoom(100))
             return work(session, given)
 
-    def finished(self, *urls: str) -> None:
+    def finished(self, *urls: str, tenant: str = "@") -> None:
         """A job for each URL, answered."""
         new = [
-            NewJob(f"job{place}", "m", "d", JobRequest("/", {}, b"", "@"), webhook=url)
+            NewJob(f"{tenant.strip('@')}job{place}", "m", "d", JobRequest("/", {}, b"", tenant), webhook=url)
             for place, url in enumerate(urls)
         ]
         self.write(enqueue, *new)
@@ -40,7 +46,10 @@ class Rig:
         self.write(end_attempts, *(Ended(job.number, job.epoch, DONE) for job in share))
 
     def due(self, room: int = 10, **under_way: int):
-        (share,) = self.write(claim_deliveries, HostsWanted(room, under_way, 2, 30.0))
+        return self.due_of(room, Shares(2, under_way), Shares(100, {}))
+
+    def due_of(self, room: int, hosts: Shares, tenants: Shares):
+        (share,) = self.write(claim_deliveries, DeliveriesWanted(room, 30.0, hosts, tenants))
         return share
 
 
@@ -58,6 +67,15 @@ def test_a_slow_host_takes_no_room_from_others(rig: Rig) -> None:
     assert sorted(hosts) == ["quick.example:80", "slow.example:80", "slow.example:80", "third.example:80"]
     assert rig.due(6, **{"slow.example:80": 2}) == []
     assert len(rig.due(6, **{"slow.example:80": 1})) == 1
+
+
+def test_a_tenant_whose_hosts_are_all_slow_takes_no_room_from_others(rig: Rig) -> None:
+    rig.finished(*(f"http://slow{number}.example/" for number in range(20)), tenant="acme")
+    rig.finished("http://quick.example/", tenant="zeta")
+    taken = rig.due_of(6, Shares(2, {}), Shares(3, {}))
+    assert sorted(each.job.tenant for each in taken) == ["acme", "acme", "acme", "zeta"]
+    assert rig.due_of(6, Shares(2, {}), Shares(3, {"acme": 3})) == []
+    assert len(rig.due_of(6, Shares(2, {}), Shares(3, {"acme": 2}))) == 1
 
 
 def test_what_nobody_finished_telling_is_told_again_and_by_its_holder_alone(rig: Rig) -> None:

@@ -11,6 +11,9 @@ INSIDE = [
     *("::1", "::", "fe80::1", "fc00::1", "fd12::1", "ff02::1", "fec0::1", "2001:db8::1"),
     # IPv6 that ends up at an address of IPv4: mapped, 6to4, NAT64, Teredo (which has it inverted).
     *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::", "64:ff9b::a00:1", "2001:0:4136:e378::f5ff:fffe"),
+    # Compatible with IPv4, NAT64 of a network's own, translated; what was never handed out; tunnels.
+    *("::7f00:1", "::a00:1", "64:ff9b:1::a00:1", "64:ff9b:1:fffe::808:808", "::ffff:0:7f00:1"),
+    *("5f00::1", "4000::1", "100::1", "3fff::1", "2001:2::1", "2001:20::1", "2002:808:808::1", "192.88.99.1"),
 ]
 OUTSIDE = [
     "93.184.216.34",
@@ -64,6 +67,7 @@ def test_urls_that_can_be_told(url: str) -> None:
         ("http://", "does not begin with"),
         ("http://example.com:99999/", "Port"),
         ("http://example.com:x/", "Port"),
+        ("http://example.com:0/", "Port"),
         ("http://[::1", "x-webhook-url"),
         ("http://example.com/a b", "spaces"),
         ("http://example.com/\r\nhost: other", "spaces"),
