@@ -21,11 +21,11 @@ from penstock.log.records import Fetched, Records, TopicPartition
 from penstock.streams.decoding.event_times import EventTimes
 from penstock.streams.encoding import encoder_of
 from penstock.streams.feature_views.feature_rows import Computed
-from penstock.streams.graph import From, Graph, Joined, Keyed, Sent, Source
+from penstock.streams.graph import Branched, From, Graph, Joined, Keyed, Operated, Sent, Source, Transformed
 from penstock.streams.intake import Instant
 from penstock.streams.operator import TIME, Moment
 from penstock.streams.outputs import NOTHING, Outlet, OutputConfig, Put
-from penstock.streams.plan import UPDATES
+from penstock.streams.plan import CLOSED, UPDATES
 from penstock.streams.reasons import Reason
 from penstock.streams.sinks import OutputPlace
 from penstock.streams.stage import Stage, StageResult
@@ -182,9 +182,13 @@ def _cloned(origin: From, features: DeclaredFeatures) -> tuple[From, Source]:
         )
     if isinstance(node, Keyed):
         return _cloned(node.parent, features)
-    assert hasattr(node, "parent"), f"{node!r} comes of another node"
+    assert isinstance(node, Transformed | Branched | Operated), f"{node!r} comes of another node"
     parent, source = _cloned(node.parent, features)
-    return From(replace(node, parent=parent), origin.port), source  # type: ignore[call-arg]
+    if isinstance(node, Operated) and isinstance(node.config, WindowConfig):
+        # What else it tells of, nobody would take.
+        config = replace(node.config, updates=None, closing=origin.port == CLOSED)
+        return From(replace(node, parent=parent, config=config), origin.port), source
+    return From(replace(node, parent=parent), origin.port), source
 
 
 class _Collector:

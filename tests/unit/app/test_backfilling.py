@@ -167,6 +167,31 @@ def test_a_row_on_which_an_expression_fails_is_not_known() -> None:
     assert computing.refused["raised"] >= 2
 
 
+def test_a_view_may_stand_on_others_as_they_are_enriched_and_as_they_close() -> None:
+    app = ps.App("flights")
+    departures = app.stream("departures", schema=SCHEMA, time="at")
+    first = app.features("first", departures.window(key="origin", over="1m", every="10s").agg(n=ps.count()))
+    second = departures.enrich(first).window(key="carrier", over="1m", every="10s").agg(most=ps.max("n"))
+    third = departures.window(key="origin", over="10s", name="tens").agg(ten=ps.count())
+    views = [
+        app.features("second", second),
+        app.features(
+            "third", third.closed.window(key="origin", over="1m", name="minutes").agg(most=ps.max("ten"))
+        ),
+    ]
+    events = pl.DataFrame(
+        {"origin": ["JFK"] * 6, "carrier": ["AA"] * 6, "delay": [1] * 6, "at": [START_MS + n for n in range(6)]}
+    )
+    late = events.with_columns(pl.col("at") + 120_000)
+    for view, most in zip(views, (6, 6), strict=True):
+        computing = Backfilling(view, NOW_MS)
+        history = pl.concat(list(computing.rows(pl.concat([events, late]))))
+        assert history["most"].max() == most
+        for operator in computing._stage._single.values():
+            assert operator._updated == []
+            assert operator._closed == []
+
+
 def test_what_comes_of_a_join_is_refused() -> None:
     app = ps.App("flights")
     left, right = (app.stream(name, schema=SCHEMA, time="at") for name in ("left", "right"))
