@@ -232,7 +232,7 @@ def test_bodies_that_are_none(commands: CommandLine, bodies: bytes, linear_jobs:
             later = client.post(path, content=bodies, headers=ASYNC)
             assert (later.status_code, later.content) == (at_once.status_code, at_once.content)
             assert later.status_code == 400
-        assert not list((linear_jobs.folder / ".penstock").glob("jobs.db"))
+        assert not list((linear_jobs.folder / ".penstock").glob("jobs*"))
 
 
 @pytest.fixture(scope="module")

@@ -511,3 +511,26 @@ def test_threads_poll_while_others_submit(server: RunningServer) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_two_apps_with_one_home(commands: CommandLine) -> None:
+    """Each runs its own jobs: one that another app takes would be answered by that one's model, or by none."""
+    other = APP.replace('"jobbing"', '"meddling"').replace("2 * inputs", "5 * inputs")
+    same = options("jobs.poll_s=0.02", f"home={commands.folder / 'home'}")
+    with running(commands, APP, *same) as first, first.client() as client:
+        taken(client, "double", 0)
+        others = CommandLine(commands.folder / "others")
+        others.folder.mkdir()
+        with running(others, other, *same) as second, second.client() as meddler:
+            taken(meddler, "double", 0)
+            names = [taken(client, "double", 1) for _ in range(30)]
+            keys = {submit(each, "double", 1, idempotency_key="k").json()["id"] for each in (client, meddler)}
+            assert len(keys) == 2
+            for name in names:
+                refused(meddler.get(f"/v2/jobs/{name}"), 404)
+                assert ended(client, name)["status"] == "done"
+                assert client.get(f"/v2/jobs/{name}/result").json()["outputs"][0]["data"] == [2.0]
+        listed = commands.succeeds_inside(
+            "jobs", "list", "--json", "--count", "100", *options(f"home={commands.folder / 'home'}")
+        )
+        assert {each["app"] for each in json.loads(listed)} == {"jobbing", "meddling"}

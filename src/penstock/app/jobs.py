@@ -11,6 +11,7 @@ from penstock.log.opening import open_from_settings
 from penstock.observe.metrics import MetricSet
 from penstock.serving.admission.rates.tenants import parse_networks
 from penstock.serving.instance import Instance
+from penstock.serving.jobs.database import jobs_folder
 from penstock.serving.jobs.service import Jobs, JobsConfig
 from penstock.serving.jobs.telling import JobLog
 from penstock.serving.plane import DataPlane
@@ -24,7 +25,7 @@ def make_jobs(
 ) -> Jobs:
     """Of a process that serves an app. Raises `ConfigurationError` for settings that cannot be used."""
     config = JobsConfig(
-        home=Path(settings.home),
+        folder=jobs_folder(Path(settings.home), app),
         settings=settings.jobs,
         allowed=parse_networks(settings.jobs.webhook_networks_allowed),
     )

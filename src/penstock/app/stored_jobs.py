@@ -1,28 +1,37 @@
 """Jobs in a home folder, looked at and cancelled from outside the server: what `penstock jobs` does."""
 
+from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from penstock.core.clock import Clock
 from penstock.core.errors import NotFound, PenstockError
 from penstock.core.rng import unit_random
 from penstock.core.settings import Settings
 from penstock.serving.jobs.changing import QueueRoom, Session
-from penstock.serving.jobs.database import JobDatabase, jobs_exist
+from penstock.serving.jobs.database import JobDatabase, apps_with_jobs, jobs_folder
 from penstock.serving.jobs.job import JobRecord, JobState, to_us
 from penstock.serving.jobs.life import JobPolicy
-from penstock.serving.jobs.reading import JobCounts, count_jobs, read_jobs, read_latest
+from penstock.serving.jobs.reading import count_jobs, read_jobs, read_latest
 from penstock.serving.jobs.sweeping import Cancelling, cancel, no_such_job
 
-__all__ = ["StoredJobs"]
+__all__ = ["StoredJob", "StoredJobs"]
+
+
+class StoredJob(NamedTuple):
+    """A job, and whose it is."""
+
+    app: str
+    job: JobRecord
 
 
 class StoredJobs:
-    """Those of a home folder; a context that closes it. All of it blocks."""
+    """Those of a home folder, of all apps that have some in it; a context that closes it. All of it blocks."""
 
-    def __init__(self, database: JobDatabase, settings: Settings, clock: Clock) -> None:
-        self._database = database
+    def __init__(self, databases: dict[str, JobDatabase], settings: Settings, clock: Clock) -> None:
+        self._databases = databases
         self._settings = settings
         self._clock = clock
 
@@ -30,11 +39,18 @@ class StoredJobs:
     def open(cls, settings: Settings, clock: Clock) -> "StoredJobs":
         """Raises `NotFound` where there never was a job, and what `JobDatabase.open` raises."""
         home = Path(settings.home)
-        if not jobs_exist(home):
+        apps = apps_with_jobs(home)
+        if not apps:
             raise NotFound(
                 f"no job was ever taken on in {home}", hint="send an inference with Prefer: respond-async"
             )
-        return cls(JobDatabase.open(home, clock), settings, clock)
+        databases = {}
+        with ExitStack() as opened:
+            for app in apps:
+                databases[app] = JobDatabase.open(jobs_folder(home, app), clock)
+                opened.callback(databases[app].close)
+            opened.pop_all()
+        return cls(databases, settings, clock)
 
     def __enter__(self) -> Self:
         return self
@@ -42,24 +58,29 @@ class StoredJobs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._database.close()
+        for database in self._databases.values():
+            database.close()
 
-    def latest(self, *, state: JobState | None, count: int) -> list[JobRecord]:
+    def latest(self, *, state: JobState | None, count: int) -> list[StoredJob]:
         """The newest, newest first; `state` None: in whichever state."""
-        with self._database.reading() as connection:
-            return read_latest(connection, state=state, count=count)
+        found: list[StoredJob] = []
+        for app, database in self._databases.items():
+            with database.reading() as connection:
+                found += (StoredJob(app, job) for job in read_latest(connection, state=state, count=count))
+        return sorted(found, key=lambda each: each.job.created_us, reverse=True)[:count]
 
-    def find(self, name: str) -> JobRecord:
+    def find(self, name: str) -> StoredJob:
         """Raises `NotFound`."""
-        with self._database.reading() as connection:
-            found = read_jobs(connection, [name])
-        if not found:
-            raise no_such_job(name)
-        return found[0]
+        for app, database in self._databases.items():
+            with database.reading() as connection:
+                for job in read_jobs(connection, [name]):
+                    return StoredJob(app, job)
+        raise no_such_job(name)
 
     def cancel(self, name: str) -> JobRecord:
         """The job as it is then: one that runs goes on until that is noticed. Raises `NotFound`, `Conflict`."""
         jobs = self._settings.jobs
+        database = self._databases[self.find(name).app]
         policy = JobPolicy(
             attempts_max=jobs.attempts_max,
             first_s=jobs.retry_first_s,
@@ -67,7 +88,7 @@ class StoredJobs:
             lease_s=jobs.lease_s,
             kept_s=jobs.result_ttl_s,
         )
-        with self._database.writing("it was not cancelled") as connection:
+        with database.writing("it was not cancelled") as connection:
             session = Session(
                 connection, to_us(self._clock.now()), policy, unit_random, QueueRoom(jobs.queued_max)
             )
@@ -76,6 +97,10 @@ class StoredJobs:
             raise outcome
         return outcome
 
-    def counts(self) -> JobCounts:
-        with self._database.reading() as connection:
-            return count_jobs(connection)
+    def counts(self) -> Counter[str]:
+        """How many jobs are in which state."""
+        counted: Counter[str] = Counter()
+        for database in self._databases.values():
+            with database.reading() as connection:
+                counted.update(count_jobs(connection).by_state)
+        return counted

@@ -9,9 +9,8 @@ from penstock.cli.output import print_json, print_table, print_text, say
 from penstock.core.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from penstock.app.stored_jobs import StoredJobs
+    from penstock.app.stored_jobs import StoredJob, StoredJobs
     from penstock.core.settings import Settings
-    from penstock.serving.jobs.job import JobRecord
 
 __all__ = ["app", "counts_line"]
 
@@ -30,7 +29,7 @@ def list_jobs(
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """List the newest jobs, of all tenants."""
+    """List the newest jobs, of all apps and tenants."""
     from penstock.serving.jobs.job import JobState
 
     wanted = None
@@ -44,13 +43,14 @@ def list_jobs(
     with _stored(settings_from(config, overrides).settings) as stored:
         found = stored.latest(state=wanted, count=count)
     if as_json:
-        print_json([_plain(job) for job in found])
+        print_json([_plain(each) for each in found])
         return
     print_table(
-        ("job", "status", "model", "tenant", "attempts", "created", "error"),
+        ("job", "app", "status", "model", "tenant", "attempts", "created", "error"),
         (
             (
                 job.id,
+                app,
                 job.state.value,
                 job.model,
                 job.tenant,
@@ -58,7 +58,7 @@ def list_jobs(
                 job.view().created_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
                 job.error,
             )
-            for job in found
+            for app, job in found
         ),
     )
 
@@ -104,13 +104,13 @@ def counts_line(settings: "Settings") -> str | None:
     """How many jobs there are of this home, in a line; None where there never was one."""
     from pathlib import Path
 
-    from penstock.serving.jobs.database import jobs_exist
+    from penstock.serving.jobs.database import apps_with_jobs
 
-    if not jobs_exist(Path(settings.home)):
+    if not apps_with_jobs(Path(settings.home)):
         return None
     with _stored(settings) as stored:
-        counts = stored.counts().by_state
-    said = ", ".join(f"{counts.get(state, 0)} {state}" for state in ("queued", "running", "done", "failed"))
+        counts = stored.counts()
+    said = ", ".join(f"{counts[state]} {state}" for state in ("queued", "running", "done", "failed"))
     return f"jobs  {said}"
 
 
@@ -121,8 +121,8 @@ def _stored(settings: "Settings") -> "StoredJobs":
     return StoredJobs.open(settings, SystemClock())
 
 
-def _plain(job: "JobRecord") -> dict[str, object]:
+def _plain(stored: "StoredJob") -> dict[str, object]:
     import msgspec
 
-    plain: dict[str, object] = msgspec.to_builtins(job.view())
-    return {"id": plain.pop("id"), "tenant": job.tenant, **plain}
+    plain: dict[str, object] = msgspec.to_builtins(stored.job.view())
+    return {"id": plain.pop("id"), "app": stored.app, "tenant": stored.job.tenant, **plain}

@@ -1,5 +1,6 @@
 """The database of jobs: where it is, how it is made, and whose turn it is to write."""
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,22 +14,41 @@ from penstock.log.embedded.write_lock import WriteLock
 from penstock.models.registry.database import Database
 from penstock.serving.jobs.tables import METADATA, REVISIONS
 
-__all__ = ["JobDatabase", "jobs_exist"]
+__all__ = ["JobDatabase", "apps_with_jobs", "jobs_exist", "jobs_folder"]
 
 FILE_NAME = "jobs.db"
-LOCK_FOLDER = "jobs"
+FOLDER_NAME = "jobs"
 REVISION = 1
 TURN_S_MAX = 15.0
 TURN_POLL_S = 0.0003
 
 
-def jobs_exist(home: Path) -> bool:
-    """Whether any job was ever taken on in this home folder."""
-    return (home / FILE_NAME).exists()
+def jobs_folder(home: Path, app: str) -> Path:
+    """Where an app has its jobs in a home folder: apps that share one share no jobs."""
+    return home / FOLDER_NAME / _file_name(app)
+
+
+def apps_with_jobs(home: Path) -> list[str]:
+    """The apps that ever took a job on in this home folder."""
+    return sorted(_app(file.parent.name) for file in (home / FOLDER_NAME).glob(f"*/{FILE_NAME}"))
+
+
+def jobs_exist(folder: Path) -> bool:
+    """Whether any job was ever taken on in this folder of jobs."""
+    return (folder / FILE_NAME).exists()
+
+
+def _file_name(app: str) -> str:
+    """Letters, digits and hyphens as they are; of all else the bytes."""
+    return re.sub(rb"[^A-Za-z0-9-]", lambda found: b"_%02x" % found[0][0], app.encode()).decode()
+
+
+def _app(file_name: str) -> str:
+    return re.sub(rb"_(..)", lambda found: bytes.fromhex(found[1].decode()), file_name.encode()).decode()
 
 
 class JobDatabase:
-    """A file in the home folder. Threads may share it; one at a time writes."""
+    """A file in a folder of jobs. Threads may share it; one at a time writes."""
 
     def __init__(self, database: Database, lock: WriteLock, clock: Clock) -> None:
         self._database = database
@@ -36,20 +56,18 @@ class JobDatabase:
         self._monotonic = clock.monotonic
 
     @classmethod
-    def open(cls, home: Path, clock: Clock) -> "JobDatabase":
+    def open(cls, folder: Path, clock: Clock) -> "JobDatabase":
         """Makes what is not there. Blocks. Raises `StorageFailed`, and `ConfigurationError` for a database that
         is none of jobs, or a newer Penstock's.
         """
-        database = Database.open(f"sqlite:///{home / FILE_NAME}")
+        database = Database.open(f"sqlite:///{folder / FILE_NAME}")
         try:
             _make_tables(database)
-            folder = home / LOCK_FOLDER
-            folder.mkdir(exist_ok=True)
             lock = WriteLock(folder)
         except OSError as error:
             database.close()
             raise StorageFailed(
-                f"the folder of jobs, {home / LOCK_FOLDER}, cannot be made or written: {error.strerror}",
+                f"the folder of jobs, {folder}, cannot be made or written: {error.strerror}",
                 hint="choose another place (the setting home), or mend that",
             ) from error
         except BaseException:

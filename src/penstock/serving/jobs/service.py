@@ -43,9 +43,9 @@ class JobNotDone(Conflict):
 
 
 class JobsConfig(NamedTuple):
-    """`allowed` are the networks inside that webhooks may be in."""
+    """`folder` is where the app has its jobs, `allowed` are the networks inside that webhooks may be in."""
 
-    home: Path
+    folder: Path
     settings: JobsSettings
     allowed: tuple[Network, ...]
 
@@ -72,7 +72,7 @@ class Jobs:
         clock: Clock,
         failpoints: Failpoints,
     ) -> None:
-        self._home = config.home
+        self._folder = config.folder
         self._settings = config.settings
         self._allowed = config.allowed
         self._secret = WebhookSecret.parse(config.settings.webhook_secret)
@@ -138,7 +138,7 @@ class Jobs:
         """Runs what there is to run, for ever, from the first job on."""
         while self._opened is None:
             try:
-                if await asyncio.to_thread(jobs_exist, self._home):
+                if await asyncio.to_thread(jobs_exist, self._folder):
                     await self._open()
                     break
             except PenstockError as error:
@@ -166,7 +166,7 @@ class Jobs:
 
     async def _known(self) -> _Opened | None:
         """None: there is no job at all."""
-        if self._opened is None and not await asyncio.to_thread(jobs_exist, self._home):
+        if self._opened is None and not await asyncio.to_thread(jobs_exist, self._folder):
             return None
         return await self._open()
 
@@ -189,7 +189,7 @@ class Jobs:
             kept_s=settings.result_ttl_s,
         )
         config = StoreConfig(policy, settings.queued_max, unit_random)
-        store = await JobStore.open(self._home, config, clock, failpoints)
+        store = await JobStore.open(self._folder, config, clock, failpoints)
         telling = msgspec.structs.replace(
             policy,
             attempts_max=settings.webhook_attempts,

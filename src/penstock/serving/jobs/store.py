@@ -82,9 +82,9 @@ class JobStore:
         self.call = self._writes.call
 
     @classmethod
-    async def open(cls, home: Path, config: StoreConfig, clock: Clock, failpoints: Failpoints) -> "JobStore":
+    async def open(cls, folder: Path, config: StoreConfig, clock: Clock, failpoints: Failpoints) -> "JobStore":
         """Makes what is not there. Raises as `JobDatabase.open` does."""
-        database = await asyncio.to_thread(JobDatabase.open, home, clock)
+        database = await asyncio.to_thread(JobDatabase.open, folder, clock)
         return cls(database, config, clock, failpoints)
 
     async def find(self, name: str) -> JobRecord | None:
