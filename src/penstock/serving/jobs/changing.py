@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from penstock.serving.jobs.job import DeliveryState, JobState
 from penstock.serving.jobs.life import Change, Held, JobPolicy, Told
+from penstock.serving.jobs.statements import Statement, among, listed
 from penstock.serving.jobs.tables import EVENTS, JOBS, WEBHOOKS
 
 __all__ = ["ACCEPTED", "SECOND_US", "QueueRoom", "Session", "read_held", "write_changes"]
@@ -33,7 +34,7 @@ class QueueRoom:
 
     def left(self, connection: Connection, now_us: int) -> int:
         if now_us >= self._until_us or now_us < self._until_us - self._counted_us:
-            self._waiting = connection.scalar(_WAITING, {"most": self.queued_max}) or 0
+            ((self._waiting,),) = _WAITING.run(connection, {"most": self.queued_max})
             self._until_us = now_us + self._counted_us
         return self.queued_max - self._waiting
 
@@ -57,19 +58,12 @@ def read_held(session: Session, numbers: Sequence[int]) -> dict[int, Held]:
     """Those of these numbers that there are, as they are now."""
     if not numbers:
         return {}
+    rows = _HELD.run(session.connection, {"numbers": listed(numbers)})
     return {
-        row.number: Held(
-            JobState(row.state),
-            row.epoch,
-            row.due_us,
-            row.attempts,
-            row.refusals,
-            row.cancel_asked,
-            row.expires_us,
-            row.error,
-            Told(row.id, row.tenant, row.model, row.has_webhook),
+        number: Held(
+            JobState(state), epoch, due_us, attempts, refusals, bool(asked), expires_us, error, Told(*told)
         )
-        for row in session.connection.execute(_HELD, {"numbers": numbers})
+        for number, state, epoch, due_us, attempts, refusals, asked, expires_us, error, *told in rows
     }
 
 
@@ -97,7 +91,7 @@ def write_changes(session: Session, changes: Mapping[int, tuple[Held, Change]]) 
             final.append(number)
         if change.state is not held.state:
             session.counted[change.state.value] += 1
-    session.connection.execute(_CHANGE, rows)
+    _CHANGE.run_many(session.connection, rows)
     if final:
         _tell_end(session, final, changes)
 
@@ -123,13 +117,12 @@ def _tell_end(session: Session, numbers: Sequence[int], changes: Mapping[int, tu
                 "error": change.error,
             }
         )
-    session.connection.execute(_TELL, events)
+    _TELL.run_many(session.connection, events)
     if hooked:
-        session.connection.execute(_HOOK, {"hooked": hooked, "from_us": session.now_us})
+        _HOOK.run(session.connection, {"hooked": listed(hooked), "from_us": session.now_us})
 
 
-# Made once: what SQLAlchemy knows of a statement it keeps with it.
-_HELD = (
+_HELD = Statement(
     select(
         JOBS.c.number,
         JOBS.c.state,
@@ -145,10 +138,10 @@ _HELD = (
         JOBS.c.model,
         JOBS.c.has_webhook,
     )
-    .where(JOBS.c.number.in_(bindparam("numbers", expanding=True)))
+    .where(among(JOBS.c.number, "numbers"))
     .with_for_update()
 )
-_CHANGE = (
+_CHANGE = Statement(
     update(JOBS)
     .where(JOBS.c.number == bindparam("changed"))
     .values(
@@ -158,12 +151,17 @@ _CHANGE = (
         }
     )
 )
-_TELL = insert(EVENTS)
-_HOOK = (
+_TELL = Statement(
+    insert(EVENTS),
+    ("job_id", "sequence", "event", "at_us", "tenant", "model", "attempts", "error"),
+)
+_HOOK = Statement(
     update(WEBHOOKS)
-    .where(WEBHOOKS.c.job.in_(bindparam("hooked", expanding=True)))
+    .where(among(WEBHOOKS.c.job, "hooked"))
     .values(state=DeliveryState.PENDING.value, due_us=bindparam("from_us"))
 )
-_WAITING = select(func.count()).select_from(
-    select(JOBS.c.number).where(JOBS.c.state == JobState.QUEUED.value).limit(bindparam("most")).subquery()
+_WAITING = Statement(
+    select(func.count()).select_from(
+        select(JOBS.c.number).where(JOBS.c.state == JobState.QUEUED.value).limit(bindparam("most")).subquery()
+    )
 )

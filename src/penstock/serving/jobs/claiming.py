@@ -10,6 +10,7 @@ from penstock.core.errors import PenstockError
 from penstock.serving.jobs.changing import SECOND_US, Session, read_held, write_changes
 from penstock.serving.jobs.job import JobRequest, JobState
 from penstock.serving.jobs.life import Change, Held, Outcome, after_attempt
+from penstock.serving.jobs.statements import Statement, among, listed
 from penstock.serving.jobs.tables import ANSWERS, JOBS, REQUESTS
 
 __all__ = ["Claim", "Claimed", "Ended", "Renewed", "claim", "end_attempts", "renew"]
@@ -51,13 +52,11 @@ def claim(session: Session, given: Sequence[Claim]) -> list[list[Claimed] | Pens
     wanted = sum(each.room for each in given)
     lease_us = session.now_us + int(session.policy.lease_s * SECOND_US)
     named = {"now_us": session.now_us, "lease_us": lease_us, "wanted": wanted}
-    rows = sorted(session.connection.execute(_CLAIM, named).all())
-    requests = _requests(session, [row.number for row in rows])
+    rows = sorted(_CLAIM.run(session.connection, named))
+    requests = _requests(session, [number for number, *_ in rows])
     taken = [
-        Claimed(
-            row.number, row.id, row.epoch, row.has_webhook, requests[row.number]._replace(tenant=row.tenant)
-        )
-        for row in rows
+        Claimed(number, name, epoch, bool(has_webhook), requests[number]._replace(tenant=tenant))
+        for number, name, epoch, has_webhook, tenant in rows
     ]
     session.counted[JobState.RUNNING.value] += len(taken)
     shares: list[list[Claimed] | PenstockError] = []
@@ -81,7 +80,7 @@ def renew(session: Session, given: Sequence[tuple[int, int]]) -> list[Renewed | 
         renewed.append(number)
         outcomes.append(Renewed(True, job.cancel_asked))
     if renewed:
-        session.connection.execute(_RENEW, {"renewed": renewed, "lease_us": lease_us})
+        _RENEW.run(session.connection, {"renewed": listed(renewed), "lease_us": lease_us})
     return outcomes
 
 
@@ -103,7 +102,7 @@ def end_attempts(session: Session, given: Sequence[Ended]) -> list[bool | Pensto
         if answer is not None and change.state in (JobState.DONE, JobState.FAILED):
             answers.append({"job": number, "status": answer.status, "head": answer.head, "body": answer.body})
     if answers:
-        session.connection.execute(_ANSWER, answers)
+        _ANSWER.run_many(session.connection, answers)
     write_changes(session, changes)
     return outcomes
 
@@ -111,12 +110,11 @@ def end_attempts(session: Session, given: Sequence[Ended]) -> list[bool | Pensto
 def _requests(session: Session, numbers: Sequence[int]) -> dict[int, JobRequest]:
     if not numbers:
         return {}
-    rows = session.connection.execute(_REQUESTS, {"numbers": numbers}).all()
+    rows = _REQUESTS.run(session.connection, {"numbers": listed(numbers)})
     return {job: JobRequest(target, _headers(headers), body) for job, target, headers, body in rows}
 
 
-# Made once: what SQLAlchemy knows of a statement it keeps with it.
-_CLAIM = (
+_CLAIM = Statement(
     update(JOBS)
     .where(
         JOBS.c.number.in_(
@@ -140,13 +138,11 @@ _CLAIM = (
     )
     .returning(JOBS.c.number, JOBS.c.id, JOBS.c.epoch, JOBS.c.has_webhook, JOBS.c.tenant)
 )
-_RENEW = (
-    update(JOBS)
-    .where(JOBS.c.number.in_(bindparam("renewed", expanding=True)))
-    .values(due_us=bindparam("lease_us"))
-)
-_ANSWER = insert(ANSWERS)
-_REQUESTS = select(REQUESTS.c.job, REQUESTS.c.target, REQUESTS.c.headers, REQUESTS.c.body).where(
-    REQUESTS.c.job.in_(bindparam("numbers", expanding=True))
+_RENEW = Statement(update(JOBS).where(among(JOBS.c.number, "renewed")).values(due_us=bindparam("lease_us")))
+_ANSWER = Statement(insert(ANSWERS), ("job", "status", "head", "body"))
+_REQUESTS = Statement(
+    select(REQUESTS.c.job, REQUESTS.c.target, REQUESTS.c.headers, REQUESTS.c.body).where(
+        among(REQUESTS.c.job, "numbers")
+    )
 )
 _headers = msgspec.json.Decoder(dict[str, str]).decode

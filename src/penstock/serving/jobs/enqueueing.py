@@ -10,6 +10,7 @@ from penstock.core.errors import Conflict, PenstockError, Refused
 from penstock.serving.jobs.changing import ACCEPTED, Session
 from penstock.serving.jobs.job import DeliveryState, JobRecord, JobRequest, JobState, NewJob, WebhookView
 from penstock.serving.jobs.reading import read_jobs
+from penstock.serving.jobs.statements import Statement, among, listed
 from penstock.serving.jobs.tables import EVENTS, JOBS, REQUESTS, WEBHOOKS
 from penstock.serving.jobs.webhook_urls import host_of
 
@@ -87,13 +88,14 @@ def _insert(session: Session, jobs: list[NewJob]) -> None:
         }
         for job in jobs
     ]
-    found = session.connection.execute(_JOBS, rows).all()
-    numbers: dict[str, int] = {row.id: row.number for row in found}
-    session.connection.execute(_REQUESTS, [_request_row(numbers[job.id], job.request) for job in jobs])
-    session.connection.execute(_EVENTS, [_accepted(job, now_us) for job in jobs])
+    _JOBS.run_many(session.connection, rows)
+    found = _NUMBERS.run(session.connection, {"ids": listed(job.id for job in jobs)})
+    numbers: dict[str, int] = dict(found)
+    _REQUESTS.run_many(session.connection, [_request_row(numbers[job.id], job.request) for job in jobs])
+    _EVENTS.run_many(session.connection, [_accepted(job, now_us) for job in jobs])
     hooked = [_webhook_row(numbers[job.id], job.request.tenant, job.webhook) for job in jobs if job.webhook]
     if hooked:
-        session.connection.execute(_WEBHOOKS, hooked)
+        _WEBHOOKS.run_many(session.connection, hooked)
     session.counted[JobState.QUEUED.value] += len(jobs)
 
 
@@ -154,10 +156,9 @@ def _by_key(session: Session, given: Sequence[NewJob]) -> dict[tuple[str, str], 
     """The jobs that callers' keys stand for already, and what these ask."""
     found = {}
     for tenant, key in {(job.request.tenant, job.key) for job in given if job.key is not None}:
-        row = session.connection.execute(_KEYED, {"whose": tenant, "key": key}).one_or_none()
-        if row is not None:
-            (record,) = read_jobs(session.connection, [row.id])
-            found[tenant, key] = (record, row.digest)
+        for name, digest in _KEYED.run(session.connection, {"whose": tenant, "key": key}):
+            (record,) = read_jobs(session.connection, [name])
+            found[tenant, key] = (record, digest)
     return found
 
 
@@ -177,11 +178,24 @@ def _full(session: Session) -> Refused:
     )
 
 
-# Made once: what SQLAlchemy knows of a statement it keeps with it.
-_JOBS = insert(JOBS).returning(JOBS.c.id, JOBS.c.number)
-_REQUESTS = insert(REQUESTS)
-_EVENTS = insert(EVENTS)
-_WEBHOOKS = insert(WEBHOOKS)
-_KEYED = select(JOBS.c.id, JOBS.c.digest).where(
-    JOBS.c.tenant == bindparam("whose"), JOBS.c.idempotency_key == bindparam("key")
+_JOBS = Statement(
+    insert(JOBS),
+    (
+        *("id", "tenant", "idempotency_key", "digest", "model", "state", "epoch", "attempts", "refusals"),
+        *("cancel_asked", "due_us", "created_us", "expires_us", "has_webhook", "error"),
+    ),
+)
+_NUMBERS = Statement(select(JOBS.c.id, JOBS.c.number).where(among(JOBS.c.id, "ids")))
+_REQUESTS = Statement(insert(REQUESTS), ("job", "target", "headers", "body"))
+_EVENTS = Statement(
+    insert(EVENTS),
+    ("job_id", "sequence", "event", "at_us", "tenant", "model", "attempts", "error"),
+)
+_WEBHOOKS = Statement(
+    insert(WEBHOOKS), ("job", "tenant", "url", "host", "state", "epoch", "attempts", "due_us", "error")
+)
+_KEYED = Statement(
+    select(JOBS.c.id, JOBS.c.digest).where(
+        JOBS.c.tenant == bindparam("whose"), JOBS.c.idempotency_key == bindparam("key")
+    )
 )

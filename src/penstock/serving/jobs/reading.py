@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from penstock.serving.jobs.job import DeliveryState, JobAnswer, JobRecord, JobState, WebhookView
+from penstock.serving.jobs.statements import Statement, among, listed
 from penstock.serving.jobs.tables import ANSWERS, EVENTS, JOBS, WEBHOOKS
 
 __all__ = ["Due", "JobCounts", "count_jobs", "read_due", "read_jobs", "read_latest", "read_results"]
@@ -35,7 +36,7 @@ class Due(NamedTuple):
 
 def read_jobs(connection: Connection, ids: Sequence[str]) -> list[JobRecord]:
     """Those of these ids that there are."""
-    return [_record(row) for row in connection.execute(_OF_IDS, {"ids": ids})]
+    return [_record(row) for row in _OF_IDS.run(connection, {"ids": listed(ids)})]
 
 
 def read_latest(connection: Connection, *, state: JobState | None, count: int) -> list[JobRecord]:
@@ -43,13 +44,13 @@ def read_latest(connection: Connection, *, state: JobState | None, count: int) -
     query = _JOBS.order_by(JOBS.c.number.desc()).limit(count)
     if state is not None:
         query = query.where(JOBS.c.state == state.value)
-    return [_record(row) for row in connection.execute(query)]
+    return [_record(tuple(row)) for row in connection.execute(query)]
 
 
 def read_results(connection: Connection, ids: Sequence[str]) -> list[tuple[JobRecord, JobAnswer | None] | None]:
     """Of each id the job, and what it was answered where that was kept; None: there is no such job."""
     jobs = {job.id: job for job in read_jobs(connection, ids)}
-    rows = connection.execute(_ANSWERS, {"ids": ids})
+    rows = _ANSWERS.run(connection, {"ids": listed(ids)})
     answers = {name: JobAnswer(status, head, body) for name, status, head, body in rows}
     return [(jobs[name], answers.get(name)) if name in jobs else None for name in ids]
 
@@ -81,32 +82,32 @@ _JOBS = select(
 ).select_from(JOBS.outerjoin(WEBHOOKS, WEBHOOKS.c.job == JOBS.c.number))
 
 
-_OF_IDS = _JOBS.where(JOBS.c.id.in_(bindparam("ids", expanding=True)))
-_ANSWERS = (
+_OF_IDS = Statement(_JOBS.where(among(JOBS.c.id, "ids")))
+_ANSWERS = Statement(
     select(JOBS.c.id, ANSWERS.c.status, ANSWERS.c.head, ANSWERS.c.body)
     .join(ANSWERS, JOBS.c.number == ANSWERS.c.job)
-    .where(JOBS.c.id.in_(bindparam("ids", expanding=True)))
+    .where(among(JOBS.c.id, "ids"))
 )
 
 
-def _record(row: Row[*tuple[Any, ...]]) -> JobRecord:
+def _record(row: tuple[Any, ...]) -> JobRecord:
+    name, tenant, model, state, attempts, asked, error, created, started, finished, expires, *told = row
+    url, webhook_state, webhook_attempts, webhook_error = told
     webhook = None
-    if row.url is not None:
-        webhook = WebhookView(
-            url=row.url, status=row.webhook_state, attempts=row.webhook_attempts, error=row.webhook_error
-        )
+    if url is not None:
+        webhook = WebhookView(url=url, status=webhook_state, attempts=webhook_attempts, error=webhook_error)
     return JobRecord(
-        id=row.id,
-        tenant=row.tenant,
-        model=row.model,
-        state=JobState(row.state),
-        attempts=row.attempts,
-        cancel_asked=row.cancel_asked,
-        error=row.error,
-        created_us=row.created_us,
-        started_us=row.started_us,
-        finished_us=row.finished_us,
-        expires_us=row.expires_us,
+        id=name,
+        tenant=tenant,
+        model=model,
+        state=JobState(state),
+        attempts=attempts,
+        cancel_asked=bool(asked),
+        error=error,
+        created_us=created,
+        started_us=started,
+        finished_us=finished,
+        expires_us=expires,
         webhook=webhook,
     )
 
