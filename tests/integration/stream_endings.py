@@ -48,7 +48,10 @@ def ends(frame):
     for number, ending in endings.items():
         if (frame["number"] == number).any():
             exec(ending)
-    time.sleep({SLOW_S})
+    if {SLOW_S}:
+        open("at work", "w").close()
+        time.sleep({SLOW_S})
+        os.remove("at work")
     return frame
 
 

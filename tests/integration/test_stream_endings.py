@@ -100,15 +100,18 @@ def test_who_is_killed_by_others_accuses_nobody_for_good(crashing: Crashing) -> 
     assert sorted(numbers(crashing, "out")) == list(range(EVENTS))
 
 
-def test_who_was_stopped_amid_a_function_accuses_nobody_for_good(crashing: Crashing) -> None:
+def test_who_was_stopped_amid_a_function_accuses_nobody_for_good(
+    crashing: Crashing, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It ends when it goes on: what runs in a timer of the system cannot tell."""
+    monkeypatch.setenv("HANG_S", "2")
     crashing.write_app(app_of(RECORDS, {}, slow_s=0.5))
     crashing.make_topics()
     crashing.produce(events(EVENTS))
     worker = crashing.start()
-    crashing.wait_for(lambda: bool(numbers(crashing, "out")))
+    crashing.wait_for((crashing.folder / "at work").exists)
     worker.send_signal(signal.SIGSTOP)
-    time.sleep(3)
+    time.sleep(4)
     worker.send_signal(signal.SIGCONT)
     assert worker.wait(PATIENCE_S) == -signal.SIGALRM
     assert run_to_the_end(crashing, EVENTS) == []

@@ -76,6 +76,7 @@ class Watchdog:
         self._expect = expect
         self._expected = expect is None
         """Whether the timer runs: one that runs is not put off by each batch, but by looks alone."""
+        self._expected_until_s = float("inf")
         self._watched: _Watched | None = None
         self._stopped = threading.Event()
         self._excused_s = 0.0
@@ -180,8 +181,11 @@ class Watchdog:
     def _look_at_timer(self) -> None:
         """Stops it where nothing is at work: what else a worker does may take its time. Whoever begins
         meanwhile sees either that it does not run, or is seen.
+
+        One that has gone off is left alone: its signal is under way to another thread, and some systems would
+        take it back now, and others not.
         """
-        if self._expect is None:
+        if self._expect is None or (self._expected and self._clock.monotonic() > self._expected_until_s):
             return
         if self._watched is None and self._expected:
             self._expected = False
@@ -192,6 +196,7 @@ class Watchdog:
     def _put_off(self) -> None:
         assert self._expect is not None, "there is a timer"
         self._expected = True
+        self._expected_until_s = self._clock.monotonic() + self._timeout_s + EXPECTED_MARGIN_S
         self._expect(self._timeout_s + EXPECTED_MARGIN_S)
 
     def _keep(self, hung: Suspect | Accuse) -> None:

@@ -177,3 +177,20 @@ def test_the_timer_runs_while_anything_is_at_work_and_is_put_off_by_looks(tmp_pa
     assert expected == [6.0, 6.0, 0, 6.0]
     watchdog.stop()
     assert expected == [6.0, 6.0, 0, 6.0, 0]
+
+
+def test_a_timer_that_has_gone_off_is_left_alone(tmp_path: Path) -> None:
+    """The process was stopped, and goes on: whichever thread is first, it ends."""
+    clock, expected = ManualClock(), list[float]()
+    watchdog = Watchdog(SuspectFolder(tmp_path), 5.0, clock, lambda _: None, expected.append)
+    watchdog.begin(fetched(0, 1))
+    clock.advance(6)
+    watchdog.looked_late(5.75)
+    watchdog.look()
+    assert expected == [6.0, 6.0], "it has a moment yet"
+    clock.advance(6.5)
+    watchdog.looked_late(6.25)
+    watchdog.look()
+    watchdog.end()
+    watchdog.look()
+    assert expected == [6.0, 6.0]
