@@ -17,6 +17,7 @@ from penstock.core.errors import CorruptRecords
 from penstock.features.view import FeatureView
 
 __all__ = [
+    "NO_TIME_MS",
     "OFFSET_BITS",
     "Answer",
     "OnlineReader",
@@ -32,6 +33,8 @@ __all__ = [
 
 OFFSET_BITS: Final = 48
 """Below the partition, in a position."""
+NO_TIME_MS: Final = -(2**62)
+"""How far a partition has come in which no event has been."""
 _CHECK_BYTES: Final = 8
 _HEAD = struct.Struct("<Qqq")
 
@@ -48,8 +51,8 @@ class Update(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far a partition has come: the stream's time, the offset that comes next, and the time of day when it
-    was last heard of.
+    """How far a partition has come: the stream's time (`NO_TIME_MS` before its first event), the offset that
+    comes next, and the time of day when it was last heard of.
     """
 
     partition: int

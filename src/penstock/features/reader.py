@@ -7,7 +7,7 @@ import numpy as np
 
 from penstock.core.errors import CorruptRecords, PenstockError
 from penstock.core.tensors import DataType
-from penstock.features.online import OFFSET_BITS, Answer, OnlineReader, Progress, read_record
+from penstock.features.online import NO_TIME_MS, OFFSET_BITS, Answer, OnlineReader, Progress, read_record
 from penstock.features.timeline import HEAD_WORDS, Column, Ints, Mask, pick_rows
 from penstock.features.view import FeatureView, encode_keys
 
@@ -105,25 +105,32 @@ class ViewReader:
         """How far the stream was for each row's key, and whether nothing was heard for too long.
 
         Where nothing is known of a key, its partition is not known either: it has come as far as the one that
-        is furthest behind.
+        is furthest behind. What history filled has come as far as any. A partition without an event says
+        nothing of time; where none has had one, it is that of what is known of the key, or now.
         """
         rows = len(known.positions)
-        if not progress:
-            return known.available_ms, np.full(rows, self._silent_ms_max is not None, np.bool_)
-        behind_ms = min([each.as_of_ms for each in progress])
-        heard_ms = min([each.heard_ms for each in progress])
-        silent_ms_max = float("inf") if self._silent_ms_max is None else self._silent_ms_max
         now_ms = self._now_ms()
-        as_of_ms = _all(rows, behind_ms)
-        stale = np.zeros(rows, np.bool_)
-        stale.fill(now_ms - heard_ms > silent_ms_max)
-        if len(progress) > 1:
-            partitions = known.positions >> OFFSET_BITS
-            for each in progress:
-                of_it = partitions == each.partition
+        as_of_ms = np.where(known.available_ms > 0, known.available_ms, now_ms)
+        if not progress:
+            return as_of_ms, np.full(rows, self._silent_ms_max is not None, np.bool_)
+        stale = np.full(rows, any(self._is_silent(each, now_ms) for each in progress), np.bool_)
+        partitions = known.positions >> OFFSET_BITS
+        timed = [each.as_of_ms for each in progress if each.as_of_ms > NO_TIME_MS]
+        if timed:
+            filled = partitions < 0
+            as_of_ms[filled] = np.where(
+                known.available_ms[filled] > 0, np.maximum(known.available_ms[filled], max(timed)), min(timed)
+            )
+        for each in progress:
+            of_it = partitions == each.partition
+            stale[of_it] = self._is_silent(each, now_ms)
+            if each.as_of_ms > NO_TIME_MS:
                 as_of_ms[of_it] = each.as_of_ms
-                stale[of_it] = now_ms - each.heard_ms > silent_ms_max
         return as_of_ms, stale
+
+    def _is_silent(self, progress: Progress, now_ms: int) -> bool:
+        """A time of day that is still to come was told by a clock that was wrong."""
+        return self._silent_ms_max is not None and abs(now_ms - progress.heard_ms) > self._silent_ms_max
 
     def _filled(self, known: "_Known", as_of_ms: Ints, stale: Mask) -> Reading:
         rows, features = len(as_of_ms), self.view.features

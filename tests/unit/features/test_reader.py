@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import StorageFailed
 from penstock.core.tensors import DataType
-from penstock.features.online import OFFSET_BITS, Answer, Progress, Record, pack_record
+from penstock.features.online import NO_TIME_MS, OFFSET_BITS, Answer, Progress, Record, pack_record
 from penstock.features.reader import NO_POSITION, ViewReader
 from penstock.features.timeline import TimelineRows, write_timelines
 from penstock.features.view import Feature, FeatureView, KeyColumn, encode_keys
@@ -158,7 +158,30 @@ def test_what_history_filled_is_as_of_its_own_time_until_the_stream_says_more():
     record = {("a", 1): kept(NO_POSITION, (10, 1.0, 1, False), (40, 2.0, 2, False), available_ms=44)}
 
     assert rows(read(Held(record), [("a", 1)])) == [(2.0, 2, False)]
-    assert rows(read(Held(record, Progress(0, 20, 1, 0)), [("a", 1)])) == [(1.0, 1, False)]
+    behind = read(Held(record, Progress(0, 20, 1, 0)), [("a", 1)])
+    assert (rows(behind), behind.as_of_ms.tolist()) == ([(2.0, 2, False)], [44])
+    assert read(Held(record, Progress(0, 60, 1, 0)), [("a", 1)]).as_of_ms.tolist() == [60]
+
+
+@pytest.mark.parametrize("keys", [1, 2])
+def test_a_partition_without_an_event_holds_no_time_back(keys):
+    """What history filled decays by the partition that has come furthest, whichever it will be in."""
+    record = {("a", 1): kept(NO_POSITION, (10, 1.0, 1, False), (40, 2.0, 2, False), available_ms=12)}
+    asked = [("a", 1)] * keys
+    none, far = Progress(0, NO_TIME_MS, 1, 0), Progress(1, 50, 1, 0)
+
+    for progress, value, as_of_ms in (((none,), 1, 12), ((none, far), 2, 50), ((far,), 2, 50)):
+        reading = read(Held(record, *progress), asked, now_ms=1000)
+        assert (reading.columns[1].tolist(), reading.as_of_ms.tolist()) == ([value] * keys, [as_of_ms] * keys)
+    assert read(Held({}, none), asked, now_ms=1000).as_of_ms.tolist() == [1000] * keys
+    assert read(Held({}, none, far), asked, now_ms=1000).as_of_ms.tolist() == [50] * keys
+    assert read(Held({}), asked, now_ms=1000).as_of_ms.tolist() == [1000] * keys
+
+
+def test_what_was_heard_at_a_time_that_is_still_to_come_is_stale():
+    store = Held({("a", 1): kept(5, (10, 1.0, 1, False))}, Progress(0, 25, 9, 10**12))
+
+    assert read(store, [("a", 1)], stale_s=60.0, now_ms=61_000).stale.tolist() == [True]
 
 
 def test_a_store_that_cannot_be_read_gives_defaults_and_is_told_of():

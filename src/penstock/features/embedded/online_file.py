@@ -6,7 +6,9 @@ keys with the same 64 bits would take each other's place, and the one that has l
 million keys there are two such with a probability of 3 in a million.
 """
 
+import fcntl
 import hashlib
+import os
 import sqlite3
 import struct
 from collections.abc import Iterator, Sequence
@@ -16,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.core.durable_files import make_folder
+from penstock.core.durable_files import make_folder, sync_folder
 from penstock.core.errors import ConfigurationError, StorageFailed
 from penstock.features.online import fingerprint_of
 from penstock.features.view import FeatureView
@@ -32,6 +34,8 @@ CHECKPOINT_PAGES = 4_000
 CACHE_KIB = 32 * 1024
 MARK = b"\xc1"
 """Between a key and its record: a byte that MessagePack does not have."""
+BESIDE = ("-wal", "-shm")
+"""What SQLite keeps beside a database."""
 NO_TABLE = "no such table"
 _VIEWS = """
 CREATE TABLE views (
@@ -71,6 +75,10 @@ class OnlineFile:
                 f"the folder of the online features, {self.path.parent}, cannot be made: {error.strerror}",
                 hint="choose another place (the setting home), or mend that",
             ) from error
+        try:
+            self._make()
+        except OSError as error:
+            raise StorageFailed(f"online features {self.path} cannot be made: {error.strerror}") from error
         connection = _connect_to_write(self.path)
         try:
             _make_tables(connection, self.path)
@@ -99,6 +107,31 @@ class OnlineFile:
             raise
         return connection
 
+    def inode(self) -> tuple[int, int] | None:
+        """Which file it is; None where there is none. Raises `StorageFailed`."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageFailed(f"online features {self.path}: {error.strerror}") from error
+        return found.st_dev, found.st_ino
+
+    def _make(self) -> None:
+        """A file where there is none. The journal of one that was moved away is not that of a new one, and
+        would damage it.
+        """
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            if not self.path.exists():
+                for beside in BESIDE:
+                    self.path.with_name(self.path.name + beside).unlink(missing_ok=True)
+                self.path.touch()
+                sync_folder(self.path.parent)
+        finally:
+            os.close(folder)
+
     @contextmanager
     def failures(self, undone: str) -> Iterator[None]:
         try:
@@ -109,8 +142,9 @@ class OnlineFile:
     def failure(self, error: sqlite3.Error, undone: str) -> StorageFailed:
         return StorageFailed(
             f"online features {self.path}: {undone}: {error}",
-            hint="look at the disk and at who may write there; a damaged file can be moved away, and is filled"
-            " anew by `penstock features backfill`",
+            hint="look at the disk and at who may write there; a damaged file can be moved away, with its -wal"
+            " and -shm: a new one begins empty, and knows each key from its next update on, or from `penstock"
+            " features backfill --online`",
         )
 
 

@@ -1,6 +1,5 @@
 """Reads what is known of many keys at once."""
 
-import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
@@ -8,7 +7,6 @@ from functools import lru_cache
 
 import msgspec
 
-from penstock.core.errors import StorageFailed
 from penstock.features.embedded.online_file import MARK, NO_TABLE, OnlineFile, digests, number_of, table
 from penstock.features.online import Answer, Progress
 from penstock.features.view import FeatureView
@@ -28,7 +26,7 @@ class EmbeddedReader:
     def __init__(self, file: OnlineFile) -> None:
         self._file = file
         self._connection: sqlite3.Connection | None = None
-        self._inode = (0, 0)
+        self._inode: tuple[int, int] | None = None
         self._numbers: dict[str, int] = {}
 
     def read(self, view: FeatureView, keys: Sequence[bytes]) -> Answer:
@@ -49,19 +47,12 @@ class EmbeddedReader:
                 connection.close()
 
     def _connected(self) -> sqlite3.Connection | None:
-        try:
-            found = os.stat(self._file.path)
-        except FileNotFoundError:
+        found = self._file.inode()
+        if found != self._inode:
             self.close()
-            return None
-        except OSError as error:
-            self.close()
-            raise StorageFailed(f"online features {self._file.path}: {error.strerror}") from error
-        if self._connection is not None and self._inode != (found.st_dev, found.st_ino):
-            self.close()
-        if self._connection is None:
+        if found is not None and self._connection is None:
             self._connection = self._file.connect_to_read()
-            self._inode = (found.st_dev, found.st_ino)
+            self._inode = found
         return self._connection
 
     def _read(self, connection: sqlite3.Connection, view: FeatureView, keys: Sequence[bytes]) -> Answer:

@@ -1,9 +1,10 @@
 """Writes what is known of one view's keys."""
 
+import logging
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Final
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from typing import Final, TypeVar
 
 from penstock.core.errors import Fenced
 from penstock.features.embedded.online_file import MARK, OnlineFile, digests, number_for, number_of, table
@@ -12,23 +13,33 @@ from penstock.features.view import FeatureView
 
 __all__ = ["EmbeddedWriter"]
 
+log = logging.getLogger(__name__)
+
 FILLED: Final = -1
+T = TypeVar("T")
 _TOLD = (
     "INSERT INTO progress VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
     " as_of_ms = max(as_of_ms, excluded.as_of_ms), next_offset = max(next_offset, excluded.next_offset),"
-    " heard_ms = max(heard_ms, excluded.heard_ms), available_ms = max(available_ms, excluded.available_ms)"
+    " heard_ms = CASE WHEN excluded.next_offset < next_offset THEN heard_ms ELSE excluded.heard_ms END,"
+    " available_ms = max(available_ms, excluded.available_ms)"
 )
 
 
 class EmbeddedWriter:
-    """Makes what is not there. Raises as `OnlineFile.connect_to_write` does."""
+    """Makes what is not there, also where the file was moved away meanwhile. Raises as
+    `OnlineFile.connect_to_write` does.
+    """
 
     def __init__(self, file: OnlineFile, view: FeatureView) -> None:
         self._file = file
         self._view = view
-        self._connection = file.connect_to_write()
+        self._open()
+
+    def _open(self) -> None:
+        self._connection = self._file.connect_to_write()
         try:
-            number = self._number = number_for(self._connection, view)
+            self._inode = self._file.inode()
+            number = self._number = number_for(self._connection, self._view)
         except BaseException:
             self._connection.close()
             raise
@@ -44,18 +55,24 @@ class EmbeddedWriter:
         rows = _rows(last.values(), base)
         available_ms = max((each.available_ms for each in updates), default=0)
         told = (partition, progress.as_of_ms, progress.next_offset, progress.heard_ms, available_ms)
-        with self._transaction() as connection:
+
+        def work(connection: sqlite3.Connection) -> None:
             if updates:
                 self._begin_anew_where_topic_did(connection, partition, updates[0])
             connection.executemany(self._put, rows)
             connection.execute(_TOLD, (self._number, *told))
 
+        self._written(work)
+
     def fill(self, updates: Sequence[Update]) -> int:
         rows = _rows(updates, None)
-        with self._transaction() as connection:
+
+        def work(connection: sqlite3.Connection) -> int:
             before = connection.total_changes
             connection.executemany(self._fill, rows)
             return connection.total_changes - before
+
+        return self._written(work)
 
     def close(self) -> None:
         with suppress(sqlite3.Error):
@@ -77,25 +94,44 @@ class EmbeddedWriter:
         connection.execute(f"DELETE FROM {table(self._number)} {of_partition}", (partition,))  # noqa: S608
         connection.execute("DELETE FROM progress WHERE view = ? AND partition = ?", (self._number, partition))
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        connection = self._connection
+    def _written(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Done in the file that is there, in whole: what a moved file was given is written again."""
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                if number_of(connection, self._view) != self._number:
-                    raise Fenced(
-                        f"feature view {self._view.name!r} was defined anew, and this process has the old one",
-                        hint="restart it with the app file that holds now",
-                    )
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+            while True:
+                if self._file.inode() != self._inode:
+                    self._reopen()
+                done = self._transacted(work)
+                if self._file.inode() == self._inode:
+                    return done
         except sqlite3.Error as error:
             raise self._file.failure(error, "nothing was written") from error
+
+    def _reopen(self) -> None:
+        log.warning(
+            "online features %s: the file was moved or removed; view %r goes on in another, and knows each"
+            " key from its next update on (hint: `penstock features backfill --online` fills it)",
+            self._file.path,
+            self._view.name,
+        )
+        self.close()
+        self._open()
+
+    def _transacted(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if number_of(connection, self._view) != self._number:
+                raise Fenced(
+                    f"feature view {self._view.name!r} was defined anew, and this process has the old one",
+                    hint="restart it with the app file that holds now",
+                )
+            done = work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return done
 
 
 def _rows(updates: Collection[Update], base: int | None) -> list[tuple[int, int, bytes]]:

@@ -11,7 +11,7 @@ from functools import cached_property
 import polars as pl
 
 from penstock.core.errors import Fenced, StorageFailed
-from penstock.features.online import OnlineWriter, Progress, Update
+from penstock.features.online import NO_TIME_MS, OnlineWriter, Progress, Update
 from penstock.features.view import FeatureView
 from penstock.log.records import TopicPartition
 from penstock.streams.feature_views.updates_output import AS_OF, KEY, TIMELINE
@@ -20,9 +20,6 @@ from penstock.streams.outputs import NOTHING, Outlet, OutputConfig, Put
 from penstock.streams.sinks import OutputPlace
 
 __all__ = ["OnlineSink"]
-
-BEFORE_ALL_MS = -(2**62)
-"""The stream's time where nobody has told it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +57,7 @@ class _OnlineOutlet:
     def __init__(self, config: _OnlineOutput, partition: int) -> None:
         self._config = config
         self._partition = partition
-        self._as_of_ms = BEFORE_ALL_MS
+        self._as_of_ms = NO_TIME_MS
 
     def put(self, frame: pl.DataFrame, moment: Moment, idle: bool) -> Put:  # noqa: ARG002 - as outlets have it
         if not frame.height:

@@ -250,3 +250,56 @@ def test_a_file_that_took_the_place_of_another_is_seen_at_once(store, tmp_path):
     other.path.replace(store.path)
 
     assert read_record(reader.read(view(), [b"a"]).records[0])[0] == 5
+
+
+def moved_away(store, names=("",)) -> None:
+    for beside in names:
+        path = store.path.with_name(store.path.name + beside)
+        if path.exists():
+            path.replace(path.with_name(path.name + ".moved"))
+
+
+@pytest.mark.parametrize("names", [("",), ("", "-wal", "-shm")])
+def test_writers_and_readers_go_on_in_a_new_file_where_theirs_was_moved_away(store, caplog, names):
+    """With and without what lay beside it, and while the old one is open in others."""
+    one, two, filler = (store.writer(view()) for _ in range(3))
+    reader = store.reader()
+    one.put(0, [update(b"a", 1, b"old"), update(b"gone", 1, b"old")], told(next_offset=2))
+    assert reader.read(view(), [b"a"]).records != [None]
+    moved_away(store, names)
+    assert reader.read(view(), [b"a"]) == ([None], ())
+
+    one.put(0, [update(b"a", 2, b"new")], told(next_offset=3))
+    two.put(1, [update(b"b", 3, b"new")], told(1, next_offset=4))
+    assert filler.fill([update(b"c", 0, b"past"), update(b"a", 0, b"past")]) == 1
+    one.put(0, [update(b"d", 4, b"new")], told(next_offset=5))
+
+    assert timelines(store, view(), b"a", b"b", b"c", b"d", b"gone") == [b"new", b"new", b"past", b"new", None]
+    assert [record is not None for record in reader.read(view(), [b"a", b"gone"]).records] == [True, False]
+    with sqlite3.connect(store.path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+    assert caplog.text.count("was moved or removed") == 3, "each of the three says so once"
+
+
+def test_what_is_written_while_the_file_is_moved_away_is_in_the_new_one(store, monkeypatch):
+    writer = store.writer(view())
+    begin_anew = writer._begin_anew_where_topic_did
+
+    def moves(*given) -> None:
+        begin_anew(*given)
+        monkeypatch.undo()
+        moved_away(store)
+
+    monkeypatch.setattr(writer, "_begin_anew_where_topic_did", moves)
+    writer.put(0, [update(b"a", 1, b"new")], told(next_offset=2))
+
+    assert timelines(store, view(), b"a") == [b"new"]
+
+
+def test_a_clock_that_was_ahead_for_a_while_leaves_no_trace(store):
+    writer = store.writer(view())
+    for offset, heard_ms in ((1, 1000), (2, 10**12), (3, 3000), (2, 10**12)):
+        writer.put(0, [], told(next_offset=offset, heard_ms=heard_ms))
+
+    assert store.reader().read(view(), []).progress == (told(next_offset=3, heard_ms=3000),)
