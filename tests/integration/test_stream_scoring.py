@@ -66,9 +66,9 @@ def log(tmp_path: Path) -> Iterator[Log]:
 
 
 @contextmanager
-def scoring(line: CommandLine, log: Log, app: str) -> Iterator[RunningServer]:
+def scoring(line: CommandLine, log: Log, app: str, *options: str) -> Iterator[RunningServer]:
     """A server whose streams have begun."""
-    with running(line, app) as server:
+    with running(line, app, *options) as server:
         wait_for(lambda: "events" in {info.spec.name for info in log.admin.topics()}, server)
         yield server
 
@@ -113,7 +113,7 @@ def check_each_scored_once(log: Log, count: int) -> None:
     """By the version that it names, whatever happened meanwhile."""
     found = rows(log, "predictions")
     assert [row["a"] for row in found] == list(range(count))
-    assert [row["prediction_id"] for row in found] == [f"events/0/{n}" for n in range(count)]
+    assert [row["prediction_id"] for row in found] == [f"adding/events/0/{n}" for n in range(count)]
     for row in found:
         assert row["y"] == pytest.approx(row["a"] + 1 + 100 * int(row["model_version"]), rel=1e-5)
         assert row["model_rung"] is None
@@ -155,11 +155,61 @@ def test_rows_wait_for_a_model_that_is_down(tmp_path: Path, log: Log) -> None:
         produce(log, [{"a": 1.0}])
         wait_for(lambda: len(rows(log, "predictions")) == 1, server)
         produce(log, [{"a": 66.0}, {"a": 2.0}])
-        wait_for(lambda: "nothing was committed: model 'doubling'" in server.log, server)
+        wait_for(lambda: "events/0 waits, the others go on: model 'doubling'" in server.log, server)
         assert dead(log) == []
         (tmp_path / "mended").touch()
         wait_for(lambda: len(rows(log, "predictions")) == 3, server)
     assert [row["y"] for row in rows(log, "predictions")] == [2, 132, 4]
+
+
+def test_what_was_never_answered_waits_over_a_restart(tmp_path: Path, log: Log) -> None:
+    line = CommandLine(tmp_path)
+    app = CRASHING.replace("FALLBACK", "()")
+    with scoring(line, log, app) as server:
+        produce(log, [{"a": 66.0}])
+        wait_for(lambda: "waits, the others go on" in server.log, server)
+    with scoring(line, log, app) as server:
+        wait_for(lambda: "waits, the others go on" in server.log, server)
+        assert dead(log) == []
+        (tmp_path / "mended").touch()
+        wait_for(lambda: len(rows(log, "predictions")) == 1, server)
+    assert dead(log) == []
+
+
+SLOW = """
+import time
+import penstock as ps
+import polars as pl
+
+app = ps.App("scoring")
+schema = {"a": pl.Float64, "at": pl.Int64}
+events = app.stream("events", schema=schema, time="at", lateness="1d")
+others = app.stream("others", schema=schema, time="at", lateness="1d")
+
+
+@app.callable("slow", signature=ps.Signature.of(inputs={"a": "FP64[-1]"}, outputs={"y": "FP64[-1]"}))
+def slow(inputs):
+    for a in inputs["a"]:
+        time.sleep(5 if a == 13 else 0.03)
+    return {"y": inputs["a"] * 2}
+
+
+events.score("slow", outputs={"y": pl.Float64}, into="predictions")
+others.into("copied")
+"""
+
+
+@pytest.mark.alone
+def test_a_model_that_is_slow_gets_through_and_a_row_that_hangs_it_does_not_block(
+    tmp_path: Path, log: Log
+) -> None:
+    line = CommandLine(tmp_path)
+    with scoring(line, log, SLOW, "--set", "stream.function_timeout_s=4") as server:
+        produce(log, [{"a": 100.0 + n} for n in range(150)] + [{"a": 13.0}, {"a": 1.0}])
+        produce(log, [{"a": float(n)} for n in range(10)], "others")
+        wait_for(lambda: len(rows(log, "copied")) == 10, server)
+        wait_for(lambda: len(rows(log, "predictions")) == 151 and dead(log) == [13], server)
+    assert [row["a"] for row in rows(log, "predictions")] == [*(100 + n for n in range(150)), 1]
 
 
 def test_what_stands_in_for_the_model_is_named(tmp_path: Path, log: Log) -> None:

@@ -33,7 +33,8 @@ class ScoredInputs:
         raise ConfigurationError(
             f"score({self.model!r}): {wrong}",
             hint=f"the model takes {takes}; the stream has {', '.join(self.columns)}; name columns that are"
-            " called otherwise by inputs={'input': 'column'}",
+            " called otherwise by inputs={'input': 'column'}, and give score() what app.model(...) gave, which"
+            " adds its features",
         )
 
     def _lack(self, spec: TensorSpec) -> str | None:
@@ -61,6 +62,6 @@ class LateScorer:
         assert self._bound is not None, "models are loaded before the engine starts"
         return self._bound.score(model, frame, inputs, wanted)
 
-    def answers(self, model: str) -> bool:
+    def answers(self, model: str) -> bool | None:
         assert self._bound is not None, "models are loaded before the engine starts"
         return self._bound.answers(model)

@@ -143,9 +143,10 @@ class ModelScorer:
 
     def score(self, model: str, frame: pl.DataFrame, inputs: Inputs, wanted: Collection[str]) -> Scores:
         """See `Scorer`."""
-        signature = self._deployment(model).signature
+        deployment = self._deployment(model)
+        signature = deployment.signature
         tensors = tensors_of(frame, signature, inputs)
-        version, rows = self._asked(model, tensors)
+        rows = self._asked(deployment, tensors)
         self._good[model] = slice_rows(tensors, 0, 1)
         outputs = rows.outputs
         series = {
@@ -153,18 +154,18 @@ class ModelScorer:
             for spec in signature.outputs
             if spec.name in wanted
         }
-        return Scores(outputs=series, version=outputs.version or version, rung=outputs.rung or None)
+        return Scores(outputs=series, version=outputs.version or deployment.version, rung=outputs.rung or None)
 
-    def answers(self, model: str) -> bool:
-        """See `Scorer`. Where there is no row that it is known to answer, nothing is known against it."""
+    def answers(self, model: str) -> bool | None:
+        """See `Scorer`."""
         deployment = self._plane.default(model)
         if deployment is None or deployment.fault is not None:
             return False
         proven = deployment.example if deployment.example is not None else self._good.get(model)
         if proven is None or row_count(proven) == 0:
-            return True
+            return None
         try:
-            self._asked(model, slice_rows(proven, 0, 1))
+            self._asked(deployment, slice_rows(proven, 0, 1))
         except PenstockError:
             return False
         return True
@@ -175,21 +176,25 @@ class ModelScorer:
             raise StorageFailed(f"no version of model {model!r} is loaded", hint="its rows wait until one is")
         return deployment
 
-    def _asked(self, model: str, tensors: Tensors) -> tuple[str, BatchRows]:
-        """Blocks until the rows are answered. Raises `StorageFailed` where the model takes nobody's."""
+    def _asked(self, deployment: Deployment, tensors: Tensors) -> BatchRows:
+        """Blocks until the rows are answered. Raises `StorageFailed` where the model takes nobody's, and
+        `DeadlineExceeded` where it takes too long for so many.
+        """
         assert self.loop is not None, "models are loaded before the engine starts"
-        asking: Future[tuple[str, BatchRows]] = asyncio.run_coroutine_threadsafe(
-            self._ask(model, tensors), self.loop
-        )
+        model = deployment.model
+        asking: Future[BatchRows] = asyncio.run_coroutine_threadsafe(self._ask(deployment, tensors), self.loop)
         try:
             return asking.result()
-        except (Refused, DeadlineExceeded, CancelledError) as error:
+        except DeadlineExceeded as error:
+            raise DeadlineExceeded(
+                f"model {model!r} did not answer {row_count(tensors)} rows within {self._timeout_s:g} s"
+            ) from error
+        except (Refused, CancelledError) as error:
             raise StorageFailed(
                 f"model {model!r} does not answer: {error}", hint="its rows wait until it does"
             ) from error
 
-    async def _ask(self, model: str, tensors: Tensors) -> tuple[str, BatchRows]:
-        deployment = self._deployment(model)
+    async def _ask(self, deployment: Deployment, tensors: Tensors) -> BatchRows:
         now_s = self._monotonic()
         answer = deployment.infer(
             Inference(
@@ -203,11 +208,15 @@ class ModelScorer:
             )
         )
         rows = await answer.future
-        labels = {"model": model, "version": deployment.version, "rung": rows.outputs.rung or "model"}
+        labels = {
+            "model": deployment.model,
+            "version": deployment.version,
+            "rung": rows.outputs.rung or "model",
+        }
         self._metrics.counter(
             "penstock_stream_scored_rows_total", "Rows of streams that a model scored.", **labels
         ).value += rows.stop - rows.start
-        return deployment.version, rows
+        return rows
 
 
 class _ScoringLoader(Loader):

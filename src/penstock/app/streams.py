@@ -333,7 +333,12 @@ class Stream:
         for view in features.views:
             if set(view.feature_names) <= set(stream.schema):
                 continue
-            declared = self.declared.features[view.name]
+            declared = self.declared.features.get(view.name)
+            if declared is None:
+                raise ConfigurationError(
+                    f"features {view.name!r} are of another app than the stream",
+                    hint="declare them in this app, or look them up under names of its own",
+                )
             if declared.windowed.reads(stream):
                 stream = stream.enrich(declared)
             else:

@@ -73,6 +73,7 @@ class BatchSize:
 
     def __init__(self, config: BatchSizeConfig) -> None:
         self._config = config
+        self._rows_min = config.rows_min
         self.rows = config.rows_min
         self.bytes_max = config.bytes_max
         self._batches = 0
@@ -102,6 +103,11 @@ class BatchSize:
         if rows >= self.rows and size_bytes < self.bytes_max:
             self._grow(seconds, allowed_s)
 
+    def halve(self, rows: int) -> None:
+        """A batch of so many rows was more than can be done at once: half of it, however few that are."""
+        self.rows = max(1, rows // 2)
+        self._rows_min = min(self._rows_min, self.rows)
+
     def statistics(self) -> BatchSizeStatistics:
         return BatchSizeStatistics(
             rows=self.rows,
@@ -130,7 +136,7 @@ class BatchSize:
         if rows * 2 < self.rows:
             return
         share = min(max(allowed_s / seconds, SHRINK_SHARE_LEAST), SHRINK_SHARE)
-        self.rows = max(int(self.rows * share), self._config.rows_min)
+        self.rows = max(int(self.rows * share), self._rows_min)
 
     def _learn(self, rows: int, seconds: float) -> None:
         expected_s = self._fixed_s + self._per_row_s * rows

@@ -22,6 +22,10 @@ from penstock.streams.worker_config import PartitionStatus
 
 __all__ = ["Owned"]
 
+PAUSE_S = 0.1
+PAUSE_S_MAX = 5.0
+"""Between two tries of what waits, the first and the longest pause."""
+
 
 class Owned:
     """Its `stage` is None until its state has been brought back, and after a batch of it has failed."""
@@ -32,6 +36,12 @@ class Owned:
         self.changes = TopicPartition(plan.changes_topic, source.partition)
         self.stage: Stage | None = None
         self.problem = ""
+        self.waits = ""
+        """For what it waits, if it does: another system, or a model that answers nobody."""
+        self.waits_until_s = 0.0
+        self.waits_told, self.waits_told_s = "", float("-inf")
+        """What the log was told of that, and when."""
+        self._put_off_times = 0
         self.changes_end = 0
         """The offset of the changelog up to which it is in `stage`."""
         self.mark = bytes(8)
@@ -65,6 +75,7 @@ class Owned:
         owner any more is fenced by that.
         """
         self.stage = restored.stage
+        self.waits = ""
         self.stage.next_offset = position
         self.stage.made_rows = self._made_rows
         self.changes_end = restored.changes_end
@@ -74,6 +85,13 @@ class Owned:
     def drop(self) -> None:
         """Its state is not what is committed."""
         self.stage = None
+
+    def put_off(self, reason: str, now_s: float) -> None:
+        """Its records wait, and are tried again later, each time after a longer pause."""
+        self.drop()
+        self.waits = reason
+        self.waits_until_s = now_s + min(PAUSE_S_MAX, PAUSE_S * 2.0**self._put_off_times)
+        self._put_off_times += 1
 
     def stop(self, problem: str) -> None:
         self.stage = None
@@ -133,6 +151,7 @@ class Owned:
     def committed(self, ends: Mapping[TopicPartition, int], changes: bytes, suspects: SuspectFolder) -> None:
         """A batch that it has a part in is durable, with these changes."""
         assert self.stage is not None, "it is running"
+        self._put_off_times = 0
         self.changes_end = ends[self.changes]
         self.mark = mark_of(changes)
         self.unsaved_bytes += len(changes)
@@ -150,6 +169,7 @@ class Owned:
         rows = self._rows - self._rows_told
         self._rows_told = self._rows
         state = "stuck" if self.problem else "running" if self.stage is not None else "restoring"
+        state = "waiting" if self.waits else state
         watermark_ms, keys = None, 0
         if self.stage is not None:
             counted = self.stage.statistics()
@@ -162,7 +182,7 @@ class Owned:
             topic=self.source.topic,
             partition=self.source.partition,
             state=state,
-            problem=self.problem,
+            problem=self.problem or self.waits,
             lag=lag,
             rows=self._rows,
             rows_per_s=rows / elapsed_s if 0 < elapsed_s < float("inf") else 0.0,

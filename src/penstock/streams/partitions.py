@@ -19,6 +19,9 @@ __all__ = ["Partitions"]
 
 log = logging.getLogger(__name__)
 
+TOLD_EVERY_S = 60.0
+"""So often the log says for what a partition still waits."""
+
 
 class Partitions:
     """Of one worker, whose consumer tells it what comes and goes: it is a `RebalanceListener`. For the worker's
@@ -77,7 +80,7 @@ class Partitions:
     @property
     def restoring(self) -> bool:
         """Whether the state of any is still to be brought back."""
-        return any(owned.stage is None and not owned.problem for owned in self._owned.values())
+        return any(owned.stage is None and not (owned.problem or owned.waits) for owned in self._owned.values())
 
     def status(self, lags: Mapping[TopicPartition, int], elapsed_s: float) -> Iterator[PartitionStatus]:
         for source, owned in sorted(self._owned.items()):
@@ -122,10 +125,12 @@ class Partitions:
             owned.drop()
         self._feeding.forget()
 
-    def restore_next(self) -> None:
-        """The state of one partition that has none, as of what the group has committed there."""
+    def restore_next(self, now_s: float) -> None:
+        """The state of one partition that has none, as of what the group has committed there; of one that waits
+        when its time has come.
+        """
         for owned in self._owned.values():
-            if owned.stage is None and not owned.problem:
+            if owned.stage is None and not owned.problem and now_s >= owned.waits_until_s:
                 self._restore(owned)
                 return
 
@@ -152,6 +157,16 @@ class Partitions:
     def _begin(self, source: TopicPartition) -> int:
         found = [info for info in self._log.admin.topics() if info.spec.name == source.topic]
         return found[0].begins[source.partition] if found else 0
+
+    def put_off(self, owned: Owned, error: PenstockError, now_s: float) -> None:
+        """Its records wait for what cannot be reached; the others go on."""
+        assert self._consumer is not None, "it has joined"
+        said = str(error)
+        if owned.waits_told != said or now_s - owned.waits_told_s >= TOLD_EVERY_S:
+            owned.waits_told, owned.waits_told_s = said, now_s
+            log.error("%s waits, the others go on: %s", owned.source, said)
+        owned.put_off(said, now_s)
+        self._consumer.pause([owned.source])
 
     def stop(self, owned: Owned, error: PenstockError) -> None:
         """It stands still until another worker has it."""

@@ -11,7 +11,13 @@ from typing import Protocol, runtime_checkable
 
 import polars as pl
 
-from penstock.core.errors import ConfigurationError, InvalidInput, PenstockError, StorageFailed
+from penstock.core.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    InvalidInput,
+    PenstockError,
+    StorageFailed,
+)
 from penstock.log.records import TopicPartition
 from penstock.streams.encoding import encoder_of
 from penstock.streams.frame_records import OFFSET_BITS
@@ -34,7 +40,7 @@ __all__ = [
 ]
 
 PREDICTION_ID = "prediction_id"
-"""The same for the same event, whenever it is scored: it is made of the event's place."""
+"""The same for the same event and model, whenever it is scored: it is made of the event's place."""
 MODEL_VERSION = "model_version"
 MODEL_RUNG = "model_rung"
 """What answered in the model's place; null where the model itself did."""
@@ -68,9 +74,9 @@ class Scorer(Protocol):
         """
         ...
 
-    def answers(self, model: str) -> bool:
+    def answers(self, model: str) -> bool | None:
         """Whether the model, after it has failed, answers what it is known to answer: then the rows are at
-        fault.
+        fault. None where nothing is known.
         """
         ...
 
@@ -127,33 +133,41 @@ class _Scored:
         return _Scored(self._config, self.schema, place)
 
     def apply(self, frame: pl.DataFrame) -> Transformed:
-        """Raises `StorageFailed` where the model answers nobody: all rows wait then."""
+        """Raises `StorageFailed` where the model answers nobody, so that all rows wait, and `DeadlineExceeded`
+        where it takes too long for so many.
+        """
         if frame.is_empty():
             return Transformed(frame=empty_frame(self.schema))
         result = self._try(frame)
         if isinstance(result, pl.DataFrame):
             return Transformed(frame=result)
-        self._blame(result)
+        proven = isinstance(result, InvalidInput) or self._config.scorer.answers(self._config.model)
+        if proven is False:
+            raise self._waiting(result)
         first = [result]  # it is known already
 
         def work(pieces: Sequence[pl.DataFrame]) -> list[Attempted]:
             return [first.pop() if first else self._try(piece) for piece in pieces]
 
-        return isolate(frame, work, empty=empty_frame(self.schema))
+        done = isolate(frame, work, empty=empty_frame(self.schema))
+        if proven is None and done.frame.is_empty():
+            # That it answers at all is not known yet: nothing tells whether the rows are at fault.
+            raise self._waiting(result)
+        return done
 
     def _try(self, frame: pl.DataFrame) -> Attempted:
         result = attempt(self._scored, frame)
-        if isinstance(result, StorageFailed):
+        if isinstance(result, DeadlineExceeded) and self._place is not None and self._place.made:
+            raise self._waiting(result)  # there are no records of which there could be fewer
+        if isinstance(result, StorageFailed | DeadlineExceeded):
             raise result
         return result
 
-    def _blame(self, error: BaseException) -> None:
-        """That it is the rows' fault. Raises `StorageFailed` where it is the model's."""
-        if not isinstance(error, InvalidInput) and not self._config.scorer.answers(self._config.model):
-            said = error.message if isinstance(error, PenstockError) else f"{type(error).__name__}: {error}"
-            raise StorageFailed(
-                f"model {self._config.model!r} answers nobody: {said}", hint="its rows wait until it does"
-            ) from error
+    def _waiting(self, error: BaseException) -> StorageFailed:
+        said = error.message if isinstance(error, PenstockError) else f"{type(error).__name__}: {error}"
+        return StorageFailed(
+            f"model {self._config.model!r} answers nobody: {said}", hint="its rows wait until it does"
+        )
 
     def _scored(self, frame: pl.DataFrame) -> pl.DataFrame:
         config = self._config
@@ -176,22 +190,42 @@ class _Scored:
     def _ids(self, frame: pl.DataFrame) -> pl.Series:
         place = self._place
         assert place is not None, "a stage places its transforms"
-        if place.made:
-            rows = encoder_of("msgpack").encode(frame)
-            times = frame.get_column(TIME).to_list()
-            ids = [
-                f"{place.topic}/made/{time}-{hashlib.blake2b(row, digest_size=ID_BYTES).hexdigest()}"
-                for time, row in zip(times, rows, strict=True)
-            ]
-            return pl.Series(PREDICTION_ID, ids, pl.String())
+        before = f"{self._config.model}/{place.topic}"
         offsets = frame.get_column(OFFSET).to_list()
-        if place.internal:
+        if place.made:
+            ids = [f"{before}/made/{digest}" for digest in _digests(frame)]
+        elif place.internal:
+            # A join may have made several rows of an event.
             events = [divmod(offset, 1 << OFFSET_BITS) for offset in offsets]
-            ids = [f"{place.topic}/{partition}/{offset}" for partition, offset in events]
+            ids = [
+                f"{before}/{partition}/{offset}-{digest}"
+                for (partition, offset), digest in zip(events, _digests(frame), strict=True)
+            ]
         else:
-            before = f"{place.topic}/{place.partition}/"
-            ids = [f"{before}{offset}" for offset in offsets]
+            ids = [f"{before}/{place.partition}/{offset}" for offset in offsets]
+            if len(set(offsets)) < len(offsets):
+                ids = _told_apart(ids)
         return pl.Series(PREDICTION_ID, ids, pl.String())
+
+
+def _digests(frame: pl.DataFrame) -> list[str]:
+    """Of each row, with its time."""
+    times = frame.get_column(TIME).to_list()
+    rows = encoder_of("msgpack").encode(frame)
+    return [
+        hashlib.blake2b(row, digest_size=ID_BYTES, salt=time.to_bytes(8, "little", signed=True)).hexdigest()
+        for time, row in zip(times, rows, strict=True)
+    ]
+
+
+def _told_apart(ids: list[str]) -> list[str]:
+    """Those of an event of which a function made several rows, which stand in one frame, by their number."""
+    seen: dict[str, int] = {}
+    apart = []
+    for each in ids:
+        count = seen[each] = seen.get(each, 0) + 1
+        apart.append(each if count == 1 else f"{each}-{count}")
+    return apart
 
 
 def placed(transform: Transform, plan: StagePlan, source: TopicPartition, *, made: bool) -> Transform:

@@ -12,7 +12,14 @@ from threading import Event
 import msgspec
 
 from penstock.core.clock import Clock
-from penstock.core.errors import CorruptRecords, Fenced, PenstockError, StorageFailed, TooLarge
+from penstock.core.errors import (
+    CorruptRecords,
+    DeadlineExceeded,
+    Fenced,
+    PenstockError,
+    StorageFailed,
+    TooLarge,
+)
 from penstock.core.failpoints import Failpoints
 from penstock.log.port import Consumer, Log, TransactionalProducer
 from penstock.log.records import Fetched, TopicPartition
@@ -113,7 +120,7 @@ class StreamWorker:
             rows = sum(len(each.records) for each in self._fetched)
             if rows > 1:
                 log.warning("%s; tried again with half as many records", error)
-                self._size.rows = rows // 2
+                self._size.halve(rows)
             else:
                 self._give_up(error)
         except StorageFailed as error:
@@ -154,7 +161,7 @@ class StreamWorker:
     def _turn(self) -> None:
         self._lease.alive()
         consumer = self._joined()
-        self._partitions.restore_next()
+        self._partitions.restore_next(self._clock.monotonic())
         self._fetched = ()
         self._worked.clear()
         fetched = self._poll(consumer)
@@ -233,7 +240,11 @@ class StreamWorker:
             except CorruptRecords as error:
                 batch.forget(each.source)
                 self._partitions.stop(owned, error)
-            except (Fenced, StorageFailed, KeyboardInterrupt):
+            except StorageFailed as error:
+                # Of a function, or a model: nothing of ours has been written yet.
+                batch.forget(each.source)
+                self._partitions.put_off(owned, error, self._clock.monotonic())
+            except (Fenced, KeyboardInterrupt):
                 raise
             except BaseException as error:
                 batch.forget(each.source)
@@ -250,6 +261,8 @@ class StreamWorker:
         suspect = self._watchdog.suspect
         if suspect is None:
             raise error
+        if isinstance(error, DeadlineExceeded):
+            self._size.halve(suspect.end - suspect.begin)
         log.warning(
             "%s, offsets %d to %d: %s: %s; tried again in parts",
             *(owned.source, suspect.begin, suspect.end - 1, type(error).__name__, error),

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 import polars as pl
 import pytest
 
-from penstock.core.errors import ConfigurationError, InvalidInput, ModelFailed, StorageFailed
+from penstock.core.errors import ConfigurationError, DeadlineExceeded, InvalidInput, ModelFailed, StorageFailed
 from penstock.streams.operator import OFFSET, TIME
 from penstock.streams.scoring import MODEL_RUNG, MODEL_VERSION, PREDICTION_ID, Place, Score, Scores
 
@@ -16,7 +16,7 @@ FIRST = Place(topic="events", partition=3, internal=False, made=False)
 class Doubling:
     """Refuses negative numbers, breaks on 13."""
 
-    def __init__(self, well: bool = True) -> None:
+    def __init__(self, well: bool | None = True) -> None:
         self.well = well
         self.frames: list[int] = []
         self.inputs: Mapping[str, str | Sequence[str]] = {}
@@ -36,9 +36,11 @@ class Doubling:
             raise InvalidInput("a negative number", where="a")
         if (frame["a"] == 13).any():
             raise ModelFailed("the model raised ValueError")
+        if (frame["a"] == 99).any():
+            raise DeadlineExceeded("it did not answer within 15 s")
         return Scores(outputs={"y": frame["a"] * 2, "z": frame["a"]}, version="7", rung=None)
 
-    def answers(self, model: str) -> bool:
+    def answers(self, model: str) -> bool | None:
         return self.well
 
 
@@ -59,8 +61,8 @@ def test_outputs_stand_beside_the_rows_with_what_gave_them() -> None:
     result = score(scorer).build(SCHEMA).placed(FIRST).apply(frame_of(1, 2))
 
     assert result.frame.drop(TIME, OFFSET).to_dicts() == [
-        {"a": 1, PREDICTION_ID: "events/3/0", MODEL_VERSION: "7", MODEL_RUNG: None, "y": 2.0},
-        {"a": 2, PREDICTION_ID: "events/3/1", MODEL_VERSION: "7", MODEL_RUNG: None, "y": 4.0},
+        {"a": 1, PREDICTION_ID: "doubling/events/3/0", MODEL_VERSION: "7", MODEL_RUNG: None, "y": 2.0},
+        {"a": 2, PREDICTION_ID: "doubling/events/3/1", MODEL_VERSION: "7", MODEL_RUNG: None, "y": 4.0},
     ]
     assert scorer.inputs == {"x": "a"}
 
@@ -72,14 +74,24 @@ def test_what_no_rows_come_to_has_the_same_columns() -> None:
     assert list(transform.schema) == ["a", PREDICTION_ID, MODEL_VERSION, MODEL_RUNG, "y"]
 
 
-def test_an_event_has_one_id_before_and_behind_a_repartition() -> None:
-    config = score(Doubling()).build(SCHEMA)
+def test_rows_behind_a_join_have_ids_of_their_event_and_of_what_is_in_them() -> None:
     behind = Place(topic="events", partition=0, internal=True, made=False)
+    transform = score(Doubling()).build(SCHEMA).placed(behind)
+    offset = (3 << 48) + 11
 
-    before = config.placed(FIRST).apply(frame_of(5, offsets=[11])).frame
-    after = config.placed(behind).apply(frame_of(5, offsets=[(3 << 48) + 11])).frame
+    first, second = transform.apply(frame_of(5, 6, offsets=[offset, offset])).frame[PREDICTION_ID]
+    (again,) = transform.apply(frame_of(6, offsets=[offset])).frame[PREDICTION_ID]
 
-    assert before[PREDICTION_ID].to_list() == after[PREDICTION_ID].to_list() == ["events/3/11"]
+    assert first.startswith("doubling/events/3/11-")
+    assert first != second
+    assert second == again
+
+
+def test_rows_that_a_function_made_of_one_event_are_told_apart() -> None:
+    result = score(Doubling()).build(SCHEMA).placed(FIRST).apply(frame_of(5, 5, 6, 5, offsets=[1, 1, 2, 1]))
+
+    ids = [f"doubling/events/3/{each}" for each in ("1", "1-2", "2", "1-3")]
+    assert result.frame[PREDICTION_ID].to_list() == ids
 
 
 def test_rows_that_are_no_events_are_told_apart_by_what_is_in_them() -> None:
@@ -113,6 +125,19 @@ def test_all_wait_for_a_model_that_answers_nobody() -> None:
     with pytest.raises(StorageFailed, match="model 'doubling' answers nobody: the model raised ValueError"):
         score(scorer).build(SCHEMA).placed(FIRST).apply(frame_of(*range(20)))
     assert scorer.frames == [20]
+
+
+def test_where_nothing_is_known_of_the_model_a_row_is_blamed_once_another_was_answered() -> None:
+    transform = score(Doubling(well=None)).build(SCHEMA).placed(FIRST)
+
+    with pytest.raises(StorageFailed, match="answers nobody"):
+        transform.apply(frame_of(13))
+    assert [row.offset for row in transform.apply(frame_of(13, 1)).failed] == [0]
+
+
+def test_a_model_that_takes_too_long_for_a_frame_is_told_of_as_such() -> None:
+    with pytest.raises(DeadlineExceeded):
+        score(Doubling()).build(SCHEMA).placed(FIRST).apply(frame_of(1, 99))
 
 
 def test_rows_that_do_not_fit_are_not_the_models_fault() -> None:
