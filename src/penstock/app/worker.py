@@ -314,7 +314,9 @@ class _Worker:
         self._loader.cancel()
         self._loader.close()
         if self._features is not None:
-            await asyncio.to_thread(self._features.close)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await asyncio.to_thread(self._features.close)
         self._limits.close()
         self._channel.send(self._report())
         await self._channel.flush()
