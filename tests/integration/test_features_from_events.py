@@ -207,12 +207,15 @@ def check_replay(folder: Path, known: pl.DataFrame, history: pl.DataFrame) -> No
     view = app.streams.features["congestion"].view
     position = known["congestion.position"].to_numpy()
     time_ms = known["congestion.as_of"].dt.epoch("ms").to_numpy()
-    again = as_served(
+    again, there = as_served(
         view,
         history,
         Asked(known.select("origin"), time_ms, np.full(known.height, 2**60)),
         np.where(position < 0, -1, position >> 48),
         np.where(position < 0, -1, position & ((1 << 48) - 1)),
     )
-    for name in view.feature_names:
-        assert again[name].to_numpy().tobytes() == known[name].to_numpy().tobytes(), name
+    assert np.array_equal(there, position >= 0)
+    for each in view.features:
+        column = again[each.name]
+        filled = column.fill_null(pl.lit(each.default, column.dtype))
+        assert filled.to_numpy().tobytes() == known[each.name].to_numpy().tobytes(), each.name
