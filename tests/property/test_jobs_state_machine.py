@@ -42,6 +42,7 @@ class Known:
     holder: int = 0
     attempts: int = 0
     refused: int = 0
+    losses: int = 0
     cancel_asked: bool = False
     answer: bytes | None = None
     events: list[str] = field(default_factory=lambda: ["accepted"])
@@ -138,16 +139,35 @@ class JobsMachine(RuleBasedStateMachine):
         ready = {
             name
             for name, each in self.known.items()
-            if each.state == "queued" and each.from_s <= self.now_s < each.expires_s
+            if each.state == "queued" and each.from_s <= self.now_s < each.expires_s and not each.losses
         }
         shares = self.write(claim, [Claim(room) for room in rooms])
-        taken = [job for share in shares for job in share]
+        taken = [job for share in shares for job in share.jobs]
         assert len(taken) == len({job.id for job in taken}) == min(sum(rooms), len(ready))
         assert {job.id for job in taken} <= ready
         for job in taken:
             known = self.known[job.id]
             assert job.request.body == known.content.encode()
             assert job.request.tenant == known.tenant
+            assert job.epoch > known.holder
+            known.state, known.holder, known.until_s = "running", job.epoch, self.now_s + LEASE_S
+            known.attempts += 1
+            self.claims.append((job.number, job.id, job.epoch))
+
+    @rule()
+    def take_alone(self) -> None:
+        """One that lost its process, which nobody else is given."""
+        ready = {
+            name
+            for name, each in self.known.items()
+            if each.state == "queued" and each.from_s <= self.now_s < each.expires_s and each.losses
+        }
+        (share,) = self.write(claim, [Claim(1, of_others=0, alone=True)])
+        assert share.suspect == bool(ready)
+        assert len(share.jobs) == min(1, len(ready))
+        for job in share.jobs:
+            assert job.id in ready
+            known = self.known[job.id]
             assert job.epoch > known.holder
             known.state, known.holder, known.until_s = "running", job.epoch, self.now_s + LEASE_S
             known.attempts += 1
@@ -180,7 +200,7 @@ class JobsMachine(RuleBasedStateMachine):
             known.answer = body
             known.end("failed", self.now_s)
         elif verdict is Verdict.RETRY:
-            known.refused = 0
+            known.refused = known.losses = 0
             known.back(self.now_s + min(LONGEST_S, FIRST_S * 2 ** (known.attempts - 1)) / 2, self.now_s)
         else:
             known.attempts -= 1
@@ -222,11 +242,13 @@ class JobsMachine(RuleBasedStateMachine):
         for known in self.known.values():
             if known.state == "running" and known.until_s <= self.now_s:
                 count += 1
-                if known.attempts >= ATTEMPTS_MAX and not known.cancel_asked:
+                known.attempts -= 1
+                known.losses += 1
+                if known.losses >= ATTEMPTS_MAX and not known.cancel_asked:
                     known.end("failed", self.now_s)
                 else:
-                    known.refused = 0
-                    known.back(self.now_s, self.now_s)
+                    pause_s = min(LONGEST_S, FIRST_S * 2 ** (known.losses - 1)) / 2
+                    known.back(self.now_s + pause_s, self.now_s)
             elif known.state == "queued" and known.expires_s <= self.now_s:
                 count += 1
                 known.end("expired", self.now_s)

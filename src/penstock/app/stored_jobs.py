@@ -89,8 +89,14 @@ class StoredJobs:
             kept_s=jobs.result_ttl_s,
         )
         with database.writing("it was not cancelled") as connection:
+            room = QueueRoom(jobs.queued_max)
             session = Session(
-                connection, to_us(self._clock.now()), policy, unit_random, QueueRoom(jobs.queued_max)
+                connection,
+                database.now_us(),
+                policy,
+                unit_random,
+                room,
+                clock_us=to_us(self._clock.now()),
             )
             (outcome,) = cancel(session, [Cancelling(name, None)])
         if isinstance(outcome, PenstockError):

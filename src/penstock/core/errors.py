@@ -131,14 +131,18 @@ class QuotaExceeded(Refused):
 class DeadlineExceeded(PenstockError):
     """The request's deadline passed before its answer was ready.
 
-    `overran`: not because it had to wait, but because the model took longer than a run of it should.
+    `overran`: not because it had to wait, but because the model took longer than a run of it should. `waited`:
+    it is known that no run of it had begun.
     """
 
     timed_out = True
 
-    def __init__(self, message: str, *, hint: str | None = None, overran: bool = False) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, overran: bool = False, waited: bool = False
+    ) -> None:
         super().__init__(message, hint=hint)
         self.overran = overran
+        self.waited = waited
 
 
 class ModelFailed(PenstockError):

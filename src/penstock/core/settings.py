@@ -198,10 +198,15 @@ class JobsSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     queued_max: Count = 100_000
     """Jobs that may wait, about; one past it is refused with 503."""
+    tenant_queued_max: Count = 50_000
+    """And of one tenant."""
+    waits_s_max: Annotated[float, Meta(gt=0, le=2_592_000)] = 604_800.0
+    """A job that does not say how long it may wait expires after that."""
     running_max: Annotated[int, Meta(ge=1, le=4096)] = 64
     """Jobs that a serving process runs at once, as far as requests leave room for them."""
     attempts_max: Count = 5
-    """How often a job is tried. What a model has no room for was not tried."""
+    """How often a job is tried. What a model has no room for was not tried; nor was what lost its process,
+    which may happen as often."""
     retry_first_s: Seconds = 1.0
     """The pause after the first attempt that failed; each further one doubles it."""
     retry_longest_s: Seconds = 60.0
@@ -213,6 +218,8 @@ class JobsSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How often a process looks for jobs that others have taken on."""
     result_ttl_s: Annotated[float, Meta(gt=0, le=2_592_000)] = 86_400.0
     """How long what became of a job is kept, and its idempotency key."""
+    result_bytes_max: Annotated[int, Meta(ge=1, le=900_000_000)] = 64 * 2**20
+    """What is longer is not kept: the job has failed."""
     webhook_secret: str = ""
     """What webhooks are signed with: `whsec_` and 24 to 64 bytes in base64. Without one there are none."""
     webhook_networks_allowed: str = ""

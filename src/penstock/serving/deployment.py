@@ -388,7 +388,7 @@ class Deployment:
 def shed(reason: ShedReason) -> PenstockError:
     """The error for what is not taken on."""
     if reason is ShedReason.EXPIRED:
-        return DeadlineExceeded(_SHED[reason])
+        return DeadlineExceeded(_SHED[reason], waited=True)
     hint = "try again later"
     if reason is ShedReason.TOO_LATE:
         hint = "try again later, give it more time, or widen the model's objective"

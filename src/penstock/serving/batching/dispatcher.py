@@ -171,18 +171,19 @@ class Dispatcher:
         self._deadline_timer_s = float("inf")
         now_s = self._clock.monotonic()
         overran = now_s - self.batcher.began_s > self._run_s_max
-        self._expire([each for each in self.batcher.running if each.deadline_s <= now_s], overran=overran)
+        late = [each for each in self.batcher.running if each.deadline_s <= now_s]
+        self._expire(late, waited=False, overran=overran)
         self._expire(self.batcher.queue.take_expired(now_s))
         pending = [request.deadline_s for request in self.batcher.running if not request.future.done()]
         soonest_s = now_s + DEADLINE_CHECK_S + DEADLINE_CHECK_S_PER_REQUEST * len(self.batcher.queue)
         self._watch_deadline(max(soonest_s, min([*pending, self.batcher.queue.first_deadline_s()])))
 
-    def _expire(self, requests: list[PendingRequest], *, overran: bool = False) -> None:
+    def _expire(self, requests: list[PendingRequest], *, waited: bool = True, overran: bool = False) -> None:
         now_s = self._clock.monotonic()
         for request in requests:
             if request.deadline_s <= now_s or request.due_s >= request.deadline_s:
                 message = "the deadline passed before the model answered"
-                self._fail(request, DeadlineExceeded(message, overran=overran))
+                self._fail(request, DeadlineExceeded(message, overran=overran, waited=waited))
             else:
                 self._fail(
                     request,

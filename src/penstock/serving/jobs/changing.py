@@ -22,29 +22,52 @@ SECOND_US = 1_000_000
 
 
 class QueueRoom:
-    """How many more jobs may wait. Counting them all each time would cost more than taking one on, so that for
-    `counted_us` the last count holds, with what was taken on here since.
+    """How many more jobs may wait, in all and of one tenant. Counting them each time would cost more than
+    taking one on, so that for `counted_us` the last count holds, with what was taken on here since; not where
+    it leaves no room.
     """
 
-    def __init__(self, queued_max: int, counted_us: int = 0) -> None:
+    def __init__(self, queued_max: int, counted_us: int = 0, tenant_max: int | None = None) -> None:
         self.queued_max = queued_max
+        self.tenant_max = queued_max if tenant_max is None else min(queued_max, tenant_max)
         self._counted_us = counted_us
         self._until_us = 0
         self._waiting = 0
+        self._of_tenants: dict[str, int] = {}
 
-    def left(self, connection: Connection, now_us: int) -> int:
-        if now_us >= self._until_us or now_us < self._until_us - self._counted_us:
+    def look(self, connection: Connection, now_us: int) -> None:
+        """Before anything of a transaction is taken on."""
+        if self._is_stale(now_us) or self.left <= 0:
             ((self._waiting,),) = _WAITING.run(connection, {"most": self.queued_max})
+            self._of_tenants = {}
             self._until_us = now_us + self._counted_us
+        self._of_tenants = {each: count for each, count in self._of_tenants.items() if count < self.tenant_max}
+
+    @property
+    def left(self) -> int:
         return self.queued_max - self._waiting
 
-    def take(self, jobs: int) -> None:
-        self._waiting += jobs
+    def left_to(self, connection: Connection, tenant: str) -> int:
+        """Where there is room at all."""
+        if tenant not in self._of_tenants:
+            named = {"whose": tenant, "most": self.tenant_max}
+            ((self._of_tenants[tenant],),) = _WAITING_OF_ONE.run(connection, named)
+        return self.tenant_max - self._of_tenants[tenant]
+
+    def take(self, tenant: str) -> None:
+        """One more of this tenant waits."""
+        self._waiting += 1
+        self._of_tenants[tenant] += 1
+
+    def _is_stale(self, now_us: int) -> bool:
+        return now_us >= self._until_us or now_us < self._until_us - self._counted_us
 
 
 @dataclass(slots=True)
 class Session:
-    """What a piece of work has within a transaction. `counted`: how many jobs came into which state."""
+    """What a piece of work has within a transaction. `counted`: how many jobs came into which state;
+    `clock_us`: the time that people are told, where that is another.
+    """
 
     connection: Connection
     now_us: int
@@ -52,6 +75,10 @@ class Session:
     draw: Callable[[], float]
     room: QueueRoom
     counted: Counter[str] = field(default_factory=Counter)
+    clock_us: int = 0
+
+    def __post_init__(self) -> None:
+        self.clock_us = self.clock_us or self.now_us
 
 
 def read_held(session: Session, numbers: Sequence[int]) -> dict[int, Held]:
@@ -61,9 +88,18 @@ def read_held(session: Session, numbers: Sequence[int]) -> dict[int, Held]:
     rows = _HELD.run(session.connection, {"numbers": listed(numbers)})
     return {
         number: Held(
-            JobState(state), epoch, due_us, attempts, refusals, bool(asked), expires_us, error, Told(*told)
+            JobState(state),
+            epoch,
+            due_us,
+            attempts,
+            refusals,
+            bool(asked),
+            expires_us,
+            error,
+            Told(*told),
+            losses,
         )
-        for number, state, epoch, due_us, attempts, refusals, asked, expires_us, error, *told in rows
+        for number, state, epoch, due_us, attempts, refusals, asked, expires_us, error, losses, *told in rows
     }
 
 
@@ -71,7 +107,6 @@ def write_changes(session: Session, changes: Mapping[int, tuple[Held, Change]]) 
     """From what to what, by number."""
     if not changes:
         return
-    now_us = session.now_us
     rows = []
     final = []
     for number, (held, change) in changes.items():
@@ -82,9 +117,10 @@ def write_changes(session: Session, changes: Mapping[int, tuple[Held, Change]]) 
                 "due_us": change.due_us,
                 "attempts": change.attempts,
                 "refusals": change.refusals,
+                "losses": change.losses,
                 "cancel_asked": change.cancel_asked,
                 "error": change.error,
-                "finished_us": now_us if change.state.final else None,
+                "finished_us": session.clock_us if change.state.final else None,
             }
         )
         if change.state.final:
@@ -110,7 +146,7 @@ def _tell_end(session: Session, numbers: Sequence[int], changes: Mapping[int, tu
                 "job_id": told.id,
                 "sequence": 2,
                 "event": change.state.value,
-                "at_us": session.now_us,
+                "at_us": session.clock_us,
                 "tenant": told.tenant,
                 "model": told.model,
                 "attempts": change.attempts,
@@ -133,6 +169,7 @@ _HELD = Statement(
         JOBS.c.cancel_asked,
         JOBS.c.expires_us,
         JOBS.c.error,
+        JOBS.c.losses,
         JOBS.c.id,
         JOBS.c.tenant,
         JOBS.c.model,
@@ -147,7 +184,16 @@ _CHANGE = Statement(
     .values(
         {
             column: bindparam(column)
-            for column in ("state", "due_us", "attempts", "refusals", "cancel_asked", "error", "finished_us")
+            for column in (
+                "state",
+                "due_us",
+                "attempts",
+                "refusals",
+                "losses",
+                "cancel_asked",
+                "error",
+                "finished_us",
+            )
         }
     )
 )
@@ -163,5 +209,13 @@ _HOOK = Statement(
 _WAITING = Statement(
     select(func.count()).select_from(
         select(JOBS.c.number).where(JOBS.c.state == JobState.QUEUED.value).limit(bindparam("most")).subquery()
+    )
+)
+_WAITING_OF_ONE = Statement(
+    select(func.count()).select_from(
+        select(JOBS.c.number)
+        .where(JOBS.c.state == JobState.QUEUED.value, JOBS.c.tenant == bindparam("whose"))
+        .limit(bindparam("most"))
+        .subquery()
     )
 )

@@ -12,7 +12,7 @@ from penstock.core.clock import Clock
 from penstock.core.errors import PenstockError
 from penstock.core.failpoints import Failpoints
 from penstock.serving.jobs.delivering import DeliveriesWanted, Delivery, DeliveryEnded, Shares
-from penstock.serving.jobs.job import DeliveryState, to_us
+from penstock.serving.jobs.job import DeliveryState
 from penstock.serving.jobs.life import JobPolicy, pause_s
 from penstock.serving.jobs.store import CLAIM_DELIVERIES, END_DELIVERIES, JobStore
 from penstock.serving.jobs.webhook_sender import WebhookFailed, WebhookSender
@@ -113,7 +113,7 @@ class Courier:
         self._failpoints.pass_by("jobs-webhook")
         ended = DeliveryEnded(delivery.number, delivery.epoch, DeliveryState.DELIVERED, 0, "")
         if failure is not None:
-            ended = after_failure(delivery, failure, self._policy, to_us(self._clock.now()), drawn)
+            ended = after_failure(delivery, failure, self._policy, self._store.now_us(), drawn)
             if ended.state is DeliveryState.GIVEN_UP:
                 # Not its URL, which may hold a secret.
                 log.warning("webhook of job %s, %s: given up: %s", delivery.job.id, delivery.host, failure)

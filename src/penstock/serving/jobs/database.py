@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from penstock.core.clock import Clock
 from penstock.core.errors import ConfigurationError, StorageFailed
 from penstock.log.embedded.write_lock import WriteLock
 from penstock.models.registry.database import Database
+from penstock.serving.jobs.steady_time import read_steady_time, started_steady_time, this_start
 from penstock.serving.jobs.tables import METADATA, REVISIONS
 
 __all__ = ["JobDatabase", "apps_with_jobs", "jobs_exist", "jobs_folder"]
@@ -50,10 +51,12 @@ def _app(file_name: str) -> str:
 class JobDatabase:
     """A file in a folder of jobs. Threads may share it; one at a time writes."""
 
-    def __init__(self, database: Database, lock: WriteLock, clock: Clock) -> None:
+    def __init__(self, database: Database, lock: WriteLock, clock: Clock, now_us: Callable[[], int]) -> None:
         self._database = database
         self._lock = lock
         self._monotonic = clock.monotonic
+        self.now_us = now_us
+        """The time that all go by, in microseconds."""
 
     @classmethod
     def open(cls, folder: Path, clock: Clock) -> "JobDatabase":
@@ -63,6 +66,7 @@ class JobDatabase:
         database = Database.open(f"sqlite:///{folder / FILE_NAME}")
         try:
             _make_tables(database)
+            now_us = _steady_time(database, clock)
             lock = WriteLock(folder)
         except OSError as error:
             database.close()
@@ -73,7 +77,7 @@ class JobDatabase:
         except BaseException:
             database.close()
             raise
-        return cls(database, lock, clock)
+        return cls(database, lock, clock, now_us)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -108,6 +112,16 @@ class JobDatabase:
                     hint="another process keeps it locked: end it, if it is stopped or hangs",
                 )
             pause.wait(TURN_POLL_S)
+
+
+def _steady_time(database: Database, clock: Clock) -> Callable[[], int]:
+    start = this_start()
+    with database.reading() as connection:
+        found = read_steady_time(connection, start, clock)
+    if found is not None:
+        return found
+    with database.writing("its time was not begun") as connection:
+        return started_steady_time(connection, start, clock)
 
 
 def _make_tables(database: Database) -> None:

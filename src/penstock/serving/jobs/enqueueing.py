@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, func, insert, select
 
 from penstock.core.errors import Conflict, PenstockError, Refused
-from penstock.serving.jobs.changing import ACCEPTED, Session
+from penstock.serving.jobs.changing import ACCEPTED, SECOND_US, Session
 from penstock.serving.jobs.job import DeliveryState, JobRecord, JobRequest, JobState, NewJob, WebhookView
 from penstock.serving.jobs.reading import read_jobs
 from penstock.serving.jobs.statements import Statement, among, listed
@@ -16,6 +16,7 @@ from penstock.serving.jobs.webhook_urls import host_of
 
 __all__ = ["QUEUE_FULL", "Enqueued", "KeyTaken", "enqueue"]
 
+EVENTS_MAX = 1_000_000
 QUEUE_FULL = "jobs_full"
 """What `x-shed-reason` says of a job for which there is no room."""
 
@@ -37,7 +38,8 @@ def enqueue(session: Session, given: Sequence[NewJob]) -> list[Enqueued | Pensto
     Outcomes are errors: `KeyTaken` for a key that stands for something else, `Refused` where too many wait.
     """
     standing = _by_key(session, given)
-    room = session.room.left(session.connection, session.now_us)
+    session.room.look(session.connection, session.now_us)
+    untold = _untold(session)
     outcomes: list[Enqueued | PenstockError | None] = []
     new: list[NewJob] = []
     first: dict[tuple[str, str], NewJob] = {}
@@ -53,16 +55,16 @@ def enqueue(session: Session, given: Sequence[NewJob]) -> list[Enqueued | Pensto
                 if same
                 else _key_taken(job.key, first[named].id)
             )
-        elif len(new) >= room:
-            outcomes.append(_full(session))
+        elif (refused := untold or _no_room(session, job.request.tenant)) is not None:
+            outcomes.append(refused)
         else:
             new.append(job)
+            session.room.take(job.request.tenant)
             if named is not None:
                 first[named] = job
             outcomes.append(Enqueued(_record(session, job), True))
     if new:
         _insert(session, new)
-        session.room.take(len(new))
     return [outcome for outcome in outcomes if outcome is not None]
 
 
@@ -79,10 +81,12 @@ def _insert(session: Session, jobs: list[NewJob]) -> None:
             "epoch": 0,
             "attempts": 0,
             "refusals": 0,
+            "losses": 0,
             "cancel_asked": False,
             "due_us": now_us,
-            "created_us": now_us,
-            "expires_us": None if job.wait_us_max is None else now_us + job.wait_us_max,
+            "created_us": session.clock_us,
+            "waits_us": _waits_us(session, job),
+            "expires_us": now_us + _waits_us(session, job),
             "has_webhook": job.webhook is not None,
             "error": "",
         }
@@ -97,6 +101,11 @@ def _insert(session: Session, jobs: list[NewJob]) -> None:
     if hooked:
         _WEBHOOKS.run_many(session.connection, hooked)
     session.counted[JobState.QUEUED.value] += len(jobs)
+
+
+def _waits_us(session: Session, job: NewJob) -> int:
+    waits_us = int(session.policy.waits_s * SECOND_US)
+    return waits_us if job.wait_us_max is None else job.wait_us_max
 
 
 def _request_row(number: int, request: JobRequest) -> dict[str, Any]:
@@ -118,12 +127,12 @@ def _webhook_row(number: int, tenant: str, url: str) -> dict[str, Any]:
     }
 
 
-def _accepted(job: NewJob, now_us: int) -> dict[str, Any]:
+def _accepted(job: NewJob, clock_us: int) -> dict[str, Any]:
     return {
         "job_id": job.id,
         "sequence": 1,
         "event": ACCEPTED,
-        "at_us": now_us,
+        "at_us": clock_us,
         "tenant": job.request.tenant,
         "model": job.model,
         "attempts": 0,
@@ -144,10 +153,10 @@ def _record(session: Session, job: NewJob) -> JobRecord:
         attempts=0,
         cancel_asked=False,
         error="",
-        created_us=session.now_us,
+        created_us=session.clock_us,
         started_us=None,
         finished_us=None,
-        expires_us=None if job.wait_us_max is None else session.now_us + job.wait_us_max,
+        expires_us=session.clock_us + _waits_us(session, job),
         webhook=webhook,
     )
 
@@ -169,12 +178,33 @@ def _key_taken(key: str | None, standing: str) -> KeyTaken:
     )
 
 
-def _full(session: Session) -> Refused:
+def _no_room(session: Session, tenant: str) -> Refused | None:
+    room = session.room
+    said = hint = None
+    if room.left <= 0:
+        said, hint = f"{room.queued_max} jobs wait already, as many as may", "jobs.queued_max"
+    elif room.left_to(session.connection, tenant) <= 0:
+        said, hint = (
+            f"{room.tenant_max} jobs of one tenant wait already, as many as may",
+            "jobs.tenant_queued_max",
+        )
+    if said is None:
+        return None
+    hint = f"try again later, or raise the setting {hint}"
+    return Refused(said, reason=QUEUE_FULL, retry_after_s=1.0, hint=hint)
+
+
+def _untold(session: Session) -> Refused | None:
+    """Where the log takes nothing, its events must not fill the disk."""
+    ((first, last),) = _UNTOLD.run(session.connection, {})
+    events = 0 if first is None else last - first
+    if events < EVENTS_MAX:
+        return None
     return Refused(
-        f"{session.room.queued_max} jobs wait already, as many as may",
+        f"{events} events of jobs wait for the log, which does not take them",
         reason=QUEUE_FULL,
-        retry_after_s=1.0,
-        hint="try again later, or raise the setting jobs.queued_max",
+        retry_after_s=5.0,
+        hint="see to the log: the server's own log says what is wrong with it",
     )
 
 
@@ -182,7 +212,8 @@ _JOBS = Statement(
     insert(JOBS),
     (
         *("id", "tenant", "idempotency_key", "digest", "model", "state", "epoch", "attempts", "refusals"),
-        *("cancel_asked", "due_us", "created_us", "expires_us", "has_webhook", "error"),
+        "losses",
+        *("cancel_asked", "due_us", "created_us", "expires_us", "waits_us", "has_webhook", "error"),
     ),
 )
 _NUMBERS = Statement(select(JOBS.c.id, JOBS.c.number).where(among(JOBS.c.id, "ids")))
@@ -193,6 +224,11 @@ _EVENTS = Statement(
 )
 _WEBHOOKS = Statement(
     insert(WEBHOOKS), ("job", "tenant", "url", "host", "state", "epoch", "attempts", "due_us", "error")
+)
+_UNTOLD = Statement(
+    select(
+        select(func.min(EVENTS.c.number)).scalar_subquery(), select(func.max(EVENTS.c.number)).scalar_subquery()
+    )
 )
 _KEYED = Statement(
     select(JOBS.c.id, JOBS.c.digest).where(

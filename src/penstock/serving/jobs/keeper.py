@@ -7,7 +7,6 @@ from collections.abc import Callable
 from penstock.core.clock import Clock
 from penstock.core.errors import PenstockError
 from penstock.core.failpoints import Failpoints
-from penstock.serving.jobs.job import to_us
 from penstock.serving.jobs.keeping import LEASE_S, Keeping
 from penstock.serving.jobs.reading import Due, JobCounts
 from penstock.serving.jobs.store import FORGET, FORGET_EVENTS, KEEP, SWEEP, JobStore
@@ -120,4 +119,4 @@ class Keeper:
         counts = self.counts()
         if counts is None or counts.due_us is None:
             return 0.0
-        return max(0.0, (to_us(self._clock.now()) - counts.due_us) / 1e6)
+        return max(0.0, (self._store.now_us() - counts.due_us) / 1e6)

@@ -2,7 +2,7 @@
 
     queued ──claim──▶ running ──answer──▶ done
       │ ▲                │ └──the last attempt, or one that cannot end otherwise──▶ failed
-      │ └──attempt failed, refused, lease over──┘
+      │ └──attempt failed, refused, lease lost──┘
       ├──cancel──▶ cancelled ◀──cancel, once the attempt ends without an answer──running
       └──waited too long──▶ expired
 
@@ -37,7 +37,8 @@ SECOND_US = 1_000_000
 class JobPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How often a job is tried, when again, and how long what became of it is kept.
 
-    An attempt that failed is followed by a pause of half to all of first_s · 2^(n-1), `longest_s` at most.
+    An attempt that failed is followed by a pause of half to all of first_s · 2^(n-1), `longest_s` at most. A
+    job that loses its process `attempts_max` times has failed, too. It waits `waits_s`, or as it says.
     """
 
     attempts_max: int
@@ -45,6 +46,7 @@ class JobPolicy(msgspec.Struct, frozen=True, kw_only=True):
     longest_s: float
     lease_s: float
     kept_s: float
+    waits_s: float = 604_800.0
 
 
 class Verdict(enum.Enum):
@@ -80,7 +82,9 @@ class Told(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What decisions about a job go by. `epoch` counts who had it, `refusals` those since its last attempt."""
+    """What decisions about a job go by. `epoch` counts who had it, `refusals` those since its last attempt,
+    `losses` the processes that had it and were not heard of again, since an attempt last ended.
+    """
 
     state: JobState
     epoch: int
@@ -91,6 +95,7 @@ class Held(NamedTuple):
     expires_us: int | None
     error: str
     told: Told
+    losses: int = 0
 
 
 class Change(NamedTuple):
@@ -104,6 +109,7 @@ class Change(NamedTuple):
     refusals: int = 0
     cancel_asked: bool = False
     error: str = ""
+    losses: int = 0
 
 
 def after_attempt(held: Held, outcome: Outcome, policy: JobPolicy, now_us: int, drawn: float) -> Change:
@@ -122,17 +128,22 @@ def after_attempt(held: Held, outcome: Outcome, policy: JobPolicy, now_us: int, 
     if verdict is Verdict.REFUSED:
         refusals += 1
         pause = outcome.wait_s + pause_s(policy, refusals, drawn)
-    change = Change(JobState.QUEUED, _later(now_us, pause), attempts, refusals)
+    change = Change(JobState.QUEUED, _later(now_us, pause), attempts, refusals, losses=held.losses)
     return _back(held, change, outcome, policy, now_us)
 
 
-def after_lease(held: Held, policy: JobPolicy, now_us: int) -> Change:
-    """Whoever had it has not been heard of: its process was killed, stopped, or cut off from the database."""
+def after_lease(held: Held, policy: JobPolicy, now_us: int, drawn: float) -> Change:
+    """Whoever had it has not been heard of: its process was killed, stopped, or cut off from the database. That
+    is no attempt: it may have been another job's doing.
+    """
     assert held.state is JobState.RUNNING, "only a job that runs has a lease"
-    said = f"its process ended, or stood still, in attempt {held.attempts}"
-    if held.attempts >= policy.attempts_max and not held.cancel_asked:
-        return _final(JobState.FAILED, held.attempts, f"{said}, which was the last", policy, now_us)
-    back = Change(JobState.QUEUED, now_us, held.attempts)
+    attempts, losses = held.attempts - 1, held.losses + 1
+    said = "its process ended, or stood still, while it ran"
+    if losses >= policy.attempts_max and not held.cancel_asked:
+        failed = _final(JobState.FAILED, attempts, f"{losses} times {said}", policy, now_us)
+        return failed._replace(losses=losses)
+    pause = pause_s(policy, losses, drawn)
+    back = Change(JobState.QUEUED, _later(now_us, pause), attempts, held.refusals, losses=losses)
     return _back(held, back, Outcome(Verdict.RETRY, error=said), policy, now_us)
 
 
@@ -141,7 +152,9 @@ def after_cancel(held: Held, policy: JobPolicy, now_us: int) -> Change | None:
     if held.state is JobState.QUEUED:
         return _final(JobState.CANCELLED, held.attempts, held.error, policy, now_us)
     if held.state is JobState.RUNNING:
-        return Change(JobState.RUNNING, held.due_us, held.attempts, held.refusals, True, held.error)
+        return Change(
+            JobState.RUNNING, held.due_us, held.attempts, held.refusals, True, held.error, held.losses
+        )
     return None
 
 

@@ -74,7 +74,7 @@ _JOBS = select(
     JOBS.c.created_us,
     JOBS.c.started_us,
     JOBS.c.finished_us,
-    JOBS.c.expires_us,
+    (JOBS.c.created_us + JOBS.c.waits_us).label("expires_us"),
     WEBHOOKS.c.url,
     WEBHOOKS.c.state.label("webhook_state"),
     WEBHOOKS.c.attempts.label("webhook_attempts"),

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from penstock.core.clock import Clock
-from penstock.core.errors import PenstockError
+from penstock.core.errors import PenstockError, Refused, StorageFailed
 from penstock.core.failpoints import Failpoints
-from penstock.serving.jobs.claiming import Claim, Claimed, Ended, Renewed
-from penstock.serving.jobs.in_flight import InFlight
+from penstock.serving.jobs.claiming import Claim, Claimed, Ended, Line, Renewed, Share
+from penstock.serving.jobs.in_flight import Places
 from penstock.serving.jobs.job import JobRequest
 from penstock.serving.jobs.life import Outcome, Verdict
+from penstock.serving.jobs.sharing import share_of
 from penstock.serving.jobs.store import CLAIM, END, RENEW, JobStore
 
 __all__ = ["Execute", "JobRunner", "RunnerConfig"]
@@ -27,11 +28,14 @@ Execute = Callable[[JobRequest], "asyncio.Future[Outcome]"]
 
 
 class RunnerConfig(NamedTuple):
-    """`poll_s`: how often to look for jobs that other processes have taken on."""
+    """`poll_s`: how often to look for jobs that other processes have taken on; `result_bytes_max`: of what a
+    job may be answered.
+    """
 
     running_max: int
     lease_s: float
     poll_s: float
+    result_bytes_max: int = 2**26
 
 
 class _Run:
@@ -63,7 +67,11 @@ class JobRunner:
         self._monotonic = clock.monotonic
         self._failpoints = failpoints
         self._on_webhook = on_webhook
-        self._in_flight = InFlight(config.running_max)
+        self._places = Places(config.running_max)
+        self._after: Line = ("", "")
+        self._suspect = False
+        self._alone: int | None = None
+        self._finishing = False
         self._running: dict[int, _Run] = {}
         self._woken = asyncio.Event()
         self._emptied = asyncio.Event()
@@ -107,6 +115,7 @@ class JobRunner:
 
     async def finish(self, within_s: float) -> None:
         """Begins nothing more; what is not answered within that time is given back for others to run."""
+        self._finishing = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self._emptied.wait()
@@ -120,18 +129,56 @@ class JobRunner:
                 task.cancel()
 
     async def _claim(self) -> bool:
-        """Whether there may be more at once."""
-        room = self._in_flight.room(len(self._running), self._monotonic())
-        if not room:
+        """Whether there may be more at once. A job that may end its process is waited for until nothing else
+        runs here, and then nothing else is begun until it ended.
+        """
+        room = self._places.free
+        if not room or self._finishing or (self._running and (self._suspect or self._alone in self._running)):
             return False
-        claimed = await self._store.call(CLAIM, Claim(room))
-        for job in claimed:
+        wanted = self._wanted(room)
+        asked = self._store.call(CLAIM, wanted)
+        try:
+            # The claim is made even where nobody waits for it any more: what it got is given back then.
+            share = await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            self._emptied.clear()
+            asked.add_done_callback(self._give_back)
+            raise
+        self._after = share.after
+        alone = wanted.alone and share.suspect
+        self._alone = share.jobs[0].number if alone else None
+        # By turns: after one alone there are others again.
+        self._suspect = share.suspect and not alone
+        for job in share.jobs:
             self._begin(job)
-        return len(claimed) == room and self._in_flight.room(len(self._running), self._monotonic()) > 0
+        return (share.more and not alone and self._places.free > 0) or (self._suspect and not self._running)
+
+    def _wanted(self, room: int) -> Claim:
+        return Claim(
+            room,
+            self._places.of_models(self._monotonic()),
+            self._places.of_tenants(),
+            share_of(room, 0),
+            self._after,
+            self._suspect,
+        )
+
+    def _give_back(self, asked: "asyncio.Future[Share]") -> None:
+        """What was claimed while it ended."""
+        if not asked.cancelled() and asked.exception() is None:
+            for job in asked.result().jobs:
+                answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+                self._follow(job, answer)
+                answer.cancel()
+        if not self._running:
+            self._emptied.set()
 
     def _begin(self, claimed: Claimed) -> None:
-        answer = self._execute(claimed.request)
+        self._follow(claimed, self._execute(claimed.request))
+
+    def _follow(self, claimed: Claimed, answer: "asyncio.Future[Outcome]") -> None:
         run = self._running[claimed.number] = _Run(claimed, answer)
+        self._places.began(claimed.model, claimed.request.tenant)
         self._emptied.clear()
         answer.add_done_callback(lambda _: self._answered(run))
 
@@ -145,13 +192,20 @@ class JobRunner:
             log.error("job %s", claimed.id, exc_info=error)
             outcome = Outcome(Verdict.RETRY, error=f"internal error: {type(error).__name__}")
         else:
-            outcome = answer.result()
+            outcome = self._bounded(answer.result())
         if outcome.verdict is Verdict.REFUSED:
-            self._in_flight.refused(self._monotonic())
+            self._places.refused(claimed.model, self._monotonic())
         elif outcome.verdict is not Verdict.RELEASED:
-            self._in_flight.answered()
+            self._places.answered(claimed.model)
         self._failpoints.pass_by("jobs-run")
         self._write(run, outcome)
+
+    def _bounded(self, outcome: Outcome) -> Outcome:
+        most = self._config.result_bytes_max
+        if outcome.answer is None or len(outcome.answer.body) <= most:
+            return outcome
+        said = f"its answer has {len(outcome.answer.body)} bytes, and {most} are kept (jobs.result_bytes_max)"
+        return Outcome(Verdict.FAILED, error=said)
 
     def _write(self, run: _Run, outcome: Outcome) -> None:
         ended = Ended(run.claimed.number, run.claimed.epoch, outcome)
@@ -165,8 +219,10 @@ class JobRunner:
             error = None if future.cancelled() else future.exception()
             if error is None:
                 self._drop(run)
-            else:
+            elif isinstance(error, StorageFailed | Refused | asyncio.CancelledError):
                 self._write_later(run, outcome, error)
+            else:
+                self._not_written(run, outcome, error)
 
         written.add_done_callback(settle)
 
@@ -183,9 +239,19 @@ class JobRunner:
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
+    def _not_written(self, run: _Run, outcome: Outcome, error: BaseException) -> None:
+        """Nor will it be another time: what came of the job cannot be kept, and that is what comes of it."""
+        log.error("job %s: its end cannot be written", run.claimed.id, exc_info=error)
+        if outcome.verdict is Verdict.FAILED and outcome.answer is None:
+            self._drop(run)  # its lease will be over, and others have it, so often as a job may be lost
+            return
+        said = f"what it was answered cannot be kept: {type(error).__name__}"
+        self._write(run, Outcome(Verdict.FAILED, error=said))
+
     def _drop(self, run: _Run) -> None:
         if self._running.get(run.claimed.number) is run:
             del self._running[run.claimed.number]
+            self._places.ended(run.claimed.model, run.claimed.request.tenant)
         if not self._running:
             self._emptied.set()
         self._woken.set()

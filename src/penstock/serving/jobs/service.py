@@ -187,8 +187,9 @@ class Jobs:
             longest_s=settings.retry_longest_s,
             lease_s=settings.lease_s,
             kept_s=settings.result_ttl_s,
+            waits_s=settings.waits_s_max,
         )
-        config = StoreConfig(policy, settings.queued_max, unit_random)
+        config = StoreConfig(policy, settings.queued_max, unit_random, settings.tenant_queued_max)
         store = await JobStore.open(self._folder, config, clock, failpoints)
         telling = msgspec.structs.replace(
             policy,
@@ -201,7 +202,7 @@ class Jobs:
         runner = JobRunner(
             store,
             self._execute,
-            RunnerConfig(settings.running_max, settings.lease_s, settings.poll_s),
+            RunnerConfig(settings.running_max, settings.lease_s, settings.poll_s, settings.result_bytes_max),
             clock,
             failpoints,
             courier.wake,

@@ -1,12 +1,15 @@
 """Jobs, durably: what processes ask of them, from their event loops."""
 
 import asyncio
+import logging
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from penstock.core.clock import Clock
 from penstock.core.errors import PenstockError
@@ -39,6 +42,8 @@ __all__ = [
     "StoreConfig",
 ]
 
+log = logging.getLogger(__name__)
+
 COUNTED_US = 100_000
 
 T = TypeVar("T")
@@ -62,6 +67,7 @@ class StoreConfig(NamedTuple):
     policy: JobPolicy
     queued_max: int
     draw: Callable[[], float]
+    tenant_queued_max: int | None = None
 
 
 class JobStore:
@@ -74,12 +80,14 @@ class JobStore:
         self._config = config
         self._clock = clock
         self._failpoints = failpoints
-        self._room = QueueRoom(config.queued_max, COUNTED_US)
+        self._room = QueueRoom(config.queued_max, COUNTED_US, config.tenant_queued_max)
         self._writes = Gathering("penstock-jobs-write", self._write)
         self._reads = Gathering("penstock-jobs-read", self._read)
         self.counted: Counter[str] = Counter()
         """How many jobs came into which state by this process, and how many webhooks."""
         self.call = self._writes.call
+        self.now_us = database.now_us
+        """The time by which all that is due is due."""
 
     @classmethod
     async def open(cls, folder: Path, config: StoreConfig, clock: Clock, failpoints: Failpoints) -> "JobStore":
@@ -103,7 +111,7 @@ class JobStore:
 
     async def due(self) -> Due:
         """What there is to do by itself. It holds up nobody who writes."""
-        return await self._reads.call(_DUE, to_us(self._clock.now()))
+        return await self._reads.call(_DUE, self.now_us())
 
     async def close(self) -> None:
         """What was called is done first."""
@@ -118,10 +126,17 @@ class JobStore:
         for place, call in enumerate(group):
             by_kind.setdefault(call.kind.name, []).append(place)
         with self._database.writing("nothing was written") as connection:
-            session = Session(connection, to_us(self._clock.now()), config.policy, config.draw, self._room)
+            session = Session(
+                connection,
+                self.now_us(),
+                config.policy,
+                config.draw,
+                self._room,
+                clock_us=to_us(self._clock.now()),
+            )
             for name, places in by_kind.items():
-                run = group[places[0]].kind.run
-                outcomes |= zip(places, run(session, [group[place].given for place in places]), strict=True)
+                given = [group[place].given for place in places]
+                outcomes |= zip(places, _apart(session, group[places[0]].kind.run, given), strict=True)
                 self._failpoints.pass_by(f"jobs-{name}")
         for name in by_kind:
             self._failpoints.pass_by(f"jobs-{name}-done")
@@ -138,6 +153,31 @@ class JobStore:
                 run = group[places[0]].kind.run
                 outcomes |= zip(places, run(connection, [group[place].given for place in places]), strict=True)
         return [outcomes[place] for place in range(len(group))]
+
+
+def _apart(
+    session: Session, run: Callable[[Session, Sequence[Any]], Sequence[Any]], given: list[Any]
+) -> list[Any]:
+    """All of a kind; where that raises what is not the database's, each by itself: one that cannot be done
+    keeps nothing else from being done.
+    """
+    counted = session.counted.copy()
+    nested = session.connection.begin_nested()
+    try:
+        outcomes = list(run(session, given))
+        nested.commit()
+    except PenstockError:
+        raise
+    except Exception as error:
+        if isinstance(error, OperationalError) and isinstance(error.orig, sqlite3.OperationalError):
+            raise
+        nested.rollback()
+        session.counted = counted
+        if len(given) > 1:
+            return [outcome for each in given for outcome in _apart(session, run, [each])]
+        log.exception("work on a job failed")
+        return [error]
+    return outcomes
 
 
 def _find(connection: Connection, names: Sequence[str]) -> list[JobRecord | PenstockError | None]:

@@ -69,7 +69,7 @@ def sweep(session: Session, given: Sequence[None]) -> list[int | PenstockError]:
     )
     changes: dict[int, tuple[Held, Change]] = {}
     for number, held in read_held(session, over).items():
-        changes[number] = (held, after_lease(held, session.policy, session.now_us))
+        changes[number] = (held, after_lease(held, session.policy, session.now_us, session.draw()))
     for number, held in read_held(session, late).items():
         change = after_waiting(held, session.policy, session.now_us)
         if change is not None:

@@ -12,9 +12,21 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 
-__all__ = ["ANSWERS", "EVENTS", "JOBS", "KEEPERS", "METADATA", "REQUESTS", "REVISIONS", "WEBHOOKS"]
+__all__ = [
+    "ANSWERS",
+    "CLOCKS",
+    "EVENTS",
+    "JOBS",
+    "KEEPERS",
+    "METADATA",
+    "REQUESTS",
+    "REVISIONS",
+    "SUSPECT",
+    "WEBHOOKS",
+]
 
 METADATA = MetaData()
 _Number = BigInteger().with_variant(Integer, "sqlite")
@@ -37,19 +49,27 @@ JOBS = Table(
     Column("epoch", Integer, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("refusals", Integer, nullable=False),
+    # How many processes had it and were not heard of again: such a job is run alone.
+    Column("losses", Integer, nullable=False),
     Column("cancel_asked", Boolean, nullable=False),
     # When the next thing happens by itself: it may be claimed, its lease ends, it is forgotten.
     Column("due_us", BigInteger, nullable=False),
+    # These are what people read, by the clock; all others are of a time that does not step.
     Column("created_us", BigInteger, nullable=False),
     Column("started_us", BigInteger),
     Column("finished_us", BigInteger),
     Column("expires_us", BigInteger),
+    Column("waits_us", BigInteger, nullable=False),
     Column("has_webhook", Boolean, nullable=False),
     Column("error", Text, nullable=False),
     Index("jobs_id", "id", unique=True),
     Index("jobs_due", "state", "due_us"),
+    Index("jobs_lines", "state", "tenant", "model", "due_us"),
     sqlite_autoincrement=True,
 )
+# Few: what SQLite compares with a number that it sees, it finds by such an index.
+SUSPECT = text("losses > 0")
+Index("jobs_suspects", JOBS.c.state, JOBS.c.due_us, sqlite_where=SUSPECT, postgresql_where=SUSPECT)
 _keyed = JOBS.c.idempotency_key.is_not(None)
 Index(
     "jobs_key",
@@ -115,6 +135,15 @@ WEBHOOKS = Table(
 )
 _pending = WEBHOOKS.c.state == "pending"
 Index("job_webhooks_due", WEBHOOKS.c.due_us, sqlite_where=_pending, postgresql_where=_pending)
+
+# What to add to the time since the machine started, so that all processes have the same time.
+CLOCKS = Table(
+    "job_clocks",
+    METADATA,
+    Column("start", String(64), nullable=False),
+    Column("offset_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("start", name="job_clocks_pkey"),
+)
 
 # What one process at a time does for all, and which one that is.
 KEEPERS = Table(

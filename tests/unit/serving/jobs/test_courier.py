@@ -44,6 +44,10 @@ class Store:
         self.given = [due]
         self.ended: asyncio.Future[DeliveryEnded] = asyncio.get_running_loop().create_future()
 
+    @staticmethod
+    def now_us() -> int:
+        return NOW_US
+
     async def due(self) -> Due:
         return Due(sweep=False, forget=False, events=False, webhooks=True, alive=False)
 

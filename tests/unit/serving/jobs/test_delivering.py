@@ -43,7 +43,7 @@ class Rig:
         ]
         self.write(enqueue, *new)
         (share,) = self.write(claim, Claim(len(urls)))
-        self.write(end_attempts, *(Ended(job.number, job.epoch, DONE) for job in share))
+        self.write(end_attempts, *(Ended(job.number, job.epoch, DONE) for job in share.jobs))
 
     def due(self, room: int = 10, **under_way: int):
         return self.due_of(room, Shares(2, under_way), Shares(100, {}))

@@ -90,14 +90,22 @@ def test_an_answer_to_what_was_cancelled_or_is_too_old_counts() -> None:
 
 
 def test_a_lease_that_is_over() -> None:
-    change = after_lease(held(attempts=2), POLICY, NOW_US)
-    assert (change.state, change.due_us, change.attempts) == (JobState.QUEUED, NOW_US, 2)
-    assert "in attempt 2" in change.error
-    last = after_lease(held(attempts=3), POLICY, NOW_US)
-    assert last.state is JobState.FAILED
-    assert "which was the last" in last.error
-    assert after_lease(held(attempts=3, cancel_asked=True), POLICY, NOW_US).state is JobState.CANCELLED
-    assert after_lease(held(expires_us=NOW_US), POLICY, NOW_US).state is JobState.EXPIRED
+    change = after_lease(held(attempts=2), POLICY, NOW_US, 0.0)
+    # No attempt, but counted; and whoever crashes is not given it at once.
+    assert (change.state, change.attempts, change.losses) == (JobState.QUEUED, 1, 1)
+    assert change.due_us == NOW_US + SECOND
+    assert "its process ended" in change.error
+    assert after_lease(held(losses=1), POLICY, NOW_US, 1.0).due_us == NOW_US + 4 * SECOND
+    last = after_lease(held(attempts=1, losses=2), POLICY, NOW_US, 0.0)
+    assert (last.state, last.attempts, last.losses) == (JobState.FAILED, 0, 3)
+    assert "3 times its process ended" in last.error
+    assert after_lease(held(losses=2, cancel_asked=True), POLICY, NOW_US, 0.0).state is JobState.CANCELLED
+    assert after_lease(held(expires_us=NOW_US), POLICY, NOW_US, 0.0).state is JobState.EXPIRED
+
+
+def test_an_attempt_that_ends_clears_it_of_the_losses_before() -> None:
+    assert ended(Verdict.RETRY, losses=2).losses == 0
+    assert ended(Verdict.REFUSED, losses=2).losses == ended(Verdict.RELEASED, losses=2).losses == 2
 
 
 def test_cancelling() -> None:

@@ -21,6 +21,9 @@ from penstock.serving.protocols.v2.rest import V2Rest
 
 __all__ = ["JobCalls"]
 
+FAILURE = 400
+SERVERS_FAILURE = 500
+SAID_BYTES_MAX = 1000
 _LEAST = Granted(highest=Criticality.SHEDDABLE)
 
 
@@ -119,11 +122,11 @@ def _unforeseen(request: HttpRequest, piece: bytes = b"") -> AssertionError:
 def _judged(answer: JobAnswer, error: BaseException | None) -> Outcome:
     """What an answer says of its job."""
     if error is None:
-        return Outcome(Verdict.DONE, answer)
+        return _judged_by_status(answer)
     said = f"{error.message}; {error.hint}" if isinstance(error, PenstockError) and error.hint else str(error)
     if isinstance(error, Refused):
         return Outcome(Verdict.REFUSED, error=said, wait_s=error.retry_after_s)
-    if isinstance(error, DeadlineExceeded) and not error.overran:
+    if isinstance(error, DeadlineExceeded) and error.waited:
         return Outcome(Verdict.REFUSED, error=said)
     if isinstance(error, InvalidInput):
         # Its model takes something else by now; no later attempt would go better.
@@ -131,6 +134,14 @@ def _judged(answer: JobAnswer, error: BaseException | None) -> Outcome:
     if isinstance(error, NotFound | PenstockError):
         return Outcome(Verdict.RETRY, answer, said)
     return Outcome(Verdict.RETRY, answer, answer.body.decode("utf-8", "replace"))
+
+
+def _judged_by_status(answer: JobAnswer) -> Outcome:
+    """Mistakes in rows are answered without an error."""
+    if answer.status < FAILURE:
+        return Outcome(Verdict.DONE, answer)
+    said = answer.body[:SAID_BYTES_MAX].decode("utf-8", "replace")
+    return Outcome(Verdict.FAILED if answer.status < SERVERS_FAILURE else Verdict.RETRY, answer, said)
 
 
 def _ended(request: HttpRequest, outcome: "asyncio.Future[Outcome]") -> None:
