@@ -1,10 +1,12 @@
 """A process that takes on jobs and runs them, to be killed at any step: `python job_process.py HOME URL COUNT`.
 
 Jobs are acknowledged on stdout, and each run of one is a line in the file `ledger`. The answer of job n is n².
+With POISON=n in the environment job n ends the process, some time after the others began.
 """
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -31,7 +33,13 @@ class Process:
         self.home, self.url = home, url
         clock = SystemClock()
         settings = JobsSettings(
-            lease_s=1.0, poll_s=0.05, running_max=8, webhook_secret=SECRET, webhook_timeout_s=1.0
+            lease_s=1.0,
+            poll_s=0.05,
+            running_max=8,
+            attempts_max=2 if "POISON" in os.environ else 5,
+            retry_first_s=0.1 if "POISON" in os.environ else 1.0,
+            webhook_secret=SECRET,
+            webhook_timeout_s=1.0,
         )
         allowed: tuple[Network, ...] = parse_networks("127.0.0.0/8")
         self.jobs = Jobs(
@@ -47,6 +55,8 @@ class Process:
         number = int(request.body)
         with (self.home / "ledger").open("a") as ledger:
             ledger.write(f"{number}\n")
+        if os.environ.get("POISON") == str(number):
+            asyncio.get_running_loop().call_later(0.005, os.kill, os.getpid(), signal.SIGKILL)
         outcome = asyncio.get_running_loop().create_future()
         answer = JobAnswer(200, b"HTTP/1.1 200 OK\r\n", str(number**2).encode())
         asyncio.get_running_loop().call_later(0.01, outcome.set_result, Outcome(Verdict.DONE, answer))

@@ -93,3 +93,26 @@ def test_a_step_that_fails_is_taken_again(tmp_path: Path) -> None:
             status, acknowledged = process(home, hook.url, f"jobs-{place}:2:raise")
             assert status == 0
             check(home, hook, acknowledged)
+
+
+def test_a_job_that_kills_its_process_fails_and_its_neighbours_are_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POISON", "2")
+    with hooks() as hook:
+        kills = 0
+        while (found := process(tmp_path, hook.url))[0] == -signal.SIGKILL:
+            kills += 1
+            assert kills <= 2, "it was run more often than it may lose its process"
+        status, acknowledged = found
+    assert (status, kills) == (0, 2)
+    database = JobDatabase.open(tmp_path, SystemClock())
+    with database.reading() as connection:
+        jobs = {job.id: job for job in read_latest(connection, state=None, count=10 * COUNT)}
+    database.close()
+    poison = jobs.pop(acknowledged[2])
+    assert (poison.state.value, "2 times its process ended" in poison.error) == ("failed", True)
+    assert Counter((job.state.value, job.attempts) for job in jobs.values()) == {("done", 1): COUNT - 1}
+    runs = Counter((tmp_path / "ledger").read_text().split())
+    # Beside it they ran once for nothing; the second time it was alone.
+    assert max(runs.values()) == runs["2"] == 2

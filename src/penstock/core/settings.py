@@ -197,16 +197,14 @@ class JobsSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that are acknowledged first and answered later."""
 
     queued_max: Count = 100_000
-    """Jobs that may wait, about; one past it is refused with 503."""
+    """Jobs that may wait, about, and those of one tenant; one past it is refused with 503."""
     tenant_queued_max: Count = 50_000
-    """And of one tenant."""
     waits_s_max: Annotated[float, Meta(gt=0, le=2_592_000)] = 604_800.0
     """A job that does not say how long it may wait expires after that."""
     running_max: Annotated[int, Meta(ge=1, le=4096)] = 64
     """Jobs that a serving process runs at once, as far as requests leave room for them."""
     attempts_max: Count = 5
-    """How often a job is tried. What a model has no room for was not tried; nor was what lost its process,
-    which may happen as often."""
+    """How often a job is tried, and how often it may lose its process; no room for it is neither."""
     retry_first_s: Seconds = 1.0
     """The pause after the first attempt that failed; each further one doubles it."""
     retry_longest_s: Seconds = 60.0
