@@ -17,6 +17,8 @@ from penstock.app.features import DeclaredFeatures
 from penstock.core.clock import Clock
 from penstock.core.durable_files import make_folder, replace_file
 from penstock.core.errors import ConfigurationError, InvalidInput, StorageFailed
+from penstock.features.history import column_types
+from penstock.features.history_mark import number_of_run
 from penstock.features.online import OnlineStore
 from penstock.log.port import Log, TopicInfo
 from penstock.log.records import TopicPartition
@@ -65,7 +67,11 @@ def backfill(
     now_ms = int(clock.now().timestamp() * 1000)
     computing = Backfilling(features, now_ms, online=online is not None)
     ordered = computing.in_order(events)
-    target = _gathered(into, features, ordered) if into is not None else None
+    target = None
+    if into is not None:
+        run = _digest(features, ordered)
+        target = _gathered(into, features, run)
+        computing.run = number_of_run(into.folder, features.view, run)
     rows = written = 0
     for number, file in enumerate(_files(computing.rows(ordered))):
         rows += file.height
@@ -165,12 +171,9 @@ class _NoTopics:
         raise AssertionError(f"files need no topic {name!r} ({partitions}, {retention_s})")
 
 
-def _gathered(
-    into: ParquetSink | DeltaSink, features: DeclaredFeatures, events: pl.DataFrame
-) -> tuple[Gathered, str]:
+def _gathered(into: ParquetSink | DeltaSink, features: DeclaredFeatures, run: str) -> tuple[Gathered, str]:
     """Where files go, and how their names begin."""
-    output = _digest(features, events)
-    place = OutputPlace(app="backfill", stage=features.name, output=output, topics=_NoTopics(), partitions=1)
+    place = OutputPlace(app="backfill", stage=features.name, output=run, topics=_NoTopics(), partitions=1)
     config = into.output(place)
     assert isinstance(config, Gathered), "sinks of files gather"
     return config, f"{config.prefix}-0000-"
@@ -195,12 +198,8 @@ def _write(config: Gathered, prefix: str, number: int, rows: pl.DataFrame) -> bo
 
 
 def _digest(features: DeclaredFeatures, events: pl.DataFrame) -> str:
-    """What the history depends on: the view, its window and expressions, and the events."""
-    node = features.windowed.node
+    """What the history depends on: the view's definition, and the events."""
+    view = features.view
     content = int(events.hash_rows().cast(pl.UInt64).sum()) if events.height else 0
-    said = (
-        features.view,
-        getattr(node.config, "fingerprint", ""),
-        [str(each) for each in features.expressions],
-    )
-    return hashlib.blake2b(repr((said, events.height, content)).encode(), digest_size=8).hexdigest()
+    said = (view.name, view.definition, column_types(view), events.height, content)
+    return hashlib.blake2b(repr(said).encode(), digest_size=8).hexdigest()

@@ -10,13 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from penstock.app.features import DeclaredFeatures
 from penstock.core.errors import ConfigurationError
-from penstock.features.history import BACKFILLED, Moments, placed_rows
-from penstock.features.online import Update
+from penstock.features.history import RUN_BITS, Ints, Moments, placed_rows
+from penstock.features.online import BACKFILLED, NO_PLACE, Update
 from penstock.log.records import Fetched, Records, TopicPartition
 from penstock.streams.decoding.event_times import EventTimes
 from penstock.streams.encoding import encoder_of
@@ -47,6 +46,8 @@ class Backfilling:
     """
 
     def __init__(self, features: DeclaredFeatures, now_ms: int, *, online: bool = False) -> None:
+        self.run = 0
+        """The number of the backfill in its history, from 1; 0 where there is none."""
         self._view = features.view
         self._rows = features.rows.build()
         self._source, graph, self._collector = _graph(features)
@@ -106,9 +107,9 @@ class Backfilling:
         computed = self._rows.computed(updates)
         self.refused.update(str(row.reason) for row in computed.failed)
         numbers = updates.get_column(TIMELINE).to_numpy()
-        offsets = self._updates + numbers
+        offsets = (self.run << RUN_BITS) + self._updates + numbers
         if self._online:
-            self._keep(updates, computed, numbers)
+            self._keep(updates, computed, numbers, offsets)
         self._updates += int(numbers[-1]) + 1
         times_ms = updates.get_column(TIME).to_numpy()
         from_ms = updates.get_column(FROM).to_numpy()
@@ -116,7 +117,7 @@ class Backfilling:
             self._view, computed.frame, Moments(times_ms, times_ms, BACKFILLED, offsets, from_ms)
         )
 
-    def _keep(self, updates: pl.DataFrame, computed: Computed, numbers: npt.NDArray[np.int64]) -> None:
+    def _keep(self, updates: pl.DataFrame, computed: Computed, numbers: Ints, offsets: Ints) -> None:
         """The last timeline of each key: it goes to its end."""
         keys = computed.frame.select(self._view.key_names)
         last = keys.with_columns(_number=numbers).group_by(self._view.key_names).agg(pl.col("_number").max())
@@ -126,8 +127,10 @@ class Backfilling:
         rows = rows.with_columns(pl.Series(TIMELINE, starts.cumsum() - 1))
         features = Computed(computed.frame.filter(pl.Series(chosen)), ())
         times_ms = rows.filter(pl.Series(starts)).get_column(TIME).to_list()
-        for key, timeline, time_ms in zip(*self._rows.timelines(rows, features), times_ms, strict=True):
-            self._last[key] = Update(key, 0, time_ms, timeline)
+        places = offsets[chosen][starts].tolist() if self.run else [NO_PLACE] * len(times_ms)
+        timelines = self._rows.timelines(rows, features)
+        for key, timeline, time_ms, place in zip(*timelines, times_ms, places, strict=True):
+            self._last[key] = Update(key, place, time_ms, timeline)
 
 
 def in_time_order(events: pl.DataFrame, source: Source, now_ms: int) -> pl.DataFrame:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from penstock.app.definitions import definition_of
 from penstock.app.stream_parts import Declared, Duration
 from penstock.app.views import WindowedView
 from penstock.core.durations import duration_s
@@ -91,7 +92,7 @@ class DeclaredFeatures:
         types = column_types(self.view)
         enriched = self.windowed.read_by(stream)
         if self.expressions:
-            enriched = enriched.with_columns(*self.expressions)
+            enriched = enriched.with_made_of(self.windowed.known.names(), self.expressions)
         return enriched.with_columns(
             *(
                 pl.col(each.name).cast(types[each.name]).fill_null(pl.lit(each.default, types[each.name]))
@@ -119,6 +120,8 @@ def declare_features(
         features=_features(windowed, options, what),
         topic=f"{plain_name(declared.graph.app)}.{plain_name(name)}.features",
         stale_s=None if options.stale is None else _stale_s(options.stale, what),
+        app=declared.graph.app,
+        definition=definition_of(windowed, options.expressions),
     )
     features = DeclaredFeatures(
         view=view,

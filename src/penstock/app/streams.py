@@ -30,7 +30,7 @@ from penstock.streams.mapping import AsyncMap, Map
 from penstock.streams.plan import LATE, MAIN
 from penstock.streams.scoring import Score
 from penstock.streams.sinks import Sink
-from penstock.streams.transforming import Drop, Filter, Rename, Select, TransformConfig, WithColumns
+from penstock.streams.transforming import Beside, Drop, Filter, Rename, Select, TransformConfig, WithColumns
 
 __all__ = ["Stream"]
 
@@ -74,6 +74,12 @@ class Stream:
         every = (*expressions, *(expression.alias(name) for name, expression in named.items()))
         changed = {name for each in every for name in _names(each, self.schema)}
         return self._widened(WithColumns(expressions=every), changed)
+
+    def with_made_of(self, columns: Sequence[str], expressions: Sequence[pl.Expr]) -> "Stream":
+        """Likewise, by expressions to which the stream has these columns alone."""
+        seen = pl.Schema({name: self.schema[name] for name in columns})
+        changed = {name for each in expressions for name in _names(each, seen)}
+        return self._widened(Beside(of=columns, expressions=expressions), changed)
 
     def select(self, *expressions: str | pl.Expr, **named: pl.Expr) -> "Stream":
         """These columns alone."""
@@ -366,6 +372,7 @@ class Stream:
             parent=self.origin,
             transform=transform,
             changes=changes,
+            config=config,
         )
         return Stream(self.declared, From(node))
 

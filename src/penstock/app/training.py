@@ -11,6 +11,7 @@ import polars as pl
 from penstock.app.features import DeclaredFeatures
 from penstock.core.errors import InvalidInput, shown
 from penstock.features.history import Asked, as_of_join, column_types, history_schema
+from penstock.features.history_mark import check_mark
 from penstock.features.view import FeatureView
 from penstock.streams.deltas import delta_errors, deltalake
 
@@ -67,7 +68,10 @@ def _check_names(labels: pl.DataFrame, views: Sequence[DeclaredFeatures]) -> Non
 
 
 def read_history(view: FeatureView, folder: Path) -> pl.DataFrame:
-    """All of a view's history. Raises `InvalidInput` where there is none, or that of another view."""
+    """All of a view's history. Raises `InvalidInput` where there is none, or that of another view, and
+    `ConfigurationError` for that of another definition of it.
+    """
+    check_mark(folder, view)
     wanted = list(history_schema(view))
     try:
         if (folder / "_delta_log").is_dir():

@@ -14,6 +14,7 @@ from penstock.app.training import read_history
 from penstock.core.errors import ConfigurationError, CorruptRecords, NotFound, shown
 from penstock.features.history import Asked, as_served, column_types
 from penstock.features.online import OFFSET_BITS
+from penstock.features.reader import NO_POSITION
 from penstock.features.view import FeatureView
 from penstock.log.port import Log
 from penstock.log.records import TopicPartition
@@ -105,7 +106,7 @@ def _compare(
     partitions, offsets = positions >> OFFSET_BITS, positions & ((1 << OFFSET_BITS) - 1)
     expected, there = as_served(view, history, Asked(keys, as_of_ms, as_of_ms), partitions, offsets)
     same = _same(view, kept, expected, stale)
-    unplaced = (positions < 0) & ~stale
+    unplaced = (positions == NO_POSITION) & ~stale
     placed = ~unplaced & (there | stale)
     counts.unplaced += int(unplaced.sum())
     counts.absent += int((~unplaced & ~there & ~stale).sum())

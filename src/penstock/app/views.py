@@ -22,7 +22,7 @@ from penstock.streams.windows.aggregates.sketch import Sketched
 if TYPE_CHECKING:
     from penstock.app.streams import Stream
 
-__all__ = ["Window", "WindowedView", "latest_view"]
+__all__ = ["Window", "WindowedView", "latest_view", "read_columns", "where_made"]
 
 LATEST_STEPS = 24
 """Of a time to live: so much earlier, at most, a value goes."""
@@ -132,6 +132,11 @@ class WindowedView:
         return self._config
 
     @property
+    def origin(self) -> From:
+        """What it is a window over, as it was declared."""
+        return self._stream.origin
+
+    @property
     def known(self) -> pl.Schema:
         """What there is under a key: its columns and the aggregates."""
         names = (*self._config.keys, *self._config.aggregates)
@@ -165,7 +170,7 @@ class WindowedView:
 
     def reads(self, stream: "Stream") -> bool:
         """Whether it is a window over what that stream has."""
-        return _same_rows(stream.origin, self._stream.origin, _read_columns(self._config))
+        return _same_rows(stream.origin, self._stream.origin, read_columns(self._config))
 
     def read_by(self, stream: "Stream") -> "Stream":
         """See `Stream.enrich`."""
@@ -227,20 +232,36 @@ def _numeric(dtype: pl.DataType) -> bool:
 def _same_rows(stream: From, origin: From, needed: Container[str]) -> bool:
     """Whether a stream has the rows of another, with other columns at most than those that are needed."""
     while stream != origin:
-        node = stream.node
-        if stream.port != MAIN:
+        before = _before(stream, needed)
+        if before is None:
             return False
-        match node:
-            case Keyed() | Operated(config=WindowConfig()):
-                stream = node.parent
-            case Transformed() if node.changes is not None and not any(name in needed for name in node.changes):
-                stream = node.parent
-            case _:
-                return False
+        stream = before
     return True
 
 
-def _read_columns(config: WindowConfig | SessionConfig) -> set[str]:
+def where_made(origin: From, needed: Container[str]) -> From:
+    """The first port at which the rows, and what is needed of them, are what they are at this one."""
+    while (before := _before(origin, needed)) is not None:
+        origin = before
+    return origin
+
+
+def _before(stream: From, needed: Container[str]) -> From | None:
+    """Where it has its rows from, if those are the same, in the columns that are needed."""
+    node = stream.node
+    if stream.port != MAIN:
+        return None
+    match node:
+        case Keyed():
+            return node.parent
+        case Operated(config=WindowConfig(aggregates=added)) if not any(name in needed for name in added):
+            return node.parent
+        case Transformed() if node.changes is not None and not any(name in needed for name in node.changes):
+            return node.parent
+    return None
+
+
+def read_columns(config: WindowConfig | SessionConfig) -> set[str]:
     """Those that make its windows what they are."""
     aggregated = {each.column for each in config.aggregates.values() if each.column is not None}
     return {*config.keys, *aggregated}

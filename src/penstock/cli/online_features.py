@@ -1,6 +1,6 @@
 """`penstock features show` and `status`: what is known of keys now, and how far each view has come."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +27,7 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 def show(
-    view: Annotated[str, typer.Argument(metavar="VIEW", help="A feature view.")],
+    view: Annotated[str, typer.Argument(metavar="VIEW", help="A feature view, or APP.VIEW.")],
     keys: Annotated[
         list[str],
         typer.Argument(metavar="KEY...", help="Keys; of several columns, all parts in turn."),
@@ -83,10 +83,10 @@ def status(as_json: JsonOption = False, config: ConfigOption = None, overrides: 
         print_json(told)
         return
     print_table(
-        ("view", "key", "keys", "partition", "as of", "heard", ""),
+        ("app", "view", "key", "keys", "partition", "as of", "heard", ""),
         (
             (
-                *((each["view"], ", ".join(each["key"]), each["keys"]) if not place else ("", "", "")),
+                *(_head(each) if not place else ("", "", "", "")),
                 *(partition["partition"], partition["as_of"], f"{partition['heard_s']:.1f} s ago"),
                 "STALE" if partition["stale"] else "",
             )
@@ -114,9 +114,15 @@ def _store(config: Path | None, overrides: list[str] | None) -> "EmbeddedOnlineS
 
 def _view(store: "EmbeddedOnlineStore", name: str) -> "FeatureView":
     views = store.views()
-    for view in views:
-        if view.name == name:
-            return view
+    found = [view for view in views if name in (view.name, f"{view.app}.{view.name}")]
+    if len(found) > 1:
+        raise InvalidInput(
+            f"{len(found)} apps have a feature view {shown(name)}",
+            where="VIEW",
+            hint=f"name one of {', '.join(f'{view.app}.{view.name}' for view in found)}",
+        )
+    if found:
+        return found[0]
     known = ", ".join(view.name for view in views)
     raise NotFound(
         f"nothing is known of a feature view {shown(name)} in {store.path.parent}",
@@ -151,9 +157,10 @@ def _told(
     view: "FeatureView", columns: Sequence[Sequence[object]], reading: "Reading", row: int
 ) -> dict[str, Any]:
     from penstock.features.online import OFFSET_BITS
+    from penstock.features.reader import NO_POSITION
 
     position = int(reading.positions[row])
-    partition, offset = divmod(position, 1 << OFFSET_BITS) if position >= 0 else (None, None)
+    partition, offset = divmod(position, 1 << OFFSET_BITS) if position != NO_POSITION else (None, None)
     features = {
         name: {"value": column[row].item(), "default": bool(mask[row])}
         for name, column, mask in zip(view.feature_names, reading.columns, reading.defaulted, strict=True)
@@ -176,11 +183,16 @@ def _standing(store: "EmbeddedOnlineStore", view: "FeatureView", now: datetime) 
     finally:
         reader.close()
     return {
+        "app": view.app,
         "view": view.name,
         "key": list(view.key_names),
         "keys": store.size(view),
         "partitions": [_come(view, each, now) for each in progress],
     }
+
+
+def _head(standing: Mapping[str, Any]) -> tuple[object, ...]:
+    return standing["app"], standing["view"], ", ".join(standing["key"]), standing["keys"]
 
 
 def _come(view: "FeatureView", progress: "Progress", now: datetime) -> dict[str, Any]:

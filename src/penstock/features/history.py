@@ -3,7 +3,8 @@
 It has a row for each row of each update's timeline: the key, how far the stream's time had come (`event_time`),
 when the update was in the log (`available_at`) and where (`partition`, `offset`), the time from which the row
 holds (`valid_from`), and the features, null where nothing was known. What was computed from older events later
-on is marked by the partition -1, and counts as available when its events were.
+on is marked by the partition -1, and counts as available when its events were. Of several backfills the one
+that was begun last holds from its first event to its last, whatever others say of any key then.
 
 So what a request was given at a time can be found again: of its key the last update that was available by then,
 and in that the last row that held by then.
@@ -18,13 +19,15 @@ import polars as pl
 
 from penstock.core.errors import CorruptRecords, InvalidInput
 from penstock.core.tensors import DataType
+from penstock.features.online import BACKFILLED
 from penstock.features.timeline import HEAD_WORDS
 from penstock.features.view import Feature, FeatureView, KeyColumn
 
 __all__ = [
-    "BACKFILLED",
     "HISTORY_COLUMNS",
+    "RUN_BITS",
     "Asked",
+    "Ints",
     "Moments",
     "as_of_join",
     "as_served",
@@ -36,10 +39,11 @@ __all__ = [
 
 HISTORY_COLUMNS: Final = ("event_time", "available_at", "partition", "offset", "valid_from")
 """Beside the key and the features."""
-BACKFILLED: Final = -1
-"""The partition of rows that were computed from history."""
+RUN_BITS: Final = 36
+"""Of an offset of those, above which the number of the backfill stands."""
 TIME: Final = pl.Datetime("ms", "UTC")
 Ints: TypeAlias = npt.NDArray[np.int64]
+_PLACE: Final = "_place"
 _decode = msgspec.msgpack.Decoder().decode
 _POLARS: Final = {
     DataType.STRING: pl.String(),
@@ -148,7 +152,7 @@ def as_of_join(
 
     Raises `InvalidInput` for a history that is none of this view.
     """
-    sorted_by = _Sorted(view, history, by)
+    sorted_by = _Sorted(view, history, by, current=True)
     codes = sorted_by.codes_of(asked.keys)
     lows = np.searchsorted(sorted_by.update_codes, codes)
     highs = np.searchsorted(sorted_by.update_codes, codes, side="right")
@@ -165,8 +169,7 @@ def as_served(
     """For each key the features that the update at that place in the log has as of the time asked for, null
     where nothing was known; and whether the history has that update.
     """
-    live = history.filter(pl.col("partition") >= 0)
-    sorted_by = _Sorted(view, live.with_columns(_place=_places("partition", "offset")), "_place")
+    sorted_by = _Sorted(view, history, _PLACE)
     codes = sorted_by.codes_of(asked.keys)
     places = pl.DataFrame({"partition": partitions, "offset": offsets}).select(_places("partition", "offset"))
     wanted = places.to_series().to_numpy()
@@ -179,6 +182,22 @@ def as_served(
     return sorted_by.features(update, found, asked.time_ms), found
 
 
+def _current(history: pl.DataFrame, by: str) -> pl.DataFrame:
+    """Without what a later backfill has said anew."""
+    backfilled = pl.col("partition") == BACKFILLED
+    run = pl.col("offset") // (1 << RUN_BITS)
+    runs = (
+        history.filter(backfilled).group_by(run.alias("run")).agg(first=pl.col(by).min(), last=pl.col(by).max())
+    )
+    if runs.height < 2:
+        return history
+    said_anew = [
+        (run < later["run"]) & pl.col(by).is_between(later["first"], later["last"])
+        for later in runs.iter_rows(named=True)
+    ]
+    return history.filter(~(backfilled & pl.any_horizontal(said_anew)))
+
+
 def _places(partition: str, offset: str) -> pl.Expr:
     return pl.col(partition).cast(pl.Int64) * (1 << 48) + pl.col(offset)
 
@@ -186,7 +205,7 @@ def _places(partition: str, offset: str) -> pl.Expr:
 class _Sorted:
     """A history by key, by `by`, and by update: of updates the key's code, and what they are sorted by."""
 
-    def __init__(self, view: FeatureView, history: pl.DataFrame, by: str) -> None:
+    def __init__(self, view: FeatureView, history: pl.DataFrame, by: str, *, current: bool = False) -> None:
         wanted = history_schema(view)
         missing = [name for name in wanted if name not in history.columns]
         if missing:
@@ -196,6 +215,10 @@ class _Sorted:
                 hint="it is of another view, or of what the view was before: backfill it into another folder",
             )
         self._view = view
+        if current:
+            history = _current(history, by)
+        elif by == _PLACE:
+            history = history.with_columns(_places("partition", "offset").alias(_PLACE))
         keys = list(view.key_names)
         self._keys = history.select(keys).unique().with_row_index("_code")
         ordered = history.join(self._keys, on=keys, how="left", nulls_equal=True).sort(

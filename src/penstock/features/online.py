@@ -17,6 +17,8 @@ from penstock.core.errors import CorruptRecords
 from penstock.features.view import FeatureView
 
 __all__ = [
+    "BACKFILLED",
+    "NO_PLACE",
     "NO_TIME_MS",
     "OFFSET_BITS",
     "Answer",
@@ -35,6 +37,10 @@ OFFSET_BITS: Final = 48
 """Below the partition, in a position."""
 NO_TIME_MS: Final = -(2**62)
 """How far a partition has come in which no event has been."""
+BACKFILLED: Final = -1
+"""The partition of what was computed from history."""
+NO_PLACE: Final = -1
+"""The offset of what was computed from history and stands in none."""
 _CHECK_BYTES: Final = 8
 _HEAD = struct.Struct("<Qqq")
 
@@ -90,8 +96,8 @@ class OnlineWriter(Protocol):
         ...
 
     def fill(self, updates: Sequence[Update]) -> int:
-        """Likewise for keys of which nothing is known from the log: how many that were. Their position is -1,
-        and any update replaces them.
+        """Likewise for keys of which nothing is known from the log, and nothing that was available later: how
+        many that were. Their offsets are places in a history, or -1; any update of the log replaces them.
         """
         ...
 
@@ -115,7 +121,9 @@ class OnlineStore(Protocol):
     """The store as a whole."""
 
     def writer(self, view: FeatureView) -> OnlineWriter:
-        """What was known of a view that was defined otherwise is dropped. Raises `StorageFailed`."""
+        """What was known of a view that was defined otherwise is dropped. Raises `StorageFailed`, and
+        `ConfigurationError` where another app's view, or another of this app's, has the same topic.
+        """
         ...
 
     def reader(self) -> OnlineReader: ...
@@ -133,6 +141,7 @@ def fingerprint_of(view: FeatureView) -> bytes:
     """Of what its records mean: defaults, and when a view is stale, are the reader's."""
     meaning = (
         view.topic,
+        view.definition,
         [(key.name, key.datatype.value) for key in view.keys],
         [(feature.name, feature.datatype.value) for feature in view.features],
     )

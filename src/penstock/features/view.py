@@ -36,7 +36,8 @@ class FeatureView(msgspec.Struct, frozen=True, kw_only=True):
     """What is stored, read and joined under one name.
 
     `stale_s`: when nothing was heard of the view for so long, its values are stale (None: they never are).
-    `topic` is where its updates stand in the log.
+    `topic` is where its updates stand in the log, of which `app` has it. `definition` is a digest of what its
+    values are computed by: with another one, the same events come to others.
     """
 
     name: str
@@ -44,6 +45,8 @@ class FeatureView(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[Feature, ...]
     topic: str
     stale_s: float | None = None
+    app: str = ""
+    definition: str = ""
 
     def __post_init__(self) -> None:
         if not self.keys or not self.features:

@@ -58,7 +58,7 @@ class Branches:
 
     def __init__(self, config: BranchesConfig, schema: pl.Schema) -> None:
         self.schema = schema
-        self._config = config
+        self.config = config
         self._names = tuple(config.predicates)
         self._masks = [
             predicate.fill_null(value=False).alias(MASK_PREFIX + name)
@@ -86,9 +86,9 @@ class Branches:
         taken: pl.Series | None = None
         for name in self._names:
             mask = masks.get_column(MASK_PREFIX + name)
-            chosen = mask if taken is None or self._config.all_matches else mask & ~taken
+            chosen = mask if taken is None or self.config.all_matches else mask & ~taken
             frames[name] = frame.filter(chosen)
             taken = mask if taken is None else taken | mask
-        if self._config.otherwise is not None and taken is not None:
-            frames[self._config.otherwise] = frame.filter(~taken)
+        if self.config.otherwise is not None and taken is not None:
+            frames[self.config.otherwise] = frame.filter(~taken)
         return frames

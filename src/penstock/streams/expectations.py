@@ -68,6 +68,11 @@ class Expectations:
     def names(self) -> tuple[str, ...]:
         return tuple(self._named)
 
+    @property
+    def expressions(self) -> Mapping[str, pl.Expr]:
+        """By their names."""
+        return self._named
+
     def check(self, frame: pl.DataFrame) -> Checked:
         """Parts the rows. One on which an expression raises has failed by that, and no other with it."""
         if self._all is None or not frame.height:

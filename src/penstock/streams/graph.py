@@ -20,7 +20,7 @@ from penstock.streams.operator import OperatorConfig, TwoInputConfig
 from penstock.streams.plan import MAIN
 from penstock.streams.schema import StreamSchema
 from penstock.streams.sinks import Sink, TopicSink
-from penstock.streams.transforming import Transform
+from penstock.streams.transforming import Transform, TransformConfig
 
 __all__ = [
     "Branched",
@@ -93,6 +93,8 @@ class Transformed(Node):
     parent: From
     transform: Transform
     changes: frozenset[str] | None = None
+    config: TransformConfig | None = None
+    """What the transform is made of, where that is known."""
 
 
 @dataclass(kw_only=True, eq=False)

@@ -17,6 +17,7 @@ from penstock.streams.panics import PolarsPanicked, panics_as_errors
 from penstock.streams.predicates import Holds, direct
 
 __all__ = [
+    "Beside",
     "Drop",
     "Filter",
     "Rename",
@@ -79,12 +80,27 @@ class WithColumns:
     expressions: Sequence[pl.Expr]
 
     def build(self, schema: pl.Schema) -> Transform:
-        expressions = tuple(self.expressions)
-        gives = _checked(schema, expressions, "with_columns", lambda rows: rows.with_columns(expressions))
-        if all(map(_is_named, expressions)):
-            return _ByExpressions(gives, lambda frame: frame.with_columns(expressions))
+        return _ByExpressions(*_with_columns(schema, tuple(self.expressions)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """All columns, with what expressions over some of them make of those: an expression that takes "all"
+    takes no others.
+    """
+
+    of: Sequence[str]
+    expressions: Sequence[pl.Expr]
+
+    def build(self, schema: pl.Schema) -> Transform:
+        of = list(self.of)
+        seen = pl.Schema({name: schema[name] for name in of})
+        gives, change = _with_columns(seen, tuple(self.expressions))
         return _ByExpressions(
-            gives, lambda frame: _users(frame).with_columns(expressions).hstack(frame.select(TIME, OFFSET))
+            pl.Schema({**schema, **gives}),
+            lambda frame: frame.with_columns(
+                change(frame.select(*of, TIME, OFFSET)).drop(TIME, OFFSET).get_columns()
+            ),
         )
 
 
@@ -137,6 +153,13 @@ class Drop:
         if not gives:
             raise ConfigurationError(f"drop({names}) leaves no column", hint=_columns_hint(schema))
         return _ByExpressions(gives, lambda frame: frame.drop(names))
+
+
+def _with_columns(schema: pl.Schema, expressions: tuple[pl.Expr, ...]) -> tuple[pl.Schema, Change]:
+    gives = _checked(schema, expressions, "with_columns", lambda rows: rows.with_columns(expressions))
+    if all(map(_is_named, expressions)):
+        return gives, lambda frame: frame.with_columns(expressions)
+    return gives, lambda frame: _users(frame).with_columns(expressions).hstack(frame.select(TIME, OFFSET))
 
 
 class _ByExpressions:

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -7,16 +8,19 @@ import penstock as ps
 from penstock.app import backfill as module
 from penstock.app.backfill import backfill, events_of_files, events_of_topic, history_sink
 from penstock.app.features import DeclaredFeatures
-from penstock.app.training import read_history
+from penstock.app.training import read_history, training_set
 from penstock.core.clock import SystemClock
-from penstock.core.errors import InvalidInput
+from penstock.core.errors import ConfigurationError, InvalidInput
 from penstock.features.embedded import EmbeddedOnlineStore
-from penstock.features.online import Progress, Update
+from penstock.features.history import Asked, as_served
+from penstock.features.online import OFFSET_BITS, Progress, Update, read_record
+from penstock.features.timeline import read_timelines
 from penstock.features.view import encode_keys
 from penstock.log.opening import open_log
 from penstock.log.records import Records, TopicPartition
 from penstock.streams.delta import DeltaSink
 from penstock.streams.parquet import ParquetSink
+from penstock.streams.topology import topology
 
 SCHEMA = {"origin": pl.String, "delay": pl.Int64, "at": pl.Int64}
 START_MS = 1_700_000_000_000
@@ -30,11 +34,20 @@ EVENTS = pl.DataFrame(
 )
 
 
-def declared(folder: Path | None = None) -> DeclaredFeatures:
+def declared(
+    folder: Path | None = None,
+    *,
+    over: str = "1m",
+    at_least: int | None = None,
+    expect: dict[str, pl.Expr] | None = None,
+    **options: object,
+) -> DeclaredFeatures:
     app = ps.App("flights")
-    departures = app.stream("departures", schema=SCHEMA, time="at")
-    view = departures.window(key="origin", over="1m", every="10s").agg(n=ps.count(), worst=ps.max("delay"))
-    return app.features("congestion", view, history=None if folder is None else ps.parquet(folder))
+    departures = app.stream("departures", schema=SCHEMA, time="at", expect=expect)
+    if at_least is not None:
+        departures = departures.filter(pl.col("delay") >= at_least)
+    view = departures.window(key="origin", over=over, every="10s").agg(n=ps.count(), worst=ps.max("delay"))
+    return app.features("congestion", view, history=None if folder is None else ps.parquet(folder), **options)
 
 
 @pytest.mark.parametrize("kind", [ParquetSink, DeltaSink])
@@ -70,12 +83,87 @@ def test_it_is_written_once(kind: type, tmp_path: Path, monkeypatch: pytest.Monk
     assert history["offset"].n_unique() == 300
 
 
-def test_other_events_and_other_definitions_are_other_backfills(tmp_path: Path) -> None:
+def test_other_events_are_another_backfill_and_other_defaults_are_none(tmp_path: Path) -> None:
     sink = ParquetSink(folder=tmp_path / "history")
     first = backfill(declared(), EVENTS, into=sink, online=None, clock=SystemClock())
     more = backfill(declared(), EVENTS[:100], into=sink, online=None, clock=SystemClock())
+    same = declared(defaults={"n": 7}, stale="1m")
+    again = backfill(same, EVENTS, into=sink, online=None, clock=SystemClock())
     assert first.written == first.rows
     assert more.written == more.rows
+    assert again.written == 0
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"over": "20s"}, {"at_least": 3}, {"expect": {"some": pl.col("delay") >= 3}}],
+    ids=["a window", "a filter", "an expectation"],
+)
+def test_the_history_of_another_definition_is_refused(tmp_path: Path, other: dict[str, object]) -> None:
+    """Neither written to nor read, by whoever has the view as it is now."""
+    sink = ParquetSink(folder=tmp_path)
+    backfill(declared(), EVENTS, into=sink, online=None, clock=SystemClock())
+    now = declared(tmp_path, **other)
+
+    with pytest.raises(ConfigurationError, match="as it was defined otherwise") as refused:
+        backfill(now, EVENTS, into=sink, online=None, clock=SystemClock())
+    assert "a new folder" in str(refused.value.hint)
+    with pytest.raises(ConfigurationError, match="as it was defined otherwise"):
+        read_history(now.view, tmp_path)
+    with pytest.raises(ConfigurationError, match="as it was defined otherwise"):
+        topology(now.declared.graph, {})
+    topology(declared(tmp_path, defaults={"n": 7}, stale="1m").declared.graph, {})
+
+
+def test_a_later_backfill_holds_for_its_time(tmp_path: Path) -> None:
+    """Corrected events, of two keys of three, of the middle of the time."""
+    sink = ParquetSink(folder=tmp_path)
+    corrected = EVENTS[100:200].filter(pl.col("origin") != "LGA").with_columns(delay=pl.lit(-50, pl.Int64))
+    for events in (EVENTS, corrected):
+        backfill(declared(), events, into=sink, online=None, clock=SystemClock())
+
+    labels = EVENTS.select("origin", "at")
+    found = training_set(labels, declared(tmp_path), time="at")
+
+    first = corrected["at"].min()
+    last = corrected["at"].max()
+    assert isinstance(first, int)
+    before, middle, after = (
+        found.filter(which)
+        for which in (
+            pl.col("at") < first,
+            pl.col("at").is_between(first, last) & (pl.col("origin") != "LGA"),
+            pl.col("at") > last,
+        )
+    )
+    assert middle.height == corrected.height
+    assert set(middle["worst"]) == {-50}
+    assert before["worst"].min() >= 0
+    assert after.filter(pl.col("at") > last + 3000)["worst"].min() >= 0
+
+
+def test_what_is_read_of_a_backfill_has_its_place_in_the_history(tmp_path: Path) -> None:
+    store, features = EmbeddedOnlineStore(tmp_path / "home"), declared(tmp_path / "history")
+    backfill(features, EVENTS[:30], into=features.history, online=None, clock=SystemClock())
+    backfill(features, EVENTS, into=features.history, online=store, clock=SystemClock())
+    keys = ["JFK", "EWR", "LGA"]
+    records = [read_record(each) for each in store.reader().read(features.view, encode_keys([keys])).records]
+
+    places = np.array([position for position, _, _ in records])
+    time_ms = np.full(3, START_MS + 301_000)
+    again, there = as_served(
+        features.view,
+        read_history(features.view, tmp_path / "history"),
+        Asked(pl.DataFrame({"origin": keys}), time_ms, time_ms),
+        places >> OFFSET_BITS,
+        places & ((1 << OFFSET_BITS) - 1),
+    )
+    assert there.all()
+    assert (places >> OFFSET_BITS).tolist() == [-1, -1, -1]
+    values = read_timelines([timeline for _, _, timeline in records], features.view.features, time_ms)
+    assert again["n"].to_list() == values.columns[0].tolist()
+    assert min(again["n"].to_list()) > 0
+    assert again["worst"].to_list() == values.columns[1].tolist()
 
 
 def test_what_is_known_in_the_end_is_put_where_nothing_newer_is(tmp_path: Path) -> None:

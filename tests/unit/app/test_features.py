@@ -1,6 +1,7 @@
 import re
 
 import polars as pl
+import polars.selectors as cs
 import pytest
 
 import penstock as ps
@@ -171,3 +172,20 @@ def test_what_can_be_no_view_is_refused(case: str) -> None:
         declare(app, departures)
     text = f"{refused.value.message} {refused.value.hint}"
     assert re.search(said, text), text
+
+
+def test_enriched_events_have_the_features_of_expressions_that_take_all_columns() -> None:
+    """They take all of the view's, and leave the stream's own columns alone."""
+    app, departures = app_with_stream()
+    view = app.features("congestion", windowed(departures), cs.numeric().clip(0, 1).cast(pl.Float64))
+
+    enriched = departures.enrich(view)
+
+    assert dict(enriched.schema) == {**departures.schema, "n": pl.Float64()}
+    transform = enriched.origin.node.parent.node.transform
+    frame = pl.DataFrame({"delay": [9.5], "seats": [120], "n": [7]}, schema_overrides={"n": pl.Int64})
+    empty = {name: dtype for name, dtype in departures.schema.items() if name not in frame.columns}
+    frame = frame.with_columns(
+        *(pl.lit(None, dtype).alias(name) for name, dtype in empty.items()), _time=pl.lit(0), _offset=pl.lit(0)
+    )
+    assert transform.apply(frame).frame.select("delay", "seats", "n").row(0) == (9.5, 120, 1.0)

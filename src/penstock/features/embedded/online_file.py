@@ -27,7 +27,7 @@ __all__ = ["MARK", "NO_TABLE", "OnlineFile", "digests", "number_for", "number_of
 
 FILE = Path("features", "online.db")
 APPLICATION_ID = 0x50534F4E
-VERSION = 1
+VERSION = 2
 WRITE_BUSY_S_MAX = 15.0
 READ_BUSY_S_MAX = 0.2
 CHECKPOINT_PAGES = 4_000
@@ -40,7 +40,7 @@ NO_TABLE = "no such table"
 _VIEWS = """
 CREATE TABLE views (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
+    topic TEXT NOT NULL UNIQUE,
     fingerprint BLOB NOT NULL,
     definition BLOB NOT NULL
 )
@@ -160,8 +160,8 @@ def table(number: int) -> str:
 
 def number_of(connection: sqlite3.Connection, view: FeatureView) -> int | None:
     """Of the view as it is defined here; None where it is defined otherwise, or not at all."""
-    query = "SELECT number FROM views WHERE name = ? AND fingerprint = ?"
-    found = rows(connection, query, view.name, fingerprint_of(view))
+    query = "SELECT number FROM views WHERE topic = ? AND fingerprint = ?"
+    found = rows(connection, query, view.topic, fingerprint_of(view))
     return int(found[0][0]) if found else None
 
 
@@ -176,18 +176,19 @@ def rows(connection: sqlite3.Connection, query: str, *parameters: object) -> lis
 
 
 def number_for(connection: sqlite3.Connection, view: FeatureView) -> int:
-    """Likewise; made where there is none."""
+    """Likewise; made where there is none. Raises `ConfigurationError` where the topic is another view's."""
     definition = msgspec.msgpack.encode(view)
     connection.execute("BEGIN IMMEDIATE")
+    _check_owner(connection, view)
     number = number_of(connection, view)
     if number is None:
-        for (old,) in connection.execute("SELECT number FROM views WHERE name = ?", (view.name,)).fetchall():
+        for (old,) in connection.execute("SELECT number FROM views WHERE topic = ?", (view.topic,)).fetchall():
             connection.execute(f"DROP TABLE {table(old)}")
             connection.execute("DELETE FROM progress WHERE view = ?", (old,))
             connection.execute("DELETE FROM views WHERE number = ?", (old,))
         number = connection.execute(
-            "INSERT INTO views (name, fingerprint, definition) VALUES (?, ?, ?)",
-            (view.name, fingerprint_of(view), definition),
+            "INSERT INTO views (topic, fingerprint, definition) VALUES (?, ?, ?)",
+            (view.topic, fingerprint_of(view), definition),
         ).lastrowid
         assert number is not None, "a row that was inserted has a number"
         connection.execute(
@@ -198,6 +199,18 @@ def number_for(connection: sqlite3.Connection, view: FeatureView) -> int:
         connection.execute("UPDATE views SET definition = ? WHERE number = ?", (definition, number))
     connection.execute("COMMIT")
     return number
+
+
+def _check_owner(connection: sqlite3.Connection, view: FeatureView) -> None:
+    query = "SELECT definition FROM views WHERE topic = ?"
+    for (definition,) in connection.execute(query, (view.topic,)).fetchall():
+        owner = msgspec.msgpack.decode(definition, type=FeatureView)
+        if (owner.app, owner.name) != (view.app, view.name):
+            raise ConfigurationError(
+                f"feature view {view.name!r} of app {view.app!r} has the topic {view.topic!r}, and so has"
+                f" {owner.name!r} of app {owner.app!r} in this home",
+                hint="call the view or the app otherwise, or give one of the apps a home of its own",
+            )
 
 
 def _connect_to_write(path: Path) -> sqlite3.Connection:

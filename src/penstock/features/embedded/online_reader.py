@@ -57,15 +57,15 @@ class EmbeddedReader:
 
     def _read(self, connection: sqlite3.Connection, view: FeatureView, keys: Sequence[bytes]) -> Answer:
         for _ in range(2):
-            number = self._numbers.get(view.name)
+            number = self._numbers.get(view.topic)
             if number is None:
                 number = number_of(connection, view)
                 if number is None:
                     return _nothing(keys)
-                self._numbers[view.name] = number
+                self._numbers[view.topic] = number
             with suppress(_Dropped):
                 return _read_all(connection, number, keys)
-            del self._numbers[view.name]  # it was defined anew meanwhile
+            del self._numbers[view.topic]  # it was defined anew meanwhile
         return _nothing(keys)
 
 

@@ -26,7 +26,9 @@ class EmbeddedOnlineStore:
         return self._file.path
 
     def writer(self, view: FeatureView) -> EmbeddedWriter:
-        """Raises `ConfigurationError` for a file that a newer Penstock made, or that is another's."""
+        """Raises `ConfigurationError` for a file that a newer Penstock made, or that is another's, and where
+        the view's topic is another's.
+        """
         with self._file.failures("nothing was written"):
             return EmbeddedWriter(self._file, view)
 
@@ -37,8 +39,9 @@ class EmbeddedOnlineStore:
         if not self.path.exists():
             return []
         with self._file.failures("nothing was read"), closing(self._file.connect_to_read()) as connection:
-            found = rows(connection, "SELECT definition FROM views ORDER BY name")
-        return [msgspec.msgpack.decode(definition, type=FeatureView) for (definition,) in found]
+            found = rows(connection, "SELECT definition FROM views")
+        views = [msgspec.msgpack.decode(definition, type=FeatureView) for (definition,) in found]
+        return sorted(views, key=lambda view: (view.name, view.app))
 
     def size(self, view: FeatureView) -> int:
         if not self.path.exists():

@@ -4,18 +4,26 @@ import logging
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import TypeVar
 
-from penstock.core.errors import Fenced
+from penstock.core.errors import CorruptRecords, Fenced
 from penstock.features.embedded.online_file import MARK, OnlineFile, digests, number_for, number_of, table
-from penstock.features.online import OFFSET_BITS, Progress, Record, Update, pack_record
+from penstock.features.online import (
+    BACKFILLED,
+    NO_PLACE,
+    OFFSET_BITS,
+    Progress,
+    Record,
+    Update,
+    pack_record,
+    read_record,
+)
 from penstock.features.view import FeatureView
 
 __all__ = ["EmbeddedWriter"]
 
 log = logging.getLogger(__name__)
 
-FILLED: Final = -1
 T = TypeVar("T")
 _TOLD = (
     "INSERT INTO progress VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
@@ -47,7 +55,8 @@ class EmbeddedWriter:
         insert = f"INSERT INTO {table(number)} VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET"  # noqa: S608
         replaced = "position = excluded.position, record = excluded.record"
         self._put = f"{insert} {replaced} WHERE NOT ({same_topic} AND position > excluded.position)"
-        self._fill = f"{insert} {replaced} WHERE position = {FILLED}"
+        self._fill = f"{insert} {replaced}"
+        self._found = f"SELECT position, record FROM {table(number)} WHERE digest = ?"  # noqa: S608
 
     def put(self, partition: int, updates: Sequence[Update], progress: Progress) -> None:
         base = partition << OFFSET_BITS
@@ -65,18 +74,38 @@ class EmbeddedWriter:
         self._written(work)
 
     def fill(self, updates: Sequence[Update]) -> int:
-        rows = _rows(updates, None)
+        found = digests([each.key for each in updates])
 
         def work(connection: sqlite3.Connection) -> int:
-            before = connection.total_changes
-            connection.executemany(self._fill, rows)
-            return connection.total_changes - before
+            older = [
+                each
+                for each, digest in zip(updates, found, strict=True)
+                if self._gives_way(connection, digest, each)
+            ]
+            connection.executemany(self._fill, _rows(older, BACKFILLED << OFFSET_BITS))
+            return len(older)
 
         return self._written(work)
 
     def close(self) -> None:
         with suppress(sqlite3.Error):
             self._connection.close()
+
+    def _gives_way(self, connection: sqlite3.Connection, digest: int, update: Update) -> bool:
+        """Whether what is known of its key is of history, too, and of no later."""
+        found = connection.execute(self._found, (digest,)).fetchone()
+        if found is None:
+            return True
+        position, record = found
+        if position >= 0:
+            return False
+        own, record = record[: len(update.key)], record[len(update.key) + 1 :]
+        if own != update.key:
+            return True  # the other key's digest is the same
+        try:
+            return read_record(record)[1] <= update.available_ms
+        except CorruptRecords:
+            return True
 
     def _begin_anew_where_topic_did(
         self, connection: sqlite3.Connection, partition: int, first: Update
@@ -134,10 +163,10 @@ class EmbeddedWriter:
         return done
 
 
-def _rows(updates: Collection[Update], base: int | None) -> list[tuple[int, int, bytes]]:
-    """As they are kept, in the order of the table; without a base they are not of the log."""
+def _rows(updates: Collection[Update], base: int) -> list[tuple[int, int, bytes]]:
+    """As they are kept, in the order of the table."""
     keys = digests([each.key for each in updates])
-    positions = [FILLED if base is None else base + each.offset for each in updates]
+    positions = [NO_PLACE if each.offset == NO_PLACE else base + each.offset for each in updates]
     records = [_kept(each, position) for each, position in zip(updates, positions, strict=True)]
     return sorted(zip(keys, positions, records, strict=True))
 

@@ -3,18 +3,20 @@ which on something changes. See `penstock.features.history`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
+from penstock.core.errors import ConfigurationError, StorageFailed
 from penstock.features.history import history_rows
+from penstock.features.history_mark import check_mark, claim_folder
 from penstock.features.view import FeatureView
 from penstock.log.records import TopicPartition
 from penstock.streams.delta import DeltaSink
 from penstock.streams.feature_views.updates_output import AS_OF, KEY, TIMELINE
 from penstock.streams.operator import OFFSET, TIME, Moment
-from penstock.streams.outputs import Outlet, OutputConfig, Put
+from penstock.streams.outputs import Effect, Outlet, OutputConfig, Put
 from penstock.streams.parquet import ParquetSink
 from penstock.streams.sinks import OutputPlace
 
@@ -37,23 +39,27 @@ class HistorySink:
         return f"history of {self.view.name}"
 
     def output(self, place: OutputPlace) -> OutputConfig:
-        return _HistoryOutput(view=self.view, inner=self.sink.output(place))
+        """Raises `ConfigurationError` where the folder has another history."""
+        check_mark(self.folder, self.view, writes=True)
+        return _HistoryOutput(view=self.view, folder=self.folder, inner=self.sink.output(place))
 
 
 @dataclass(frozen=True, kw_only=True)
 class _HistoryOutput:
     view: FeatureView
+    folder: Path
     inner: OutputConfig
 
     def build(self, source: TopicPartition, state: bytes | None) -> Outlet:
-        return _HistoryOutlet(self.view, self.inner.build(source, state), source.partition)
+        return _HistoryOutlet(self, self.inner.build(source, state), source.partition)
 
 
 class _HistoryOutlet:
     calls_function = False
 
-    def __init__(self, view: FeatureView, inner: Outlet, partition: int) -> None:
-        self._view = view
+    def __init__(self, config: _HistoryOutput, inner: Outlet, partition: int) -> None:
+        self._config = config
+        self._view = config.view
         self._inner = inner
         self._partition = partition
 
@@ -61,14 +67,14 @@ class _HistoryOutlet:
         if frame.height:
             frame = frame.filter(pl.col(KEY).is_not_null())
         if not frame.height:
-            return self._inner.tick(moment.now_ms)
+            return self.tick(moment.now_ms)
         updates = frame.select(
             key=KEY, timeline=TIMELINE, event_time=AS_OF, available_at=TIME, offset=OFFSET
         ).with_columns(partition=pl.lit(self._partition))
-        return self._inner.put(history_rows(self._view, updates), moment, idle)
+        return self._marking(self._inner.put(history_rows(self._view, updates), moment, idle))
 
     def tick(self, now_ms: int) -> Put:
-        return self._inner.tick(now_ms)
+        return self._marking(self._inner.tick(now_ms))
 
     def take_changes(self) -> bytes:
         return self._inner.take_changes()
@@ -81,3 +87,31 @@ class _HistoryOutlet:
 
     def recover(self, committed: Sequence[str]) -> None:
         self._inner.recover(committed)
+
+    def _marking(self, put: Put) -> Put:
+        if not put.effects:
+            return put
+        return replace(put, effects=[_Marking(self._config, each) for each in put.effects])
+
+
+class _Marking(Effect):
+    """Before a file is there, it is said what the folder is of."""
+
+    def __init__(self, config: _HistoryOutput, inner: Effect) -> None:
+        self._config = config
+        self._inner = inner
+
+    @property
+    def name(self) -> str:
+        return self._inner.name
+
+    def prepare(self) -> None:
+        try:
+            claim_folder(self._config.folder, self._config.view)
+        except ConfigurationError as error:
+            # It was another's only after this process was started.
+            raise StorageFailed(error.message, hint=error.hint) from error
+        self._inner.prepare()
+
+    def publish(self) -> None:
+        self._inner.publish()

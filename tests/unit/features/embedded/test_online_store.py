@@ -5,18 +5,20 @@ import pytest
 from penstock.core.errors import ConfigurationError, Fenced, StorageFailed
 from penstock.core.tensors import DataType
 from penstock.features.embedded import EmbeddedOnlineStore
-from penstock.features.online import OFFSET_BITS, Progress, Update, read_record
+from penstock.features.online import NO_PLACE, OFFSET_BITS, Progress, Update, read_record
 from penstock.features.view import Feature, FeatureView, KeyColumn
 
 
-def view(name="congestion", *features: str, topic="app.congestion.features", default=0.0) -> FeatureView:
+def view(name="congestion", *features: str, app="app", definition="", default=0.0) -> FeatureView:
     return FeatureView(
         name=name,
         keys=(KeyColumn(name="origin", datatype=DataType.STRING),),
         features=tuple(
             Feature(name=each, datatype=DataType.FP64, default=default) for each in features or ("delay",)
         ),
-        topic=topic,
+        topic=f"{app}.{name}.features",
+        app=app,
+        definition=definition,
     )
 
 
@@ -119,7 +121,52 @@ def test_what_history_fills_gives_way_to_the_log_and_to_later_history(store):
     writer.put(0, [update(b"more", 4, b"live")], told())
 
     answer = store.reader().read(view(), [b"live", b"past", b"more"])
-    assert [read_record(each)[::2] for each in answer.records] == [(3, b"live"), (-1, b"newer"), (4, b"live")]
+    places = [(3, b"live"), (-1 << OFFSET_BITS, b"newer"), (4, b"live")]
+    assert [read_record(each)[::2] for each in answer.records] == places
+
+
+def test_older_history_does_not_take_the_place_of_newer(store):
+    writer = store.writer(view())
+    assert writer.fill([update(b"a", 7, b"newer", 100), update(b"b", 8, b"newer", 10)]) == 2
+
+    assert writer.fill([update(b"a", 3, b"older", 99), update(b"b", NO_PLACE, b"as new", 10)]) == 1
+
+    answer = store.reader().read(view(), [b"a", b"b"])
+    assert [read_record(each) for each in answer.records] == [
+        ((-1 << OFFSET_BITS) + 7, 100, b"newer"),
+        (NO_PLACE, 10, b"as new"),
+    ]
+
+
+def test_views_of_two_apps_with_one_name_stand_side_by_side(store):
+    first, second = view(app="a"), view(app="b")
+    writers = [store.writer(first), store.writer(second)]
+    for number, writer in enumerate(writers):
+        writer.put(0, [update(b"k", 1, b"of %d" % number)], told())
+    for writer in writers:
+        writer.put(0, [update(b"more", 2)], told())
+
+    assert timelines(store, first, b"k", b"more") == [b"of 0", b"2"]
+    assert timelines(store, second, b"k", b"more") == [b"of 1", b"2"]
+    assert store.views() == [first, second]
+
+
+def test_a_view_whose_topic_is_anothers_is_refused(store):
+    store.writer(view("b.c", app="a"))
+
+    with pytest.raises(
+        ConfigurationError, match=r"'c' of app 'a\.b' has the topic 'a\.b\.c\.features'.*'b\.c' of app 'a'"
+    ):
+        store.writer(view("c", app="a.b"))
+
+
+def test_a_view_that_is_computed_otherwise_begins_empty(store):
+    store.writer(view(definition="1h")).put(0, [update(b"a", 1)], told())
+
+    store.writer(view(definition="5m"))
+
+    assert timelines(store, view(definition="1h"), b"a") == [None]
+    assert timelines(store, view(definition="5m"), b"a") == [None]
 
 
 def test_nothing_is_known_of_views_that_nobody_has_written(store, tmp_path):
