@@ -1,9 +1,11 @@
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
 
+from penstock.core.errors import ConfigurationError, StorageFailed
 from penstock.core.tensors import DataType
 from penstock.features.history import history_schema
 from penstock.features.timeline import TimelineRows, write_timelines
@@ -89,3 +91,24 @@ def test_what_is_due_is_written_by_time_alone(tmp_path: Path) -> None:
     assert pl.read_parquet(tmp_path / "history" / "*.parquet")["n"].to_list() == [3]
     out.recover(())
     assert out.calls_function is False
+
+
+def test_a_folder_is_of_the_view_whose_files_are_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "history"
+    sink = ParquetSink(folder=folder, every_ms=1000)
+    other = HistorySink(view=msgspec.structs.replace(VIEW, definition="another"), sink=sink)
+    place = OutputPlace(app="a", stage="s", output="o", topics=None, partitions=4)  # type: ignore[arg-type]
+    history = outlet(sink)
+    started = other.output(place).build(TopicPartition(VIEW.topic, 3), None)
+    frame = rows(("JFK", [(0, 1)], 5, 6, 7))
+    done(history.put(frame, at(0), False))
+    other.output(place)
+
+    done(history.tick(2000))
+
+    with pytest.raises(ConfigurationError, match="as it was defined otherwise"):
+        other.output(place)
+    started.put(frame, at(0), False)
+    with pytest.raises(StorageFailed, match="as it was defined otherwise"):
+        done(started.tick(2000))
+    assert len(list(folder.glob("*.parquet"))) == 1
