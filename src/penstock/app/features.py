@@ -158,7 +158,8 @@ def _send(declared: Declared, features: DeclaredFeatures) -> None:
     graph.add_source(source)
     sink = UpdatesSink(rows=features.rows, lateness_ms=lateness_ms)
     graph.add_output(Sent(name=sink.title, parent=updates, sink=sink))
-    online = OnlineSink(view=view)
+    goes_on = all(each.idle_ms is not None for each in sources_of(origin))
+    online = OnlineSink(view=view, goes_on=goes_on)
     graph.add_output(Sent(name=online.title, parent=From(source), sink=online))
     if features.history is not None:
         history = HistorySink(view=view, sink=features.history)

@@ -11,6 +11,7 @@ from penstock.features.embedded.online_file import MARK, OnlineFile, digests, nu
 from penstock.features.online import (
     BACKFILLED,
     NO_PLACE,
+    NO_TIME_MS,
     OFFSET_BITS,
     Progress,
     Record,
@@ -26,9 +27,11 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _TOLD = (
-    "INSERT INTO progress VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-    " as_of_ms = max(as_of_ms, excluded.as_of_ms), next_offset = max(next_offset, excluded.next_offset),"
+    "INSERT INTO progress VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET"
+    " as_of_ms = CASE WHEN excluded.next_offset < next_offset OR excluded.as_of_ms <= ?7"
+    " THEN as_of_ms ELSE excluded.as_of_ms END,"
     " heard_ms = CASE WHEN excluded.next_offset < next_offset THEN heard_ms ELSE excluded.heard_ms END,"
+    " next_offset = max(next_offset, excluded.next_offset),"
     " available_ms = max(available_ms, excluded.available_ms)"
 )
 
@@ -69,7 +72,7 @@ class EmbeddedWriter:
             if updates:
                 self._begin_anew_where_topic_did(connection, partition, updates[0])
             connection.executemany(self._put, rows)
-            connection.execute(_TOLD, (self._number, *told))
+            connection.execute(_TOLD, (self._number, *told, NO_TIME_MS))
 
         self._written(work)
 

@@ -9,7 +9,7 @@ from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Array, DataType
 from penstock.features.timeline import Column, Mask
 
-__all__ = ["cast", "fits", "is_castable", "is_narrow"]
+__all__ = ["cast", "fits", "fitted", "is_castable", "is_narrow"]
 
 _FLOATS = frozenset(each for each in DataType if each.is_float)
 _INTEGERS = frozenset(each for each in DataType if "INT" in each.value)
@@ -41,6 +41,14 @@ def cast(column: Column, spec: TensorSpec) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         array: Array = column.astype(spec.dtype)
     return array.reshape(-1, 1) if len(spec.shape) == 2 else array
+
+
+def fitted(column: Column, spec: TensorSpec, default: float) -> tuple[Column, Mask]:
+    """The values, with the default where the input has no place for them; and where that is."""
+    misfit = ~fits(column, spec)
+    if not misfit.any():
+        return column, misfit
+    return np.where(misfit, column.dtype.type(default), column), misfit
 
 
 def fits(column: Column, spec: TensorSpec) -> Mask:

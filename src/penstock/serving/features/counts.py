@@ -31,9 +31,9 @@ class _Counted:
             "How often a feature view could not be read, or what is kept of a key was damaged.",
             view=view.name,
         )
-        self.missing, self.stale = (
+        self.missing, self.stale, self.misfit = (
             [_defaults(metrics, view.name, name, reason) for name in view.feature_names]
-            for reason in ("missing", "stale")
+            for reason in ("missing", "stale", "misfit")
         )
         self.as_of_s = 0.0
         metrics.gauge(
@@ -48,7 +48,7 @@ class _Counted:
 
 
 class FeatureCounts:
-    """A `ReadObserver` for the views of an app, told by the threads of all runtimes."""
+    """A `FitObserver` for the views of an app, told by the threads of all runtimes."""
 
     def __init__(self, views: Sequence[FeatureView], metrics: MetricSet, clock: Clock) -> None:
         self._clock = clock
@@ -69,6 +69,10 @@ class FeatureCounts:
                     stale = int((reading.defaulted[number] & reading.stale).sum())
                     counted.stale[number].value += stale
                     counted.missing[number].value += count - stale
+
+    def misfitted(self, view: FeatureView, number: int, rows: int) -> None:
+        with self._lock:
+            self._counted[view.name].misfit[number].value += rows
 
     def failed(self, view: FeatureView, error: PenstockError) -> None:
         counted = self._counted[view.name]
@@ -96,7 +100,7 @@ class FeatureCounts:
 def _defaults(metrics: MetricSet, view: str, feature: str, reason: str) -> Counter:
     return metrics.counter(
         "penstock_feature_defaults_total",
-        "Rows that had a feature's default, as it was missing or its view stale.",
+        "Rows that had a feature's default: it was missing, its view stale, or its value did not fit.",
         view=view,
         feature=feature,
         reason=reason,

@@ -1,6 +1,7 @@
 """A version whose inputs are partly features, as a runtime that takes keys in their place."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -9,12 +10,21 @@ from penstock.core.tensors import Array, Tensors, row_count
 from penstock.features.online import OnlineReader
 from penstock.features.reader import Reading, ReadObserver, ViewReader
 from penstock.features.timeline import Ints
+from penstock.features.view import FeatureView
 from penstock.models.runtimes.runtime import Runtime
-from penstock.serving.features.casting import cast, fits
+from penstock.serving.features.casting import cast, fitted
 from penstock.serving.features.filling import Filling, ViewUse
 from penstock.serving.features.vectors import output_name, pack_vectors
 
-__all__ = ["FeatureRuntime"]
+__all__ = ["FeatureRuntime", "FitObserver"]
+
+
+class FitObserver(ReadObserver, Protocol):
+    """Told of what was read for a model as well."""
+
+    def misfitted(self, view: FeatureView, number: int, rows: int) -> None:
+        """So many rows have a feature's default, as the model has no place for its value."""
+        ...
 
 
 class FeatureRuntime:
@@ -30,7 +40,7 @@ class FeatureRuntime:
         filling: Filling,
         readers: Sequence[ViewReader],
         store: OnlineReader,
-        observer: ReadObserver,
+        observer: FitObserver,
     ) -> None:
         assert [use.view for use in filling.uses] == [each.view for each in readers], "a reader for each view"
         self.inner = inner
@@ -75,7 +85,7 @@ class FeatureRuntime:
         """Nothing is read for that."""
         rows = row_count(inputs)
         readings = [
-            _fitted(use, reader.defaults(rows))
+            self._fitted(use, reader.defaults(rows))
             for use, reader in zip(self._filling.uses, self._readers, strict=True)
         ]
         self.inner.rest(self._inputs(inputs, readings))
@@ -105,10 +115,24 @@ class FeatureRuntime:
             for name in use.keys:
                 if name not in columns:
                     columns[name] = tensors[name].ravel().tolist()
-            reading = _fitted(use, reader.read([columns[name] for name in use.keys], as_of_ms))
+            reading = reader.read([columns[name] for name in use.keys], as_of_ms)
             self._observer.read(use.view, reading)
-            readings.append(reading)
+            readings.append(self._fitted(use, reading))
         return readings
+
+    def _fitted(self, use: ViewUse, reading: Reading) -> Reading:
+        """What was read, with defaults where the model has no place for a value."""
+        for fill in use.fills:
+            if not fill.narrow:
+                continue
+            number = fill.number
+            column, misfit = fitted(reading.columns[number], fill.spec, fill.feature.default)
+            rows = int(misfit.sum())
+            if rows:
+                reading.columns[number] = column
+                reading.defaulted[number] = reading.defaulted[number] | misfit
+                self._observer.misfitted(use.view, number, rows)
+        return reading
 
     def _inputs(self, tensors: Tensors, readings: Sequence[Reading]) -> Tensors:
         filled: dict[str, Array] = {}
@@ -119,17 +143,3 @@ class FeatureRuntime:
             spec.name: filled[spec.name] if spec.name in filled else tensors[spec.name]
             for spec in self._filling.inner.inputs
         }
-
-
-def _fitted(use: ViewUse, reading: Reading) -> Reading:
-    """What was read, with defaults where the model has no place for a value."""
-    for fill in use.fills:
-        if not fill.narrow:
-            continue
-        column = reading.columns[fill.number]
-        misfit = ~fits(column, fill.spec)
-        if misfit.any():
-            default = column.dtype.type(fill.feature.default)
-            reading.columns[fill.number] = np.where(misfit, default, column)
-            reading.defaulted[fill.number] = reading.defaulted[fill.number] | misfit
-    return reading

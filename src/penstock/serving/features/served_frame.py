@@ -14,17 +14,46 @@ from penstock.serving.inference import Inference
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["ServedRows", "encode_frame", "frame_of"]
+__all__ = ["ServedRows", "encode_frame", "frame_of", "served_rows"]
 
 
 class ServedRows(NamedTuple):
-    """Rows `start` to `stop` of a batch's outputs are what a request was answered."""
+    """What is recorded of rows that a request was answered: its id, which of its rows is the first, when it
+    was, the inputs that are keys, and what was read of each view, in the order of the filling.
+    """
 
-    inference: Inference
+    prediction: str
+    first_row: int
     time_ms: int
-    outputs: Tensors
-    start: int
-    stop: int
+    keys: Tensors
+    vectors: tuple[Array, ...]
+
+    @property
+    def rows(self) -> int:
+        return len(self.vectors[0])
+
+    @property
+    def size(self) -> int:
+        """Bytes, about."""
+        keys = sum(_size(each) for each in self.keys.values())
+        return len(self.prediction) + keys + sum(each.nbytes for each in self.vectors)
+
+    def cut(self, start: int, stop: int) -> "ServedRows":
+        """Some of the rows."""
+        return self._replace(
+            first_row=self.first_row + start,
+            keys={name: each[start:stop] for name, each in self.keys.items()},
+            vectors=tuple(each[start:stop] for each in self.vectors),
+        )
+
+
+def served_rows(
+    filling: Filling, inference: Inference, time_ms: int, outputs: Tensors, start: int, stop: int
+) -> ServedRows:
+    """Of a request that was answered by the rows `start` to `stop` of a batch. No more is held of either."""
+    keys = {name: inference.tensors[name].ravel().copy() for use in filling.uses for name in use.keys}
+    vectors = tuple(outputs[output_name(use.view)][start:stop] for use in filling.uses)
+    return ServedRows(inference.prediction, inference.first_row, time_ms, keys, vectors)
 
 
 def frame_of(filling: Filling, version: str, served: Sequence[ServedRows]) -> "pl.DataFrame":
@@ -34,12 +63,11 @@ def frame_of(filling: Filling, version: str, served: Sequence[ServedRows]) -> "p
     """
     import polars as pl
 
-    counts = np.array([each.stop - each.start for each in served])
-    requests = [each.inference for each in served]
-    first_rows = np.repeat([each.first_row for each in requests], counts)
+    counts = np.array([each.rows for each in served])
+    first_rows = np.repeat([each.first_row for each in served], counts)
     own_rows = np.arange(len(first_rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     columns: dict[str, pl.Series] = {
-        "prediction.id": pl.Series([each.prediction for each in requests], dtype=pl.String)[
+        "prediction.id": pl.Series([each.prediction for each in served], dtype=pl.String)[
             np.repeat(np.arange(len(served)), counts)
         ],
         "prediction.row": pl.Series(first_rows + own_rows),
@@ -47,9 +75,10 @@ def frame_of(filling: Filling, version: str, served: Sequence[ServedRows]) -> "p
         "prediction.version": pl.Series([version] * len(first_rows), dtype=pl.String),
     }
     for name in dict.fromkeys(name for use in filling.uses for name in use.keys):
-        columns[name] = _series(np.concatenate([each.inference.tensors[name].ravel() for each in served]))
-    for use in filling.uses:
-        columns |= _view_columns(use, served)
+        columns[name] = _series(np.concatenate([each.keys[name] for each in served]))
+    for place, use in enumerate(filling.uses):
+        # As it lies, and once for all: what is done for each request is done while others are waited for.
+        columns |= _view_columns(use, np.concatenate([each.vectors[place] for each in served]))
     return pl.DataFrame(columns)
 
 
@@ -62,11 +91,9 @@ def encode_frame(frame: "pl.DataFrame") -> bytes:
     return written.getvalue()
 
 
-def _view_columns(use: ViewUse, served: Sequence[ServedRows]) -> "dict[str, pl.Series]":
+def _view_columns(use: ViewUse, packed: Array) -> "dict[str, pl.Series]":
     import polars as pl
 
-    # As it lies, and once for all: what is done for each request is done while others are waited for.
-    packed = np.concatenate([each.outputs[output_name(use.view)][each.start : each.stop] for each in served])
     vectors = read_vectors(use.view, packed)
     name = use.view.name
     columns = {
@@ -78,6 +105,12 @@ def _view_columns(use: ViewUse, served: Sequence[ServedRows]) -> "dict[str, pl.S
         columns[feature.name] = pl.Series(column)
         columns[f"{feature.name}.default"] = pl.Series(defaulted)
     return columns
+
+
+def _size(array: Array) -> int:
+    if array.dtype == object:
+        return sum(map(len, array.tolist()))
+    return int(array.nbytes)
 
 
 def _series(array: Array) -> "pl.Series":

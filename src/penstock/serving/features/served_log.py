@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from typing import Final, NamedTuple, Protocol
 
@@ -15,7 +16,7 @@ from penstock.log.records import Records
 from penstock.observe.metrics import Counter
 from penstock.serving.batching.outputs import BatchRows
 from penstock.serving.features.filling import Filling
-from penstock.serving.features.served_frame import ServedRows, encode_frame, frame_of
+from penstock.serving.features.served_frame import ServedRows, encode_frame, frame_of, served_rows
 from penstock.serving.inference import Inference
 
 __all__ = ["ServedAppend", "ServedLog", "ServedRecorder"]
@@ -23,7 +24,9 @@ __all__ = ["ServedAppend", "ServedLog", "ServedRecorder"]
 log = logging.getLogger(__name__)
 
 ROWS_WAITING_MAX = 100_000
+BYTES_WAITING_MAX = 64 * 1024 * 1024
 FRAME_ROWS_MAX: Final = 20_000
+FRAME_BYTES_MAX: Final = 8 * 1024 * 1024
 WRITE_EVERY_S = 0.25
 TOLD_EVERY_S = 60.0
 CLOSE_S_MAX = 2.0
@@ -37,12 +40,11 @@ class ServedAppend(Protocol):
 
 
 class _Answered(NamedTuple):
-    """One request that was answered."""
+    """What is recorded of one request, and how many bytes that is, about."""
 
     recorder: "ServedRecorder"
-    time_ms: int
-    inference: Inference
-    rows: BatchRows
+    served: ServedRows
+    size: int
 
 
 class ServedRecorder:
@@ -60,12 +62,15 @@ class ServedRecorder:
             return
         rows = answer.result()
         if not rows.outputs.rung:
-            self._served.add(_Answered(self, self._served.now_ms(), inference, rows))
+            served = served_rows(
+                self.filling, inference, self._served.now_ms(), rows.outputs.tensors, *rows[1:]
+            )
+            self._served.add(_Answered(self, served, served.size))
 
 
 class ServedLog:
-    """A thread that appends what was answered. It holds so many rows at most; what comes beyond that, and what
-    cannot be appended, is counted as `lost`.
+    """A thread that appends what was answered. It holds so many rows and bytes at most; what comes beyond that,
+    and what cannot be appended, is counted as `lost`.
     """
 
     def __init__(self, append: ServedAppend, clock: Clock, *, recorded: Counter, lost: Counter) -> None:
@@ -75,6 +80,7 @@ class ServedLog:
         self._lost = lost
         self._waiting: deque[_Answered] = deque()
         self._rows = 0
+        self._bytes = 0
         self._arrived = threading.Condition()
         self._closing = False
         self._told_s = float("-inf")
@@ -89,13 +95,15 @@ class ServedLog:
 
     def add(self, answered: _Answered) -> None:
         """Does not block."""
-        rows = answered.rows.stop - answered.rows.start
+        rows = answered.served.rows
         with self._arrived:
-            if self._rows + rows > ROWS_WAITING_MAX or self._closing:
+            many = self._rows + rows > ROWS_WAITING_MAX or self._bytes + answered.size > BYTES_WAITING_MAX
+            if many or self._closing:
                 self._lost.value += rows
                 return
             self._waiting.append(answered)
             self._rows += rows
+            self._bytes += answered.size
             if self._rows >= FRAME_ROWS_MAX:
                 self._arrived.notify()
 
@@ -114,7 +122,8 @@ class ServedLog:
                 self._waiting.clear()
             self._write(taken)
             with self._arrived:
-                self._rows -= sum(each.rows.stop - each.rows.start for each in taken)
+                self._rows -= sum(each.served.rows for each in taken)
+                self._bytes -= sum(each.size for each in taken)
             if closing:
                 return
 
@@ -123,13 +132,17 @@ class ServedLog:
         for each in taken:
             by_recorder.setdefault(each.recorder, []).append(each)
         for recorder, answered in by_recorder.items():
-            rows = sum(each.rows.stop - each.rows.start for each in answered)
-            try:
-                self._append(recorder.topic, _records(recorder, answered)).result(APPEND_S_MAX)
-            except Exception as error:
-                self._lose(recorder, rows, error)
-            else:
-                self._count(self._recorded, rows)
+            for part in _parts(answered):
+                self._write_part(recorder, part)
+
+    def _write_part(self, recorder: ServedRecorder, part: list[ServedRows]) -> None:
+        rows = sum(each.rows for each in part)
+        try:
+            self._append(recorder.topic, _records(recorder, part)).result(APPEND_S_MAX)
+        except Exception as error:
+            self._lose(recorder, rows, error)
+        else:
+            self._count(self._recorded, rows)
 
     def _lose(self, recorder: ServedRecorder, rows: int, error: Exception) -> None:
         """Nothing may end this thread: nobody would hear of what is lost from then on."""
@@ -148,10 +161,29 @@ class ServedLog:
             counter.value += rows
 
 
-def _records(recorder: ServedRecorder, answered: list[_Answered]) -> Records:
+def _parts(answered: Sequence[_Answered]) -> Iterator[list[ServedRows]]:
+    """As many rows and bytes together as one record may have, in their order."""
+    part: list[ServedRows] = []
+    rows = size = 0
+    for each in answered:
+        row_size = each.size / max(each.served.rows, 1)
+        start = 0
+        while start < each.served.rows:
+            left = min(FRAME_ROWS_MAX - rows, int((FRAME_BYTES_MAX - size) / max(row_size, 1)))
+            if left < 1 and part:
+                yield part
+                part, rows, size = [], 0, 0
+                continue
+            stop = min(start + max(left, 1), each.served.rows)
+            whole = stop - start == each.served.rows
+            part.append(each.served if whole else each.served.cut(start, stop))
+            rows, size = rows + stop - start, size + int(row_size * (stop - start))
+            start = stop
+    if part:
+        yield part
+
+
+def _records(recorder: ServedRecorder, part: Sequence[ServedRows]) -> Records:
     """One record, of a frame of all rows."""
-    rows = [
-        ServedRows(each.inference, each.time_ms, each.rows.outputs.tensors, *each.rows[1:]) for each in answered
-    ]
-    value = encode_frame(frame_of(recorder.filling, recorder.version, rows))
-    return Records(values=[value], times_ms=np.array([answered[-1].time_ms], np.int64))
+    value = encode_frame(frame_of(recorder.filling, recorder.version, part))
+    return Records(values=[value], times_ms=np.array([part[-1].time_ms], np.int64))

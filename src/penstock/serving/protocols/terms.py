@@ -24,6 +24,7 @@ ENVOY_ATTEMPT = b"x-envoy-attempt-count"
 CALLERS = (b"x-api-key", b"authorization")
 FORWARDED_FOR = b"x-forwarded-for"
 PREDICTION = b"x-prediction-id"
+PREDICTION_LENGTH_MAX = 256
 NAMES = frozenset(
     name.decode()
     for name in (*TIMEOUTS, CRITICALITY, RETRY, ENVOY_ATTEMPT, *CALLERS, FORWARDED_FOR, REQUEST_START)
@@ -147,8 +148,18 @@ class Terms:
         )
 
     def predict(self, said: str | None, headers: Mapping[bytes, bytes]) -> str:
-        """What the answer is known by: the request's own id, in it or its headers, else a new one."""
-        self.prediction = said or headers.get(PREDICTION, b"").decode("latin-1") or unique_token()
+        """What the answer is known by: the request's own id, in it or its headers, else a new one.
+
+        Raises `InvalidInput` for one that is too long to come back in a header.
+        """
+        prediction = said or headers.get(PREDICTION, b"").decode("latin-1") or unique_token()
+        if len(prediction) > PREDICTION_LENGTH_MAX:
+            raise InvalidInput(
+                f"the request's id has {len(prediction)} characters, and what is served is recorded under it",
+                where="id" if said else PREDICTION.decode(),
+                hint=f"it can have {PREDICTION_LENGTH_MAX}; without one, it gets one",
+            )
+        self.prediction = prediction
         return self.prediction
 
     def charge(self, deployment: Deployment, rows: int) -> None:

@@ -2,15 +2,20 @@
 
 It is put there before the topic's offsets are committed. As the topic is committed data, whatever fails between
 the two comes again as it was, and changes nothing.
+
+Nobody tells of a partition while no stream runs, and its stream's time stood still meanwhile. For who reads, it
+went on: what passed between two records is added to the stream's time, until an event says how far that is. It
+is taken from the times of the records alone, so that the same topic gives the same for ever.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import msgspec
 import polars as pl
 
-from penstock.core.errors import Fenced, StorageFailed
+from penstock.core.errors import CorruptState, Fenced, StorageFailed
 from penstock.features.online import NO_TIME_MS, OnlineWriter, Progress, Update
 from penstock.features.view import FeatureView
 from penstock.log.records import TopicPartition
@@ -21,25 +26,30 @@ from penstock.streams.sinks import OutputPlace
 
 __all__ = ["OnlineSink"]
 
+SILENT_MS_MIN = 10_000
+"""While a stream runs, each partition is told of every second."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineSink:
-    """Takes the rows of the view's topic."""
+    """Takes the rows of the view's topic. `goes_on`: whether the stream's time does, where no events come."""
 
     view: FeatureView
+    goes_on: bool = True
 
     @property
     def title(self) -> str:
         return f"online {self.view.name}"
 
     def output(self, place: OutputPlace) -> OutputConfig:
-        return _OnlineOutput(self.view, place)
+        return _OnlineOutput(self.view, place, self.goes_on)
 
 
 @dataclass(frozen=True)
 class _OnlineOutput:
     view: FeatureView
     place: OutputPlace
+    goes_on: bool
 
     @cached_property
     def writer(self) -> OnlineWriter:
@@ -47,27 +57,40 @@ class _OnlineOutput:
         assert self.place.online is not None, "whoever works on a graph says where its online store is"
         return self.place.online.writer(self.view)
 
-    def build(self, source: TopicPartition, state: bytes | None) -> Outlet:  # noqa: ARG002 - it has none
-        return _OnlineOutlet(self, source.partition)
+    def build(self, source: TopicPartition, state: bytes | None) -> Outlet:
+        return _OnlineOutlet(self, source.partition, state)
+
+
+class _Reached(msgspec.Struct, array_like=True):
+    """How far the stream's time has come, what has passed beside it, and when that was heard."""
+
+    as_of_ms: int = NO_TIME_MS
+    passed_ms: int = 0
+    heard_ms: int | None = None
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Reached).decode
 
 
 class _OnlineOutlet:
     calls_function = False
 
-    def __init__(self, config: _OnlineOutput, partition: int) -> None:
+    def __init__(self, config: _OnlineOutput, partition: int, state: bytes | None) -> None:
         self._config = config
         self._partition = partition
-        self._as_of_ms = NO_TIME_MS
+        self._reached = _Reached()
+        self._changed = False
+        self.apply_changes(state or b"")
 
     def put(self, frame: pl.DataFrame, moment: Moment, idle: bool) -> Put:  # noqa: ARG002 - as outlets have it
         if not frame.height:
             return NOTHING
-        told = frame.get_column(AS_OF).max()
-        if isinstance(told, int):
-            self._as_of_ms = max(self._as_of_ms, told)
+        self._hear(frame)
+        reached = self._reached
         progress = Progress(
             partition=self._partition,
-            as_of_ms=self._as_of_ms,
+            as_of_ms=NO_TIME_MS if reached.as_of_ms == NO_TIME_MS else reached.as_of_ms + reached.passed_ms,
             next_offset=int(frame.item(-1, OFFSET)) + 1,
             heard_ms=int(frame.item(-1, TIME)),
         )
@@ -79,13 +102,39 @@ class _OnlineOutlet:
         return NOTHING
 
     def take_changes(self) -> bytes:
-        return b""
+        changed, self._changed = self._changed, False
+        return self.snapshot() if changed else b""
 
     def apply_changes(self, changes: bytes) -> None:
-        assert not changes, "an outlet without state has no changes"
+        """Raises `CorruptState`."""
+        if not changes:
+            return
+        try:
+            self._reached = _decode(changes)
+        except msgspec.DecodeError as error:
+            raise CorruptState(f"what is kept of an online view's time cannot be read: {error}") from error
 
     def snapshot(self) -> bytes:
-        return b""
+        return _encode(self._reached)
+
+    def _hear(self, frame: pl.DataFrame) -> None:
+        """A record after the other, however they are cut into frames."""
+        reached, self._changed = self._reached, True
+        told = (
+            frame.group_by(OFFSET, maintain_order=True)
+            .agg(pl.col(TIME).last(), pl.col(AS_OF).max(), pl.col(KEY).is_not_null().any())
+            .iter_rows()
+        )
+        for _, heard_ms, as_of_ms, has_events in told:
+            silent_ms = 0 if reached.heard_ms is None else heard_ms - reached.heard_ms
+            # Back as well: a clock that was ahead for a while has made no time pass.
+            if self._config.goes_on and abs(silent_ms) >= SILENT_MS_MIN:
+                reached.passed_ms = max(reached.passed_ms + silent_ms, 0)
+            reached.heard_ms = heard_ms
+            if as_of_ms is not None and as_of_ms > reached.as_of_ms:
+                reached.as_of_ms = as_of_ms
+                if has_events:
+                    reached.passed_ms = 0
 
     def recover(self, committed: Sequence[str]) -> None:
         """What was committed was put before."""

@@ -5,7 +5,7 @@ import pytest
 from penstock.core.errors import ConfigurationError, Fenced, StorageFailed
 from penstock.core.tensors import DataType
 from penstock.features.embedded import EmbeddedOnlineStore
-from penstock.features.online import NO_PLACE, OFFSET_BITS, Progress, Update, read_record
+from penstock.features.online import NO_PLACE, NO_TIME_MS, OFFSET_BITS, Progress, Update, read_record
 from penstock.features.view import Feature, FeatureView, KeyColumn
 
 
@@ -350,3 +350,11 @@ def test_a_clock_that_was_ahead_for_a_while_leaves_no_trace(store):
         writer.put(0, [], told(next_offset=offset, heard_ms=heard_ms))
 
     assert store.reader().read(view(), []).progress == (told(next_offset=3, heard_ms=3000),)
+
+
+def test_a_view_s_time_is_what_was_told_last_and_not_before_its_first_event(store):
+    writer = store.writer(view())
+    for offset, as_of_ms in ((1, 500), (2, 300), (1, 900), (3, NO_TIME_MS)):
+        writer.put(0, [], told(next_offset=offset, as_of_ms=as_of_ms))
+
+    assert store.reader().read(view(), []).progress == (told(next_offset=3, as_of_ms=300),)

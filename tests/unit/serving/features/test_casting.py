@@ -4,7 +4,7 @@ import pytest
 from penstock.core.errors import InvalidInput
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import DataType
-from penstock.serving.features.casting import cast, fits, is_castable, is_narrow
+from penstock.serving.features.casting import cast, fits, fitted, is_castable, is_narrow
 
 NUMBERS = [each for each in DataType if not each.is_object]
 COLUMNS = {
@@ -51,3 +51,12 @@ def test_only_categories_that_the_model_knows_fit():
 
     assert fits(np.array([1, 2, 7, -1]), spec).tolist() == [True, False, True, False]
     assert is_narrow(DataType.INT64, spec)
+
+
+def test_what_does_not_fit_is_the_default_and_told_apart():
+    spec = TensorSpec(name="x", datatype=DataType.INT8, shape=(-1,))
+
+    column, misfit = fitted(np.array([1, 200, -129, 127]), spec, -1)
+
+    assert (column.tolist(), misfit.tolist()) == ([1, -1, -1, 127], [False, True, True, False])
+    assert fitted(np.array([1, 2]), spec, -1)[1].tolist() == [False, False]

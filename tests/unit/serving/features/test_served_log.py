@@ -1,6 +1,8 @@
 import asyncio
+import gc
 import io
 import threading
+import weakref
 from concurrent.futures import Future
 
 import numpy as np
@@ -168,3 +170,69 @@ def test_nothing_is_taken_once_it_is_closed(served, counters):
     served.close()
     answer(recorder, "late", batch(2), 0, 2)
     assert counters[1].value == 2
+
+
+@pytest.mark.parametrize(("rows_max", "bytes_max"), [(7, 10**9), (10**9, 400), (10**9, 1)])
+def test_much_is_written_in_records_that_the_log_takes_and_no_row_is_lost(
+    served, appended, counters, monkeypatch, rows_max, bytes_max
+):
+    monkeypatch.setattr("penstock.serving.features.served_log.FRAME_ROWS_MAX", rows_max)
+    monkeypatch.setattr("penstock.serving.features.served_log.FRAME_BYTES_MAX", bytes_max)
+    appended.gate.clear()
+    recorder, many = recorder_of(served), batch(40)
+    answer(recorder, "a", many, 0, 1)
+    assert appended.begun.acquire(timeout=PATIENCE_S)
+    answer(recorder, "b", many, 1, 30)
+    answer(recorder, "c", many, 30, 40, first_row=5)
+
+    appended.gate.set()
+    served.close()
+
+    frames = [frame for _, frame in appended.frames]
+    assert max(frame.height for frame in frames) <= min(rows_max, max(bytes_max // 20, 1))
+    found = pl.concat(frames).select("prediction.id", "prediction.row", "origin", "legs.position")
+    wanted = [("a", 0, "a0", 0), *[("b", row, f"b{row}", row + 1) for row in range(29)]]
+    assert found.rows() == wanted + [("c", row + 5, f"c{row}", row + 30) for row in range(10)]
+    assert (counters[0].value, counters[1].value) == (40, 0)
+
+
+def test_more_bytes_than_may_wait_are_lost_and_counted(served, appended, counters, monkeypatch):
+    monkeypatch.setattr("penstock.serving.features.served_log.BYTES_WAITING_MAX", 1000)
+    appended.gate.clear()
+    recorder, many = recorder_of(served), batch(30)
+    answer(recorder, "kept", many, 0, 10)
+    assert appended.begun.acquire(timeout=PATIENCE_S)
+    answer(recorder, "x" * 700, many, 0, 1)
+    assert counters[1].value == 1
+
+    appended.gate.set()
+    served.close()
+
+    assert (counters[0].value, counters[1].value) == (10, 1)
+
+
+def test_nothing_of_a_request_is_held_but_what_is_recorded(served, appended):
+    """Its other inputs may be large."""
+
+    class Large(np.ndarray):
+        """An array to which there are weak references."""
+
+    appended.gate.clear()
+    recorder, outputs = recorder_of(served), batch(1)
+    answer(recorder, "first", outputs, 0, 1)
+    assert appended.begun.acquire(timeout=PATIENCE_S)
+    large = np.zeros(10).view(Large)
+    held = weakref.ref(large)
+    tensors = {"origin": np.array(["a"], dtype=object), "image": large}
+    answered = BatchOutputs({**outputs.tensors, "other": large}, "")
+
+    async def ended(tensors, answered) -> None:
+        future = asyncio.get_running_loop().create_future()
+        future.set_result(BatchRows(answered, 0, 1))
+        recorder.answered(Inference(tensors, 0.0, 1.0, prediction="p"), future)
+
+    asyncio.run(ended(tensors, answered))
+    del large, tensors, answered
+    gc.collect()
+
+    assert held() is None

@@ -10,7 +10,7 @@ from penstock.core.errors import InvalidInput
 from penstock.observe.metrics import MetricSet
 from penstock.serving.admission.rates.tenants import ApiKeys, Tenants
 from penstock.serving.admission.rights import Rights
-from penstock.serving.protocols.terms import read_terms
+from penstock.serving.protocols.terms import SaidTerms, Terms, read_terms
 
 KEY = "key-of-a-tenant-0123456789"
 
@@ -136,3 +136,17 @@ def test_who_may_not_name_the_highest_class_counts_as_the_next(
     terms.narrow(None, by_body)
     meant = by_head if by_body is None else 2 if by_body == 1 and not privileged else by_body
     assert (terms.criticality, terms.admitted) == (meant, meant == by_head)
+
+
+@pytest.mark.parametrize("header", [False, True])
+def test_an_id_that_no_header_holds_is_refused_and_not_cut(header: bool) -> None:
+    terms = Terms(SaidTerms(), b"peer")
+
+    def predict(said: str) -> str:
+        return terms.predict(None, {b"x-prediction-id": said.encode()}) if header else terms.predict(said, {})
+
+    assert predict("x" * 256) == "x" * 256
+    with pytest.raises(InvalidInput, match="257 characters") as refused:
+        predict("x" * 257)
+    assert refused.value.where == ("x-prediction-id" if header else "id")
+    assert len(terms.predict(None, {})) <= 256

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import polars as pl
 import pytest
 
-from penstock.core.errors import Fenced, StorageFailed
+from penstock.core.errors import CorruptState, Fenced, StorageFailed
 from penstock.core.tensors import DataType
 from penstock.features.online import Progress, Update
 from penstock.features.view import Feature, FeatureView, KeyColumn
@@ -100,3 +100,57 @@ def test_what_cannot_be_put_waits(error: Exception) -> None:
     with pytest.raises(StorageFailed) as waited:
         effect.prepare()
     assert waited.value.hint == error.hint  # type: ignore[attr-defined]
+
+
+def times_of(store: Store) -> list[int]:
+    return [progress.as_of_ms for _, _, progress in store.puts]
+
+
+@pytest.mark.parametrize("frames", [1, 6])
+def test_time_that_passed_while_nobody_told_counts_until_an_event_says_how_far_it_is(frames: int) -> None:
+    """A night without a stream: whoever reads in the morning does not read yesterday's window."""
+    night_ms = 43_200_000
+    told = [
+        (b"a", b"1", 50_000, 100_000, 1),
+        (None, None, 50_000, 101_000, 2),
+        (None, None, None, 101_000 + night_ms, 3),
+        (None, None, 50_500, 102_000 + night_ms, 4),
+        (b"a", b"2", 50_500, 102_000 + night_ms, 5),
+        (b"a", b"3", 60_000, 103_000 + night_ms, 6),
+    ]
+    wanted = [50_000, 50_000, 50_000 + night_ms, 50_500 + night_ms, 50_500 + night_ms, 60_000]
+    store = Store()
+    (out,) = outlets(store)
+    state = b""
+    for number in range(frames):
+        (again,) = outlets(store)
+        again.apply_changes(state)
+        part = told[number::frames] if frames > 1 else told
+        again.put(rows(*part), NOW, False).effects[0].prepare()
+        state = again.take_changes()
+        assert again.snapshot() == state
+    assert times_of(store) == (wanted if frames > 1 else wanted[-1:])
+    assert out.take_changes() == b""
+
+
+def test_a_clock_that_jumps_and_comes_back_makes_no_time_pass() -> None:
+    store = Store()
+    (out,) = outlets(store)
+    for offset, heard_ms in enumerate((100_000, 3_700_000, 101_000, 102_000)):
+        out.put(rows((None, None, 50, heard_ms, offset)), NOW, False).effects[0].prepare()
+    assert times_of(store) == [50, 3_600_050, 1_050, 1_050]
+
+
+def test_where_time_never_goes_on_by_itself_it_does_not_here() -> None:
+    store = Store()
+    place = OutputPlace(app="a", stage="s", output="o", topics=None, partitions=1, online=store)  # type: ignore[arg-type]
+    out = OnlineSink(view=VIEW, goes_on=False).output(place).build(TopicPartition(VIEW.topic, 0), None)
+    for offset, heard_ms in enumerate((100_000, 3_700_000)):
+        out.put(rows((None, None, 50, heard_ms, offset)), NOW, False).effects[0].prepare()
+    assert times_of(store) == [50, 50]
+
+
+def test_a_time_that_cannot_be_read_is_told_of() -> None:
+    (out,) = outlets(Store())
+    with pytest.raises(CorruptState):
+        out.apply_changes(b"\xc1")

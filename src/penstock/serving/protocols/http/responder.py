@@ -58,7 +58,6 @@ Headers = tuple[tuple[str, str], ...]
 JSON = "application/json"
 RETRY_AFTER_S = (1, 2, 3)
 KEPT_ANSWERS_MAX = 64
-PREDICTION_LENGTH_MAX = 256
 """Of an id in a header; longer ones are cut there."""
 COMPRESSED_INLINE_BYTES_MAX = 16 * 1024
 """Compressed in the event loop: gzip takes up to 0.2 ms for as much."""
@@ -256,7 +255,7 @@ def rung_line(rung: str) -> bytes:
 
 def prediction_line(prediction: str) -> bytes:
     """What the head of an answer says of the id that it is recorded under: escaped where no header holds it."""
-    return b"x-prediction-id: %b\r\n" % quote(prediction[:PREDICTION_LENGTH_MAX], safe="/:@+=,;!").encode()
+    return b"x-prediction-id: %b\r\n" % quote(prediction, safe="/:@+=,;!").encode()
 
 
 def require_method(request: HttpRequest, method: str) -> None:
