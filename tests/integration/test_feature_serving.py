@@ -327,6 +327,7 @@ def test_a_kept_answer_is_recorded_with_what_it_was_made_of(
 
 def test_what_is_read_and_what_is_missing_is_counted(client: httpx.Client) -> None:
     names = [("delay", "missing"), ("flights", "missing"), ("closed", "missing"), ("delay", "stale")]
+    names.append(("flights", "misfit"))
 
     def counts() -> list[float]:
         labels = [{"view": "congestion", "feature": feature, "reason": reason} for feature, reason in names]
@@ -335,7 +336,7 @@ def test_what_is_read_and_what_is_missing_is_counted(client: httpx.Client) -> No
     rows, before = measured(client, "penstock_feature_rows_total", view="congestion"), counts()
     ask_seen(client, ["JFK", "no", "no", "JFK"], [1, 1, 2, 2], factor=5.5)
     assert measured(client, "penstock_feature_rows_total", view="congestion") == rows + 4
-    assert [now - then for now, then in zip(counts(), before, strict=True)] == [2, 3, 3, 0]
+    assert [now - then for now, then in zip(counts(), before, strict=True)] == [2, 2, 3, 0, 1]
     assert measured(client, "penstock_feature_as_of_seconds", view="congestion") == AS_OF_MS / 1000
 
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["DeclaredFeatures", "FeatureOptions", "declare_features"]
 
 STEPS_MAX = 1024
+VALUES_MAX = 32_768
+"""Of one key, of all steps together: 256 KiB."""
 """Of a window: a timeline has as many rows, at most, and one more."""
 FAR_MS = 10 * 365 * 86_400_000
 """A clock may jump by so much, and no update is late or early for that."""
@@ -123,6 +125,7 @@ def declare_features(
         app=declared.graph.app,
         definition=definition_of(windowed, options.expressions),
     )
+    _check_size(windowed, len(view.features), what)
     features = DeclaredFeatures(
         view=view,
         windowed=windowed,
@@ -178,6 +181,17 @@ def _check_window(windowed: WindowedView, what: str) -> None:
         raise ConfigurationError(
             f"{what}: {windowed.name!r} has {steps} steps, and features can change with each",
             hint=f"give the window every=, at least {-(-config.over_ms // STEPS_MAX)}ms",
+        )
+
+
+def _check_size(windowed: WindowedView, features: int, what: str) -> None:
+    config = windowed.config
+    assert isinstance(config, WindowConfig), "others were refused"
+    steps, steps_max = config.over_ms // config.step_ms, VALUES_MAX // features
+    if steps > steps_max:
+        raise ConfigurationError(
+            f"{what}: {windowed.name!r} has {steps} steps with {features} features each, and a key keeps all",
+            hint=f"give the window every=, at least {-(-config.over_ms // steps_max)}ms, or split the view",
         )
 
 

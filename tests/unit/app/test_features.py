@@ -123,6 +123,14 @@ REFUSED = {
         lambda app, s: app.features("v", s.window(key="origin", over="1h", every="1s").agg(n=ps.count())),
         r"has 3600 steps.*at least 3516ms",
     ),
+    "steps with many features": (
+        lambda app, s: app.features(
+            "v",
+            s.window(key="origin", over="1000s", every="1s").agg(n=ps.count()),
+            *(pl.col("n").alias(f"n{number}") for number in range(32)),
+        ),
+        r"has 1000 steps with 33 features.*at least 1009ms",
+    ),
     "a key of 64 bits without a sign": (
         lambda app, s: app.features("v", windowed(s, "gate")), "key column 'gate' is of UInt64.*cast it"
     ),

@@ -14,6 +14,9 @@ from penstock.features.view import FeatureView
 __all__ = ["EmbeddedReader"]
 
 KEYS_AT_ONCE_MAX = 4_096
+KEYS_AT_FIRST = 64
+"""Of a view of which nothing was read yet."""
+BYTES_AT_ONCE = 16 * 1024 * 1024
 _decode_progress = msgspec.json.Decoder(tuple[Progress, ...]).decode
 _decode_sizes = msgspec.json.Decoder(list[int | None]).decode
 
@@ -28,6 +31,8 @@ class EmbeddedReader:
         self._connection: sqlite3.Connection | None = None
         self._inode: tuple[int, int] | None = None
         self._numbers: dict[str, int] = {}
+        self._sizes: dict[int, int] = {}
+        """Of each table, the bytes of the largest record that was read of late."""
 
     def read(self, view: FeatureView, keys: Sequence[bytes]) -> Answer:
         try:
@@ -42,6 +47,7 @@ class EmbeddedReader:
     def close(self) -> None:
         connection, self._connection = self._connection, None
         self._numbers.clear()
+        self._sizes.clear()
         if connection is not None:
             with suppress(sqlite3.Error):
                 connection.close()
@@ -64,9 +70,44 @@ class EmbeddedReader:
                     return _nothing(keys)
                 self._numbers[view.topic] = number
             with suppress(_Dropped):
-                return _read_all(connection, number, keys)
+                return self._read_whole(connection, number, keys)
             del self._numbers[view.topic]  # it was defined anew meanwhile
         return _nothing(keys)
+
+    def _read_whole(self, connection: sqlite3.Connection, number: int, keys: Sequence[bytes]) -> Answer:
+        """As they all are at one time."""
+        if len(keys) <= 1:
+            return _read_some(connection, number, keys)
+        connection.execute("BEGIN")
+        try:
+            return self._read_all(connection, number, keys)
+        finally:
+            if connection.in_transaction:
+                connection.execute("COMMIT")
+
+    def _read_all(self, connection: sqlite3.Connection, number: int, keys: Sequence[bytes]) -> Answer:
+        """In parts, each of as many keys as have so many bytes together."""
+        records: list[bytes | None] = []
+        progress: tuple[Progress, ...] = ()
+        start, at_most = 0, KEYS_AT_ONCE_MAX
+        while start < len(keys):
+            size = self._sizes.get(number)
+            count = min(at_most, KEYS_AT_FIRST if size is None else max(BYTES_AT_ONCE // size, 1))
+            try:
+                some = _read_some(connection, number, keys[start : start + count])
+            except sqlite3.DataError:
+                # More than SQLite gives at once: they have grown since.
+                if count == 1:
+                    raise
+                at_most = count // 2
+                continue
+            largest = max([len(each) for each in some.records if each is not None], default=0)
+            # What is not there any more is forgotten by and by.
+            self._sizes[number] = max(largest, (size or 0) * 7 // 8, 1)
+            progress = some.progress if not start else progress
+            records += some.records
+            start += count
+        return Answer(records, progress)
 
 
 class _Dropped(Exception):
@@ -75,18 +116,6 @@ class _Dropped(Exception):
 
 def _nothing(keys: Sequence[bytes]) -> Answer:
     return Answer([None] * len(keys), ())
-
-
-def _read_all(connection: sqlite3.Connection, number: int, keys: Sequence[bytes]) -> Answer:
-    if len(keys) <= KEYS_AT_ONCE_MAX:
-        return _read_some(connection, number, keys)
-    records: list[bytes | None] = []
-    progress: tuple[Progress, ...] | None = None
-    for start in range(0, len(keys), KEYS_AT_ONCE_MAX):
-        some = _read_some(connection, number, keys[start : start + KEYS_AT_ONCE_MAX])
-        records += some.records
-        progress = some.progress if progress is None else progress
-    return Answer(records, progress or ())
 
 
 def _read_some(connection: sqlite3.Connection, number: int, keys: Sequence[bytes]) -> Answer:

@@ -4,7 +4,7 @@ import pytest
 
 from penstock.core.errors import ConfigurationError, Fenced, StorageFailed
 from penstock.core.tensors import DataType
-from penstock.features.embedded import EmbeddedOnlineStore
+from penstock.features.embedded import EmbeddedOnlineStore, online_reader
 from penstock.features.online import NO_PLACE, NO_TIME_MS, OFFSET_BITS, Progress, Update, read_record
 from penstock.features.view import Feature, FeatureView, KeyColumn
 
@@ -358,3 +358,30 @@ def test_a_view_s_time_is_what_was_told_last_and_not_before_its_first_event(stor
         writer.put(0, [], told(next_offset=offset, as_of_ms=as_of_ms))
 
     assert store.reader().read(view(), []).progress == (told(next_offset=3, as_of_ms=300),)
+
+
+def test_records_are_read_at_once_as_far_as_their_bytes_allow(store, monkeypatch):
+    """Small ones and large ones among each other, and more than SQLite gives at once."""
+    monkeypatch.setattr("penstock.features.embedded.online_reader.BYTES_AT_ONCE", 20_000)
+    sizes = [10] * 300 + [9_000] * 40 + [10] * 300 + [30_000]
+    said = [bytes([number % 251]) * size for number, size in enumerate(sizes)]
+    keys = [b"%d" % number for number in range(len(sizes))]
+    store.writer(view()).put(0, list(map(update, keys, range(len(keys)), said)), told(next_offset=9))
+    reader = store.reader()
+    reader.read(view(), [])
+    reader._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
+    asked = []
+    some = online_reader._read_some
+
+    def counted(connection, number, keys):
+        found = some(connection, number, keys)
+        asked.append(sum(len(each) for each in found.records if each is not None))
+        return found
+
+    monkeypatch.setattr(online_reader, "_read_some", counted)
+    for _ in range(2):
+        answer = reader.read(view(), keys)
+        assert [read_record(each)[2] for each in answer.records] == said
+        assert answer.progress == (told(next_offset=9),)
+    assert max(asked) <= 100_000
+    assert len(asked) < 250
