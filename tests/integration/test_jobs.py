@@ -46,6 +46,11 @@ def breaks(inputs):
         raise ValueError("not yet")
     return {"y": inputs["x"]}
 
+@app.callable("steady", signature=NUMBER)
+def steady(inputs):
+    time.sleep(float(inputs["x"].max()))
+    return {"y": inputs["x"]}
+
 @app.callable("sleepy", signature=NUMBER)
 def sleepy(inputs):
     until = time.monotonic() + float(inputs["x"].max())
@@ -241,6 +246,40 @@ def test_a_key_stands_for_one_request(client: httpx.Client) -> None:
     assert other.status_code == 202
 
 
+def test_the_time_that_a_request_gives_is_for_being_taken_on(client: httpx.Client) -> None:
+    """Not for its answer: a model that takes longer is what jobs are for."""
+    for _ in range(3):
+        ended(client, taken(client, "steady", 0.2))
+    name = taken(client, "steady", 0.2, x_request_timeout_ms="150")
+    assert ended(client, name)["status"] == "done"
+    refused(submit(client, "steady", 0.2, x_request_timeout_ms="0.000001"), 504, "idempotency-key")
+
+
+def test_a_key_stands_for_its_job_though_its_model_is_gone(commands: CommandLine) -> None:
+    with running(commands, APP, *options(*SETTINGS)) as found, found.client() as client:
+        name = taken(client, "double", 1, idempotency_key="k")
+        assert ended(client, name)["status"] == "done"
+    with (
+        running(commands, APP.replace("def double", "def twice").replace('"double"', '"twice"')) as found,
+        found.client() as client,
+    ):
+        again = submit(client, "double", 1, idempotency_key="k")
+        assert (again.status_code, again.json()["id"]) == (200, name)
+        refused(submit(client, "double", 2, idempotency_key="k"), 422, name)
+        refused(submit(client, "double", 1, idempotency_key="another"), 404, "double")
+
+
+def test_without_tenants_a_job_is_everybodys_who_knows_it(commands: CommandLine) -> None:
+    app = "\n".join(line for line in APP.splitlines() if "app.tenant" not in line)
+    with running(commands, app) as found, found.client() as client:
+        name = taken(client, "double", 1, idempotency_key="k")
+        ended(client, name)
+        elsewhere = httpx.HTTPTransport(local_address="127.0.0.2")
+        with httpx.Client(base_url=found.url, transport=elsewhere, timeout=PATIENCE_S) as other:
+            assert other.get(f"/v2/jobs/{name}/result").status_code == 200
+            assert submit(other, "double", 1, idempotency_key="k").json()["id"] == name
+
+
 def test_a_key_used_by_many_at_once(server: RunningServer) -> None:
     def one(number: int) -> tuple[int, str]:
         with server.client() as client:
@@ -285,7 +324,9 @@ def test_cancelling(server: RunningServer, client: httpx.Client) -> None:
     assert (response.status_code, response.json()["cancel_asked"]) == (202, True)
     assert ended(client, running_job)["status"] == "cancelled"
     refused(client.get(f"/v2/jobs/{running_job}/result"), 410, "cancelled")
-    refused(client.delete(f"/v2/jobs/{running_job}"), 409, "cancelled already")
+    # Who did not hear that it is cancelled, and asks again, is told so.
+    again = client.delete(f"/v2/jobs/{running_job}")
+    assert (again.status_code, again.json()["status"]) == (200, "cancelled")
     (server.folder / "enough").touch()
     try:
         assert ended(client, taken(client, "sleepy", 20))["status"] == "done"

@@ -86,11 +86,12 @@ class JobDatabase:
             yield connection
 
     @contextmanager
-    def writing(self, undone: str) -> Iterator[Connection]:
+    def writing(self, undone: str, within_s: float = TURN_S_MAX) -> Iterator[Connection]:
         """A transaction that holds the write lock. SQLite's own is asked for again and again, each time after
-        a longer sleep; processes that write often take turns by another one. Raises `StorageFailed`.
+        a longer sleep; processes that write often take turns by another one. Raises `StorageFailed`, where its
+        turn does not come within that time too.
         """
-        self._wait_for_turn(undone)
+        self._wait_for_turn(undone, within_s)
         try:
             with self._database.writing(undone) as connection:
                 yield connection
@@ -101,14 +102,14 @@ class JobDatabase:
         self._database.close()
         self._lock.close()
 
-    def _wait_for_turn(self, undone: str) -> None:
+    def _wait_for_turn(self, undone: str, within_s: float) -> None:
         """Not by a lock that waits: one who is stopped while he has it must not stop everybody for ever."""
-        until_s = self._monotonic() + TURN_S_MAX
+        until_s = self._monotonic() + within_s
         pause = threading.Event()
         while not self._lock.try_enter():
             if self._monotonic() >= until_s:
                 raise StorageFailed(
-                    f"{self._database.name}: {undone}: its turn did not come within {TURN_S_MAX:.0f} s",
+                    f"{self._database.name}: {undone}: its turn did not come within {within_s:.3g} s",
                     hint="another process keeps it locked: end it, if it is stopped or hangs",
                 )
             pause.wait(TURN_POLL_S)

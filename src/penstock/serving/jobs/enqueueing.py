@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import bindparam, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 
 from penstock.core.errors import Conflict, PenstockError, Refused
 from penstock.serving.jobs.changing import ACCEPTED, SECOND_US, Session
@@ -14,7 +14,7 @@ from penstock.serving.jobs.statements import Statement, among, listed
 from penstock.serving.jobs.tables import EVENTS, JOBS, REQUESTS, WEBHOOKS
 from penstock.serving.jobs.webhook_urls import host_of
 
-__all__ = ["QUEUE_FULL", "Enqueued", "KeyTaken", "enqueue"]
+__all__ = ["QUEUE_FULL", "Enqueued", "KeyTaken", "Standing", "enqueue", "key_taken", "standing_by_key"]
 
 EVENTS_MAX = 1_000_000
 QUEUE_FULL = "jobs_full"
@@ -32,6 +32,13 @@ class Enqueued(NamedTuple):
     created: bool
 
 
+class Standing(NamedTuple):
+    """The job that a key stands for, and what stands for all that it asks."""
+
+    job: JobRecord
+    digest: str
+
+
 def enqueue(session: Session, given: Sequence[NewJob]) -> list[Enqueued | PenstockError]:
     """Takes jobs on, or finds those that their keys stand for.
 
@@ -47,13 +54,11 @@ def enqueue(session: Session, given: Sequence[NewJob]) -> list[Enqueued | Pensto
         named = (job.request.tenant, job.key) if job.key is not None else None
         if named is not None and named in standing:
             found, digest = standing[named]
-            outcomes.append(Enqueued(found, False) if digest == job.digest else _key_taken(job.key, found.id))
+            outcomes.append(Enqueued(found, False) if digest == job.digest else key_taken(job.key, found.id))
         elif named is not None and named in first:
             same = first[named].digest == job.digest
             outcomes.append(
-                Enqueued(_record(session, first[named]), False)
-                if same
-                else _key_taken(job.key, first[named].id)
+                Enqueued(_record(session, first[named]), False) if same else key_taken(job.key, first[named].id)
             )
         elif (refused := untold or _no_room(session, job.request.tenant)) is not None:
             outcomes.append(refused)
@@ -161,21 +166,28 @@ def _record(session: Session, job: NewJob) -> JobRecord:
     )
 
 
-def _by_key(session: Session, given: Sequence[NewJob]) -> dict[tuple[str, str], tuple[JobRecord, str]]:
-    """The jobs that callers' keys stand for already, and what these ask."""
-    found = {}
-    for tenant, key in {(job.request.tenant, job.key) for job in given if job.key is not None}:
-        for name, digest in _KEYED.run(session.connection, {"whose": tenant, "key": key}):
-            (record,) = read_jobs(session.connection, [name])
-            found[tenant, key] = (record, digest)
-    return found
+def standing_by_key(connection: Connection, tenant: str, key: str) -> Standing | None:
+    """The job that a caller's key stands for already."""
+    for name, digest in _KEYED.run(connection, {"whose": tenant, "key": key}):
+        (record,) = read_jobs(connection, [name])
+        return Standing(record, digest)
+    return None
 
 
-def _key_taken(key: str | None, standing: str) -> KeyTaken:
+def key_taken(key: str | None, standing: str) -> KeyTaken:
     return KeyTaken(
         f"idempotency key {key!r} stands for job {standing}, which asks something else",
         hint="take another key for another request; a key is free again once its job is forgotten",
     )
+
+
+def _by_key(session: Session, given: Sequence[NewJob]) -> dict[tuple[str, str], Standing]:
+    found = {}
+    for tenant, key in {(job.request.tenant, job.key) for job in given if job.key is not None}:
+        standing = standing_by_key(session.connection, tenant, key)
+        if standing is not None:
+            found[tenant, key] = standing
+    return found
 
 
 def _no_room(session: Session, tenant: str) -> Refused | None:

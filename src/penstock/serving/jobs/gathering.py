@@ -42,7 +42,7 @@ class Call(NamedTuple):
 
 class Gathering:
     """In one event loop. `execute` does a group in a thread: an outcome for each call, in order, or it raises
-    what all of them are to raise.
+    what all of them are to raise: where that is `StorageFailed`, those that have been called meanwhile too.
     """
 
     def __init__(self, name: str, execute: Callable[[Sequence[Call]], list[Any]]) -> None:
@@ -90,17 +90,27 @@ class Gathering:
     def _work(self, group: list[Call], loop: asyncio.AbstractEventLoop) -> None:
         """In the thread."""
         outcomes: list[Any]
+        failure: StorageFailed | None = None
         try:
             outcomes = self._execute(group) if group else []
+        except StorageFailed as error:
+            failure = error
+            outcomes = [error] * len(group)
         except PenstockError as error:
             outcomes = [error] * len(group)
         except Exception as error:
             # A fault of ours must not leave everybody waiting.
             log.exception("work on jobs failed")
             outcomes = [error] * len(group)
-        loop.call_soon_threadsafe(self._settle, group, outcomes)
+        loop.call_soon_threadsafe(self._settle, group, outcomes, failure)
 
-    def _settle(self, group: list[Call], outcomes: list[Any]) -> None:
+    def _settle(self, group: list[Call], outcomes: list[Any], failure: StorageFailed | None) -> None:
+        if failure is not None:
+            # Whoever waited for this group has waited as long as it did; it would be no better off after
+            # another one, and those behind it worse.
+            group = group + self._waiting
+            outcomes = outcomes + [failure] * len(self._waiting)
+            self._waiting.clear()
         for call, outcome in zip(group, outcomes, strict=True):
             if call.future.done():
                 continue

@@ -55,9 +55,11 @@ def read_results(connection: Connection, ids: Sequence[str]) -> list[tuple[JobRe
     return [(jobs[name], answers.get(name)) if name in jobs else None for name in ids]
 
 
-def count_jobs(connection: Connection) -> JobCounts:
-    """Of all jobs that are kept."""
-    rows = connection.execute(select(JOBS.c.state, func.count().label("jobs")).group_by(JOBS.c.state)).all()
+def count_jobs(connection: Connection, *, finished: bool = True) -> JobCounts:
+    """Of all jobs that are kept, or those that are not finished: of the others there may be millions."""
+    states = [state.value for state in (JobState if finished else _ALIVE)]
+    query = select(JOBS.c.state, func.count().label("jobs")).where(JOBS.c.state.in_(states))
+    rows = connection.execute(query.group_by(JOBS.c.state)).all()
     due = connection.scalar(select(func.min(JOBS.c.due_us)).where(JOBS.c.state == JobState.QUEUED.value))
     untold = connection.scalar(select(func.count()).select_from(EVENTS)) or 0
     return JobCounts({row.state: row.jobs for row in rows}, due, untold)

@@ -16,7 +16,7 @@ from penstock.core.settings import JobsSettings
 from penstock.observe.metrics import MetricSet
 from penstock.serving.jobs.courier import Courier
 from penstock.serving.jobs.database import jobs_exist
-from penstock.serving.jobs.enqueueing import Enqueued
+from penstock.serving.jobs.enqueueing import Enqueued, Standing
 from penstock.serving.jobs.job import JobAnswer, JobRecord, JobState, NewJob
 from penstock.serving.jobs.keeper import Keeper
 from penstock.serving.jobs.life import JobPolicy
@@ -79,6 +79,7 @@ class Jobs:
         self._execute = execute
         self._job_log = job_log
         self._clock = clock
+        self.monotonic = clock.monotonic
         self._failpoints = failpoints
         self._opened: _Opened | None = None
         self._opening = asyncio.Lock()
@@ -101,6 +102,11 @@ class Jobs:
         enqueued = await opened.store.call(ENQUEUE, job)
         opened.runner.wake()
         return enqueued
+
+    async def standing(self, tenant: str, key: str) -> Standing | None:
+        """The job that a tenant's key stands for."""
+        opened = await self._known()
+        return None if opened is None else await opened.store.standing(tenant, key)
 
     async def find(self, name: str, tenant: str) -> JobRecord:
         """Raises `NotFound`, for others' jobs too."""

@@ -18,7 +18,7 @@ from penstock.serving.jobs.changing import QueueRoom, Session
 from penstock.serving.jobs.claiming import claim, end_attempts, renew
 from penstock.serving.jobs.database import JobDatabase
 from penstock.serving.jobs.delivering import claim_deliveries, end_deliveries
-from penstock.serving.jobs.enqueueing import enqueue
+from penstock.serving.jobs.enqueueing import Standing, enqueue, standing_by_key
 from penstock.serving.jobs.gathering import Call, Gathering, Kind
 from penstock.serving.jobs.job import JobAnswer, JobRecord, to_us
 from penstock.serving.jobs.keeping import JobEvent, forget_events, keep, read_events
@@ -47,6 +47,9 @@ log = logging.getLogger(__name__)
 COUNTED_US = 100_000
 
 T = TypeVar("T")
+
+TURNS_A_LEASE = 4
+"""A turn that does not come must leave time to renew a lease at the next."""
 
 ENQUEUE = Kind("enqueue", enqueue)
 CLAIM = Kind("claim", claim)
@@ -103,7 +106,12 @@ class JobStore:
         """The job with this id, and what it was answered, where that was kept."""
         return await self._reads.call(_RESULT, name)
 
+    async def standing(self, tenant: str, key: str) -> Standing | None:
+        """The job that a caller's key stands for."""
+        return await self._reads.call(_STANDING, (tenant, key))
+
     async def counts(self) -> JobCounts:
+        """Of jobs that are not finished."""
         return await self._reads.call(_COUNTS, None)
 
     async def events(self, count: int) -> list[JobEvent]:
@@ -125,7 +133,8 @@ class JobStore:
         by_kind: dict[str, list[int]] = {}
         for place, call in enumerate(group):
             by_kind.setdefault(call.kind.name, []).append(place)
-        with self._database.writing("nothing was written") as connection:
+        turn_s = config.policy.lease_s / TURNS_A_LEASE
+        with self._database.writing("nothing was written", turn_s) as connection:
             session = Session(
                 connection,
                 self.now_us(),
@@ -193,7 +202,12 @@ def _each(read: Callable[[Connection, Any], T]) -> Callable[[Connection, Sequenc
 
 
 _FIND = Kind("find", _find)
+_STANDING: Kind[Connection, tuple[str, str], Standing | None] = Kind(
+    "standing", _each(lambda connection, named: standing_by_key(connection, *named))
+)
 _RESULT = Kind("result", read_results)
-_COUNTS: Kind[Connection, None, JobCounts] = Kind("counts", _each(lambda connection, _: count_jobs(connection)))
+_COUNTS: Kind[Connection, None, JobCounts] = Kind(
+    "counts", _each(lambda connection, _: count_jobs(connection, finished=False))
+)
 _EVENTS: Kind[Connection, int, list[JobEvent]] = Kind("events", _each(read_events))
 _DUE: Kind[Connection, int, Due] = Kind("due", _each(read_due))

@@ -27,7 +27,7 @@ class Cancelling(NamedTuple):
 def cancel(session: Session, given: Sequence[Cancelling]) -> list[JobRecord | PenstockError]:
     """The jobs as they are then: one that runs goes on until that is noticed.
 
-    Outcomes are errors: `NotFound`, `Conflict` where it is finished.
+    Who asks again is told the same. Outcomes are errors: `NotFound`, `Conflict` where it is finished otherwise.
     """
     changes: dict[int, tuple[Held, Change]] = {}
     errors: dict[int, PenstockError] = {}
@@ -40,11 +40,11 @@ def cancel(session: Session, given: Sequence[Cancelling]) -> list[JobRecord | Pe
             continue
         held = read_held(session, [row.number])[row.number]
         change = after_cancel(held, session.policy, session.now_us)
-        if change is None:
+        if change is None and held.state is not JobState.CANCELLED:
             errors[place] = Conflict(
                 f"job {name} is {held.state.value} already", hint="what is finished cannot be cancelled"
             )
-        elif row.number not in changes:
+        elif change is not None and row.number not in changes:
             changes[row.number] = (held, change)
     write_changes(session, changes)
     found = {job.id: job for job in read_jobs(session.connection, [name for name, _ in given])}

@@ -14,7 +14,7 @@ from penstock.serving.admission.rights import OF_ANYBODY, Granted, Rights
 from penstock.serving.deployment import Deployment
 from penstock.serving.inference import Inference
 
-__all__ = ["NAMES", "SaidTerms", "Terms", "parse_timeout_s", "read_terms"]
+__all__ = ["NAMES", "PREDICTION", "SaidTerms", "Terms", "parse_timeout_s", "read_terms"]
 
 TIMEOUTS = (b"x-request-timeout-ms", b"x-envoy-expected-rq-timeout-ms")
 CRITICALITY = b"x-criticality"

@@ -213,6 +213,15 @@ def test_counts(rig: Rig) -> None:
     assert (counts.due_us, counts.untold) == (to_us(rig.clock.now()), 2)
 
 
+def test_counts_of_what_is_not_finished_leave_out_the_rest(rig: Rig) -> None:
+    rig.submit("a", "b", "c")
+    first, _ = rig.claim(2)
+    rig.write(end_attempts, Ended(first.number, first.epoch, Outcome(Verdict.DONE)))
+    with rig.database.reading() as connection:
+        assert count_jobs(connection).by_state == {"queued": 1, "running": 1, "done": 1}
+        assert count_jobs(connection, finished=False).by_state == {"queued": 1, "running": 1}
+
+
 def test_a_database_of_others_and_of_later_ones(tmp_path: Path) -> None:
     database = Database.open(f"sqlite:///{tmp_path / 'jobs.db'}")
     with database.writing("") as connection:

@@ -65,6 +65,33 @@ def test_one_error_is_ones_own_and_a_failed_group_is_everybodys() -> None:
     assert third == "c"
 
 
+def test_who_waits_for_a_group_that_could_not_be_written_does_not_wait_for_another() -> None:
+    gate = threading.Event()
+    groups = []
+
+    def execute(group):
+        gate.wait(10)
+        groups.append([call.given for call in group])
+        if groups == [[1]]:
+            raise StorageFailed("its turn did not come")
+        return call_all(group)
+
+    async def calling():
+        gathered = Gathering("test", execute)
+        first = gathered.call(DOUBLE, 1)
+        await asyncio.sleep(0)  # it is under way now
+        rest = [gathered.call(DOUBLE, number) for number in range(2, 6)]
+        gate.set()
+        failed = await asyncio.gather(first, *rest, return_exceptions=True)
+        after = await gathered.call(DOUBLE, 7)
+        await gathered.close()
+        return failed, after
+
+    failed, after = asyncio.run(calling())
+    assert [type(each) for each in failed] == [StorageFailed] * 5
+    assert (after, groups) == (14, [[1], [7]])
+
+
 def test_a_fault_of_ours_leaves_nobody_waiting() -> None:
     def execute(group):
         raise ZeroDivisionError

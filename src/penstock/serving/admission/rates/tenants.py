@@ -96,6 +96,11 @@ class Tenants:
         self._proxy_peers: dict[bytes, bool] = {}
         self._by_hops: dict[tuple[bytes, bytes], str] = {}
 
+    @property
+    def has_keys(self) -> bool:
+        """Whether anybody is known by a key, rather than everybody by an address."""
+        return self._uses_keys
+
     def identify(self, headers: Mapping[bytes, bytes], peer: bytes) -> str:
         """The tenant of a request from `peer` with these headers, whose names are in lower case."""
         if self._uses_keys:

@@ -117,7 +117,8 @@ class HttpApplication:
             reason = deployment.cap(criticality)
         else:
             caller = said.caller or sink.peer
-            timeout_s = said.timeout_s
+            # A job's answer is not waited for: the time is that in which it is to be taken on.
+            timeout_s = None if self._is_job(head) else said.timeout_s
             if timeout_s is not None and timeout_s > self._request_timeout_s:
                 timeout_s = self._request_timeout_s
             begun_s = min(arrived_s, granted.begun_s)
@@ -161,6 +162,9 @@ class HttpApplication:
         """Further lines of the head, and the body, of an answer to what could not be received as a request."""
         lines = self._cors.lines(headers.get(b"origin")) if self._cors is not None else b""
         return lines, self._responder.refusal(status, message)
+
+    def _is_job(self, head: RequestHead) -> bool:
+        return b"prefer" in head.headers and self._jobs is not None and self._jobs.wants(head.headers)
 
     def _take_job(self, request: HttpRequest) -> bool:
         """Whether the request is an inference that prefers to be a job, and is one now."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from penstock.core.errors import InvalidInput, shown
 from penstock.serving.jobs.job import JobRequest
 from penstock.serving.jobs.webhook_urls import WEBHOOK_URL
+from penstock.serving.protocols.terms import PREDICTION
 
 __all__ = ["digest_of", "kept_headers", "key_of", "wait_us_max", "wants_job", "webhook_of"]
 
@@ -17,8 +18,8 @@ PREFER = b"prefer"
 KEY = b"idempotency-key"
 EXPIRES = b"x-job-expires-s"
 KEY_LENGTH_MAX = 255
-WAIT_S_MAX = 30 * 86_400.0
-KEPT = (b"content-type", b"inference-header-content-length", b"accept")
+WAIT_S_MIN, WAIT_S_MAX = 0.001, 30 * 86_400.0
+KEPT = (b"content-type", b"inference-header-content-length", b"accept", PREDICTION)
 """The headers that an answer depends on. What says who asks is not kept: it is a secret."""
 
 
@@ -27,8 +28,12 @@ def wants_job(headers: Mapping[bytes, bytes]) -> bool:
     prefer = headers.get(PREFER)
     if prefer is None:
         return False
-    names = (each.partition(b";")[0].partition(b"=")[0].strip().lower() for each in prefer.split(b","))
-    return b"respond-async" in names
+    for each in prefer.split(b","):
+        name, _, value = each.partition(b";")[0].partition(b"=")
+        if name.strip().lower() == b"respond-async":
+            # It has no value, RFC 7240 says; the first is what counts.
+            return value.strip().strip(b'"').lower() in (b"", b"true")
+    return False
 
 
 def key_of(headers: Mapping[bytes, bytes]) -> str | None:
@@ -55,13 +60,14 @@ def wait_us_max(headers: Mapping[bytes, bytes]) -> int | None:
     if given is None:
         return None
     try:
-        seconds = float(given)
+        # Python's own form of numbers is wider: 1_0 is ten.
+        seconds = math.nan if b"_" in given else float(given)
     except ValueError:
         seconds = math.nan
-    if not 0 < seconds <= WAIT_S_MAX:
+    if not WAIT_S_MIN <= seconds <= WAIT_S_MAX:
         raise InvalidInput(
-            f"{EXPIRES.decode()} is {shown(given.decode('latin-1'))}, not a number of seconds above 0, at most"
-            f" {WAIT_S_MAX:.0f}",
+            f"{EXPIRES.decode()} is {shown(given.decode('latin-1'))}, not a number of seconds from {WAIT_S_MIN}"
+            f" to {WAIT_S_MAX:.0f}",
             where=EXPIRES.decode(),
             hint="leave it out where the job may wait as long as it takes",
         )
@@ -73,9 +79,12 @@ def webhook_of(headers: Mapping[bytes, bytes]) -> str | None:
     return None if given is None else given.decode("latin-1").strip()
 
 
-def kept_headers(headers: Mapping[bytes, bytes]) -> dict[str, str]:
-    """Those with which the request is asked."""
-    return {name.decode(): headers[name].decode("latin-1") for name in KEPT if name in headers}
+def kept_headers(headers: Mapping[bytes, bytes], job: str) -> dict[str, str]:
+    """Those with which the request is asked. Each attempt's prediction has the same id: that which the caller
+    names, else the job's.
+    """
+    kept = {name.decode(): headers[name].decode("latin-1") for name in KEPT if name in headers}
+    return {PREDICTION.decode(): job, **kept}
 
 
 def digest_of(request: JobRequest, headers: Mapping[bytes, bytes]) -> str:

@@ -1,11 +1,12 @@
 """Jobs over HTTP: how they are asked for, looked at and cancelled."""
 
+import asyncio
 from urllib.parse import unquote
 
-from penstock.core.errors import PenstockError, Refused, StorageFailed
+from penstock.core.errors import DeadlineExceeded, PenstockError, Refused, StorageFailed
 from penstock.core.rng import unique_token
-from penstock.serving.jobs.enqueueing import KeyTaken
-from penstock.serving.jobs.job import JobRequest, JobState, NewJob
+from penstock.serving.jobs.enqueueing import KeyTaken, key_taken
+from penstock.serving.jobs.job import JobRecord, JobRequest, JobState, NewJob
 from penstock.serving.jobs.service import JobNotDone, Jobs
 from penstock.serving.plane import DataPlane
 from penstock.serving.protocols.http.messages import HttpRequest
@@ -26,6 +27,7 @@ from penstock.serving.protocols.jobs.preferences import (
 )
 from penstock.serving.protocols.rows.fields import InvalidRows
 from penstock.serving.protocols.rows.rest import RowsRest
+from penstock.serving.protocols.terms import SaidTerms
 from penstock.serving.protocols.v2.rest import V2Rest
 
 __all__ = ["JobsRest"]
@@ -33,6 +35,7 @@ __all__ = ["JobsRest"]
 ASK_AGAIN_S = 1
 ID_BYTES = 16
 PATH = "/v2/jobs"
+EVERYBODY = "@"
 NOT_STORED = "jobs_storage"
 """What `x-shed-reason` says where the disk is full, or the database cannot be written."""
 
@@ -48,6 +51,7 @@ class JobsRest:
         self._responder = responder
         self._v2 = v2
         self._rows = rows
+        self._monotonic = jobs.monotonic
 
     wants = staticmethod(wants_job)
 
@@ -57,15 +61,15 @@ class JobsRest:
         path = target.partition("?")[0].strip("/").split("/")
         try:
             deployment = self._v2.check(request, path[1:]) if path[0] == "v2" else self._rows.check(request)
-        except InvalidRows as error:
-            self._rows.respond_fields(request, error)
-            return True
+        except PenstockError as error:
+            return self._refused(request, error)
         if deployment is None:
             return False
         headers = request.headers
-        asked = JobRequest(target, kept_headers(headers), request.body, self._tenant(request))
+        name = unique_token(ID_BYTES)
+        asked = self._asked(request, name)
         job = NewJob(
-            id=unique_token(ID_BYTES),
+            id=name,
             model=deployment.model,
             digest=digest_of(asked, headers),
             request=asked,
@@ -77,6 +81,23 @@ class JobsRest:
             self._jobs.check_webhook(job.webhook)
         self._responder.respond_later(request, self._submit(request, job))
         return True
+
+    def _refused(self, request: HttpRequest, error: PenstockError) -> bool:
+        """What is wrong with it now was not when it was taken on, perhaps: its model may be gone since."""
+        key = key_of(request.headers)
+        if key is not None:
+            self._responder.respond_later(request, self._repeat(request, key, error))
+        elif isinstance(error, InvalidRows):
+            self._rows.respond_fields(request, error)
+        else:
+            raise error
+        return True
+
+    def _asked(self, request: HttpRequest, name: str) -> JobRequest:
+        headers = request.headers
+        return JobRequest(
+            request.target.decode("latin-1"), kept_headers(headers, name), request.body, self._tenant(request)
+        )
 
     def route(self, request: HttpRequest, path: list[str]) -> None:
         """`path` is what follows `/v2/jobs`, percent-encoded as it came."""
@@ -97,22 +118,56 @@ class JobsRest:
                 raise no_such_path("/".join((PATH, *path)))
 
     def _tenant(self, request: HttpRequest) -> str:
-        peer, limits = request.connection.peer, self._plane.limits
-        if limits is None:
-            return f"@{peer.decode('latin-1')}"
-        return limits.tenants.identify(request.headers, peer)
+        """Whose jobs these are: the tenant's, where the app has some, else everybody's who knows their ids. An
+        address is nobody: who comes through a proxy, or another one a moment later, has another.
+        """
+        limits = self._plane.limits
+        if limits is None or not limits.tenants.has_keys:
+            return EVERYBODY
+        return limits.tenants.identify(request.headers, request.connection.peer)
+
+    async def _repeat(self, request: HttpRequest, key: str, error: PenstockError) -> None:
+        """Answers with the job that its key stands for already; without one, with that error."""
+        tenant = self._tenant(request)
+        standing = await self._jobs.standing(tenant, key)
+        if standing is None:
+            if isinstance(error, InvalidRows):
+                self._rows.respond_fields(request, error)
+                return
+            raise error
+        job, digest = standing
+        if digest != digest_of(self._asked(request, job.id), request.headers):
+            self._key_taken(request, key_taken(key, job.id))
+            return
+        self._acknowledge(request, job)
+
+    def _key_taken(self, request: HttpRequest, error: KeyTaken) -> None:
+        self._responder.respond(request, 422, {"error": _text(error)})
 
     async def _submit(self, request: HttpRequest, job: NewJob) -> None:
         try:
-            standing, _ = await self._jobs.submit(job)
+            async with asyncio.timeout(self._left_s(request)):
+                standing, _ = await self._jobs.submit(job)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "the job was not on the disk in the time that the request gives",
+                hint="repeat it with its idempotency-key: it may have been taken on",
+            ) from None
         except KeyTaken as error:
-            said = f"{error.message}; {error.hint}"
-            self._responder.respond(request, 422, {"error": said})
+            self._key_taken(request, error)
             return
         except StorageFailed as error:
             raise Refused(
                 f"the job was not taken on: {error.message}", reason=NOT_STORED, hint=error.hint
             ) from error
+        self._acknowledge(request, standing)
+
+    def _left_s(self, request: HttpRequest) -> float | None:
+        """How long the request may take to be acknowledged; None: as long as that takes."""
+        timeout_s = SaidTerms.read(request.headers).timeout_s
+        return None if timeout_s is None else request.arrived_s + timeout_s - self._monotonic()
+
+    def _acknowledge(self, request: HttpRequest, standing: JobRecord) -> None:
         further: Headers = (("location", f"{PATH}/{standing.id}"), ("preference-applied", "respond-async"))
         if standing.state.final:
             # What its key stands for is finished already.
