@@ -1,14 +1,16 @@
 """The database of jobs: where it is, how it is made, and whose turn it is to write."""
 
+import contextlib
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, insert, inspect, select
 
 from penstock.core.clock import Clock
+from penstock.core.durable_files import make_folder
 from penstock.core.errors import ConfigurationError, StorageFailed
 from penstock.log.embedded.write_lock import WriteLock
 from penstock.models.registry.database import Database
@@ -63,6 +65,10 @@ class JobDatabase:
         """Makes what is not there. Blocks. Raises `StorageFailed`, and `ConfigurationError` for a database that
         is none of jobs, or a newer Penstock's.
         """
+        try:
+            _make_private(folder / FILE_NAME)
+        except OSError as error:
+            raise _unusable(folder, error) from error
         database = Database.open(f"sqlite:///{folder / FILE_NAME}")
         try:
             _make_tables(database)
@@ -70,22 +76,19 @@ class JobDatabase:
             lock = WriteLock(folder)
         except OSError as error:
             database.close()
-            raise StorageFailed(
-                f"the folder of jobs, {folder}, cannot be made or written: {error.strerror}",
-                hint="choose another place (the setting home), or mend that",
-            ) from error
+            raise _unusable(folder, error) from error
         except BaseException:
             database.close()
             raise
         return cls(database, lock, clock, now_us)
 
-    @contextmanager
+    @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """Raises `StorageFailed`."""
         with self._database.reading() as connection:
             yield connection
 
-    @contextmanager
+    @contextlib.contextmanager
     def writing(self, undone: str, within_s: float = TURN_S_MAX) -> Iterator[Connection]:
         """A transaction that holds the write lock. SQLite's own is asked for again and again, each time after
         a longer sleep; processes that write often take turns by another one. Raises `StorageFailed`, where its
@@ -123,6 +126,22 @@ def _steady_time(database: Database, clock: Clock) -> Callable[[], int]:
         return found
     with database.writing("its time was not begun") as connection:
         return started_steady_time(connection, start, clock)
+
+
+def _make_private(file: Path) -> None:
+    """What jobs ask, are answered, and where they are told is nobody else's to read. SQLite gives the files
+    beside it the same mode.
+    """
+    make_folder(file.parent)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+def _unusable(folder: Path, error: OSError) -> StorageFailed:
+    return StorageFailed(
+        f"the folder of jobs, {folder}, cannot be made or written: {error.strerror}",
+        hint="choose another place (the setting home), or mend that",
+    )
 
 
 def _make_tables(database: Database) -> None:
