@@ -34,6 +34,31 @@ _TIMEOUT = {
     "description": "How long the answer is of use, in milliseconds.",
     "schema": {"type": "number", "exclusiveMinimum": 0},
 }
+_PREFER = {
+    "name": "prefer",
+    "in": "header",
+    "required": False,
+    "description": "`respond-async`: it is to be a job, acknowledged now and answered later. Not for batches.",
+    "schema": {"type": "string"},
+}
+_JOB_ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+_JOB_SCHEMA: Schema = {
+    "type": "object",
+    "required": ["id", "status", "model", "attempts", "created_at"],
+    "properties": {
+        "id": {"type": "string"},
+        "status": {"enum": ["queued", "running", "done", "failed", "cancelled", "expired"]},
+        "model": {"type": "string"},
+        "attempts": {"type": "integer", "minimum": 0},
+        "created_at": {"type": "string", "format": "date-time"},
+        "started_at": {"type": "string", "format": "date-time"},
+        "finished_at": {"type": "string", "format": "date-time"},
+        "expires_at": {"type": "string", "format": "date-time"},
+        "cancel_asked": {"type": "boolean"},
+        "error": {"type": "string", "description": "Why it failed, or why its last attempt did."},
+        "webhook": {"type": "object", "description": "What became of telling it."},
+    },
+}
 _ERROR_SCHEMA: Schema = {
     "type": "object",
     "required": ["error"],
@@ -70,7 +95,11 @@ def build_document(plane: DataPlane, *, version: str) -> bytes:
     answers.
     """
     paths: dict[str, Any] = {}
-    schemas: dict[str, Schema] = {"Error": _ERROR_SCHEMA, "V2Parameters": _PARAMETERS_SCHEMA}
+    schemas: dict[str, Schema] = {
+        "Error": _ERROR_SCHEMA,
+        "Job": _JOB_SCHEMA,
+        "V2Parameters": _PARAMETERS_SCHEMA,
+    }
     tags = []
     for model in plane.models():
         deployment = plane.default(model)
@@ -78,7 +107,7 @@ def build_document(plane: DataPlane, *, version: str) -> bytes:
         tags.append({"name": model, "description": _described(deployment)})
         schemas |= _schemas(deployment)
         paths |= _paths(deployment)
-    paths |= _server_paths()
+    paths |= _server_paths() | _job_paths()
     document = {
         "openapi": "3.1.0",
         "info": {
@@ -87,7 +116,11 @@ def build_document(plane: DataPlane, *, version: str) -> bytes:
             "description": "The models that this server answers for. Try them at [/docs](/docs).",
         },
         "servers": [{"url": "/"}],
-        "tags": [*tags, {"name": "server", "description": "Health and measures."}],
+        "tags": [
+            *tags,
+            {"name": "jobs", "description": "Requests that are answered later."},
+            {"name": "server", "description": "Health and measures."},
+        ],
         "paths": paths,
         "components": {"schemas": schemas, "responses": {code: _error(said) for code, said in _ERRORS.items()}},
     }
@@ -159,7 +192,7 @@ def _operation(model: str, kind: str, examples: dict[str, Any], *, headers: bool
         }
     return {
         "tags": [model],
-        "parameters": [_TIMEOUT],
+        "parameters": [_TIMEOUT, _PREFER],
         "requestBody": {
             "required": True,
             "content": {
@@ -171,6 +204,7 @@ def _operation(model: str, kind: str, examples: dict[str, Any], *, headers: bool
         },
         "responses": {
             "200": answered,
+            "202": _job("It is a job now, or was one already; `location` is where it is looked at."),
             **{code: {"$ref": f"#/components/responses/{code}"} for code in _ERRORS},
         },
     }
@@ -199,6 +233,53 @@ def _server_paths() -> dict[str, Any]:
                 },
             }
         },
+    }
+
+
+def _job_paths() -> dict[str, Any]:
+    unknown = {"404": {"$ref": "#/components/responses/404"}}
+    status = {
+        "operationId": "jobs.status",
+        "summary": "How a job is",
+        "tags": ["jobs"],
+        "parameters": [_JOB_ID],
+        "responses": {"200": _job("The job."), **unknown},
+    }
+    cancel = {
+        "operationId": "jobs.cancel",
+        "summary": "A job is not wanted any more",
+        "tags": ["jobs"],
+        "parameters": [_JOB_ID],
+        "responses": {
+            "200": _job("It is cancelled."),
+            "202": _job("It runs, and is cancelled unless it ends before that is noticed."),
+            "409": _error("It has ended otherwise."),
+            **unknown,
+        },
+    }
+    result = {
+        "operationId": "jobs.result",
+        "summary": "The answer that the request would have had",
+        "tags": ["jobs"],
+        "parameters": [_JOB_ID],
+        "responses": {
+            "200": {"description": "The predictions, in the form in which they were asked for."},
+            "409": _error("It is not finished."),
+            "410": _error("It was cancelled, or has expired."),
+            "500": _error("It failed."),
+            **unknown,
+        },
+    }
+    return {
+        "/v2/jobs/{id}": {"get": status, "delete": cancel},
+        "/v2/jobs/{id}/result": {"get": result},
+    }
+
+
+def _job(said: str) -> dict[str, Any]:
+    return {
+        "description": said,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Job"}}},
     }
 
 
