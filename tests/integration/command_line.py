@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -128,3 +129,8 @@ def wait_for(process: "subprocess.Popen[str]") -> Finished:
         raise AssertionError(f"{process.args} did not end; it said: {stderr[-2000:]}") from None
     assert "Traceback" not in stderr, stderr
     return Finished(status=process.returncode, stdout=stdout, stderr=stderr)
+
+
+def copy_home(pushed: CommandLine, to: Path) -> None:
+    """Not the sockets of servers that run from it."""
+    shutil.copytree(pushed.folder / ".penstock", to / ".penstock", ignore=shutil.ignore_patterns("run"))

@@ -4,14 +4,13 @@ import fcntl
 import os
 import pickle
 import resource
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import httpx
 import pytest
-from command_line import CommandLine
+from command_line import CommandLine, copy_home
 from running_server import BODY_BYTES_MAX, RunningServer, running
 from sample_models import SampleModel, late_pipeline, linear_onnx
 
@@ -80,11 +79,6 @@ def pushed(
     # Servers that run from it are seen by all who look there.
     copy_home(made_once(shared, "pushed", push), commands.folder)
     return commands
-
-
-def copy_home(pushed: CommandLine, to: Path) -> None:
-    """Not the sockets of servers that run from it."""
-    shutil.copytree(pushed.folder / ".penstock", to / ".penstock", ignore=shutil.ignore_patterns("run"))
 
 
 @pytest.fixture

@@ -14,7 +14,9 @@ COMMANDS = [
     ["model", "show"], ["model", "alias"], ["model", "pull"], ["model", "delete"], ["model", "gc"], ["status"],
     ["limits"], ["dlq"], ["drill"], ["drill", "surge"], ["log"], ["log", "topics"],
     ["log", "tail"], ["log", "produce"], ["log", "lag"], ["log", "replay"], ["dlq", "list"], ["dlq", "show"],
-    ["dlq", "replay"],
+    ["dlq", "replay"], ["features"], ["features", "list"], ["features", "backfill"], ["features", "join"],
+    ["features", "verify"], ["features", "show"], ["features", "status"], ["jobs"], ["jobs", "list"],
+    ["jobs", "show"], ["jobs", "cancel"],
 ]  # fmt: skip
 
 
@@ -31,7 +33,7 @@ def test_help_in_a_shell_is_the_same(commands: CommandLine) -> None:
 
 def test_help_of_all_commands_is_tested(commands: CommandLine) -> None:
     listed = commands.succeeds("--help")
-    for group in ("model", "drill", "log", "dlq"):
+    for group in ("model", "drill", "log", "dlq", "features", "jobs"):
         listed += commands.inside(group, "--help").stdout
     rows = [line.strip("│ ").split()[:1] for line in listed.splitlines() if line.startswith("│ ")]
     named = {row[0] for row in rows if row and not row[0].startswith("-")}

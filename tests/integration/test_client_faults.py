@@ -357,7 +357,9 @@ def test_a_program_ends_in_silence_and_may_fork(ending: str) -> None:
             timeout=60,
             check=False,
         )
-    told = [line for line in done.stderr.splitlines() if "Zero" not in line and "line" not in line]
+    # A machine with much else to do makes callbacks slow, which asyncio's debugging tells.
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("Executing <")]
+    told = [line for line in lines if "Zero" not in line and "line" not in line]
     assert [line for line in told if not line.startswith(("Traceback", "    "))] == [], done.stderr
     assert done.returncode == ("1 / 0" in ending)
 

@@ -11,12 +11,11 @@ import httpx
 import numpy as np
 import polars as pl
 import pytest
-from command_line import CommandLine
+from command_line import CommandLine, copy_home
 from feature_views import VIEWS_IN_APP, put_rows, view_of
 from running_server import RunningServer, outputs, running, v2_binary, v2_json
 from sample_models import SampleModel
 
-from conftest import copy_home
 from penstock.core.clock import SystemClock
 from penstock.features.online import Progress
 from penstock.log.embedded import EmbeddedLog

@@ -417,7 +417,7 @@ def test_measures(client: httpx.Client) -> None:
     counted = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("penstock_job"))
     assert float(counted['penstock_jobs_total{state="done"}']) >= 1
     assert float(counted['penstock_jobs_total{state="queued"}']) >= 1
-    assert set(counted) >= {'penstock_jobs{state="queued"}', "penstock_jobs_due_seconds"}
+    assert set(counted) >= {'penstock_jobs_unfinished{state="queued"}', "penstock_jobs_due_seconds"}
     assert 'penstock_job_webhooks_total{state="given_up"}' in counted
 
 

@@ -226,6 +226,8 @@ class JobsMachine(RuleBasedStateMachine):
         (outcome,) = self.write(cancel, [Cancelling(name, tenant)])
         if tenant not in (None, known.tenant):
             assert isinstance(outcome, NotFound)
+        elif known.state == "cancelled":
+            assert outcome.state.value == "cancelled"
         elif known.state in FINAL:
             assert isinstance(outcome, Conflict)
         elif known.state == "queued":

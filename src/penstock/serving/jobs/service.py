@@ -233,7 +233,10 @@ class Jobs:
             )
         for alive in (JobState.QUEUED, JobState.RUNNING):
             metrics.gauge(
-                "penstock_jobs", "Jobs that are not finished.", self._now(alive.value), state=alive.value
+                "penstock_jobs_unfinished",
+                "Jobs that are not finished.",
+                self._now(alive.value),
+                state=alive.value,
             )
         metrics.gauge(
             "penstock_jobs_due_seconds",
