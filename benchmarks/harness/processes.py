@@ -140,8 +140,10 @@ class Service:
         """Everything alive that this service started, daemons included."""
         found = []
         for process in psutil.process_iter():
+            # One that writes its title over its environment is known by its number, if it was started itself.
+            own = self._process is not None and process.pid == self._process.pid
             try:
-                if process.environ().get(MARKER) == self._mark:
+                if own or process.environ().get(MARKER) == self._mark:
                     found.append(process)
             except (psutil.Error, OSError):
                 continue
