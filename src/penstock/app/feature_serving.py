@@ -35,19 +35,15 @@ def served_topic(app: str, model: str) -> str:
     return f"{app}.{model}.served"
 
 
-def features_of(
-    app: App, settings: Settings, metrics: MetricSet, clock: Clock, *, records: bool = True
-) -> "FeatureServing | None":
+def features_of(app: App, settings: Settings, metrics: MetricSet, clock: Clock) -> "FeatureServing | None":
     """None where no model of the app has features."""
-    return FeatureServing(app, settings, metrics, clock, records=records) if any(_views(app)) else None
+    return FeatureServing(app, settings, metrics, clock) if any(_views(app)) else None
 
 
 class FeatureServing:
-    """Thread-safe. `records`: whether what is served is recorded, beside what the settings say of that."""
+    """Thread-safe."""
 
-    def __init__(
-        self, app: App, settings: Settings, metrics: MetricSet, clock: Clock, *, records: bool = True
-    ) -> None:
+    def __init__(self, app: App, settings: Settings, metrics: MetricSet, clock: Clock) -> None:
         self._app = app.name
         self._clock = clock
         self._store = EmbeddedOnlineStore(Path(settings.home))
@@ -55,7 +51,7 @@ class FeatureServing:
         self._counts = FeatureCounts(tuple(views.values()), metrics, clock)
         self._served: ServedLog | None = None
         self._append: _LogAppend | None = None
-        if records and settings.features.served_log:
+        if settings.features.served_log:
             self._append = _LogAppend(settings, clock)
             self._served = ServedLog(
                 self._append,

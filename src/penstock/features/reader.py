@@ -6,9 +6,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from penstock.core.errors import CorruptRecords, PenstockError
-from penstock.core.tensors import DataType
 from penstock.features.online import NO_TIME_MS, OFFSET_BITS, Answer, OnlineReader, Progress, read_record
-from penstock.features.timeline import HEAD_WORDS, Column, Ints, Mask, pick_rows
+from penstock.features.timeline import HEAD_WORDS, Column, Ints, Mask, from_words, pick_rows
 from penstock.features.view import FeatureView, encode_keys
 
 __all__ = ["NO_POSITION", "ReadObserver", "Reading", "ViewReader"]
@@ -142,7 +141,7 @@ class ViewReader:
         defaulted: list[Mask] = []
         whole = bool((bits == (1 << len(features)) - 1).all())
         for number, feature in enumerate(features):
-            column = _from_words(words[:, HEAD_WORDS + number], feature.datatype)
+            column = from_words(words[:, HEAD_WORDS + number], feature.datatype)
             missing = np.zeros(rows, np.bool_) if whole else (bits >> number & 1) == 0
             columns.append(column if whole else np.where(missing, column.dtype.type(feature.default), column))
             defaulted.append(missing)
@@ -185,9 +184,3 @@ def _all(rows: int, value: int) -> Ints:
     column: Ints = np.empty(rows, np.int64)
     column.fill(value)
     return column
-
-
-def _from_words(words: Ints, datatype: DataType) -> Column:
-    if datatype is DataType.FP64:
-        return np.ascontiguousarray(words).view(np.float64)
-    return words.astype(datatype.numpy)

@@ -18,7 +18,15 @@ from penstock.core.errors import CorruptRecords
 from penstock.core.tensors import DataType
 from penstock.features.view import Feature
 
-__all__ = ["HEAD_WORDS", "TimelineRows", "Values", "pick_rows", "read_timelines", "write_timelines"]
+__all__ = [
+    "HEAD_WORDS",
+    "TimelineRows",
+    "Values",
+    "from_words",
+    "pick_rows",
+    "read_timelines",
+    "write_timelines",
+]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -81,7 +89,7 @@ def read_timelines(timelines: Sequence[bytes], features: Sequence[Feature], as_o
     lengths = sizes // (width * 8)
     chosen = words[pick_rows(words[:, 0], lengths, as_of_ms)]
     return Values(
-        [_from_words(chosen[:, HEAD_WORDS + number], each.datatype) for number, each in enumerate(features)],
+        [from_words(chosen[:, HEAD_WORDS + number], each.datatype) for number, each in enumerate(features)],
         [(chosen[:, 1] >> number & 1).astype(np.bool_) for number in range(len(features))],
     )
 
@@ -105,7 +113,8 @@ def _as_words(column: Column) -> Ints:
     return column.astype(np.int64)
 
 
-def _from_words(words: Ints, datatype: DataType) -> Column:
+def from_words(words: Ints, datatype: DataType) -> Column:
+    """A feature's words as values of its type."""
     if datatype is DataType.FP64:
         return np.ascontiguousarray(words).view(np.float64)
     return words.astype(datatype.numpy)

@@ -14,6 +14,7 @@ import polars as pl
 
 from penstock.core.errors import ConfigurationError
 from penstock.core.tensors import DataType
+from penstock.features.history import column_types
 from penstock.features.view import FeatureView
 from penstock.streams.isolating import Transformed
 from penstock.streams.operator import TIME
@@ -21,11 +22,6 @@ from penstock.streams.operator import TIME
 __all__ = ["FeatureSource", "LookUp"]
 
 _KEY_KINDS = {DataType.STRING: "text", DataType.INT64: "an integer", DataType.BOOL: "a truth value"}
-FEATURE_DTYPES: dict[DataType, pl.DataType] = {
-    DataType.FP64: pl.Float64(),
-    DataType.INT64: pl.Int64(),
-    DataType.BOOL: pl.Boolean(),
-}
 
 
 class FeatureSource(Protocol):
@@ -70,8 +66,8 @@ class LookUp:
                 f"features {view.name!r}: the stream has a column {taken[0]!r} already",
                 hint="rename it before: stream.rename({...})",
             )
-        added = {each.name: FEATURE_DTYPES[each.datatype] for each in view.features}
-        return _LookedUp(self, pl.Schema({**schema, **added}))
+        types = column_types(view)
+        return _LookedUp(self, pl.Schema({**schema, **{name: types[name] for name in view.feature_names}}))
 
 
 class _LookedUp:
@@ -89,7 +85,7 @@ class _LookedUp:
         ]
         columns = config.source.read(config.view, keys, frame.get_column(TIME).to_numpy())
         added = [
-            pl.Series(each.name, column, FEATURE_DTYPES[each.datatype])
+            pl.Series(each.name, column, self.schema[each.name])
             for each, column in zip(config.view.features, columns, strict=True)
         ]
         return Transformed(frame=frame.hstack(added))

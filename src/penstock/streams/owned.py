@@ -20,7 +20,7 @@ from penstock.streams.suspicion import Suspect, pieces
 from penstock.streams.watchdog import Watchdog
 from penstock.streams.worker_config import PartitionStatus
 
-__all__ = ["Owned"]
+__all__ = ["PAUSE_S", "PAUSE_S_MAX", "Owned"]
 
 PAUSE_S = 0.1
 PAUSE_S_MAX = 5.0

@@ -31,7 +31,7 @@ from penstock.streams.intake import Instant
 from penstock.streams.lease import LeaseKeeper
 from penstock.streams.micro_batch import MicroBatch
 from penstock.streams.originals import Originals
-from penstock.streams.owned import Owned
+from penstock.streams.owned import PAUSE_S, PAUSE_S_MAX, Owned
 from penstock.streams.partitions import Partitions
 from penstock.streams.plan import StagePlan
 from penstock.streams.suspicion import apart, one_by_one, suspect_of
@@ -42,8 +42,6 @@ __all__ = ["StreamWorker"]
 log = logging.getLogger(__name__)
 
 STATUS_EVERY_S = 1.0
-PAUSE_S = 0.1
-PAUSE_S_MAX = 5.0
 
 
 class StreamWorker:
