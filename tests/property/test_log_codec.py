@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from penstock.log.embedded.codec import decode_records, encode_records
 from penstock.log.embedded.limits import LogLimits
-from penstock.log.embedded.pending import concatenated, cut, frames_of
-from penstock.log.records import Records
+from penstock.log.embedded.pending import frames_of
+from penstock.log.records import Records, concatenated, cut
 
 INT64 = st.integers(min_value=-(2**63), max_value=2**63 - 1)
 PAYLOADS = st.one_of(st.binary(max_size=50), st.sampled_from([b"", b"x" * 700, b'{"a": 1}']))

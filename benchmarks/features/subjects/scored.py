@@ -9,17 +9,15 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import msgspec
 
 from benchmarks.features.subjects import scored_app
 from benchmarks.streams.peers.contest import Results, checksum
-from benchmarks.streams.subjects.log_pipeline import TARGET, arguments, produce, wait_until_done
+from benchmarks.streams.subjects.log_pipeline import TARGET, prepared, timed_run
 from penstock.app.scoring import ScoringModels
 from penstock.core.clock import SystemClock
-from penstock.core.memory import collect_seldom
 from penstock.core.settings import Settings
 from penstock.features.embedded import EmbeddedOnlineStore
 from penstock.log.opening import open_log
@@ -82,27 +80,11 @@ def results(log: Log) -> Results:
 
 
 def main() -> None:
-    options = arguments()
-    with options.events.open("rb") as file:
-        values = file.read().split(b"\n", options.count)[: options.count]
-    shutil.rmtree(options.folder, ignore_errors=True)
-    options.folder.mkdir(parents=True)
+    options, values = prepared()
     push(options.model, options.folder)
     models, loop = models_of(options.folder)
     with open_log("", options.folder, SystemClock()) as log:
-        worker = worker_of(log, options.folder)
-        produce(log, values)
-        collect_seldom()  # as the app's process does
-        stop = threading.Event()
-        thread = threading.Thread(target=worker.run, args=(stop,))
-        begun_s = time.perf_counter()
-        thread.start()
-        try:
-            wait_until_done(log, thread, "late", len(values))
-            took_s = time.perf_counter() - begun_s
-        finally:
-            stop.set()
-            thread.join()
+        took_s = timed_run(worker_of(log, options.folder), log, values)
         seen = {"seconds": took_s, "events": len(values), "checksum": checksum(results(log))}
     asyncio.run_coroutine_threadsafe(models.close(), loop).result()
     shutil.rmtree(options.folder)

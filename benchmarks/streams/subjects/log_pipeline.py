@@ -81,26 +81,36 @@ def results(log: Log) -> Results:
     return Results(*zip(*rows, strict=True))
 
 
-def main() -> None:
+def timed_run(worker: StreamWorker, log: Log, values: list[bytes]) -> float:
+    """The seconds until the worker has done what was in its topic before it began."""
+    produce(log, values)
+    collect_seldom()  # as the app's process does
+    stop = threading.Event()
+    thread = threading.Thread(target=worker.run, args=(stop,))
+    begun_s = time.perf_counter()
+    thread.start()
+    try:
+        wait_until_done(log, thread, "late", len(values))
+        return time.perf_counter() - begun_s
+    finally:
+        stop.set()
+        thread.join()
+
+
+def prepared() -> tuple[argparse.Namespace, list[bytes]]:
+    """What is asked for, and its events; the folder is there and empty."""
     options = arguments()
     with options.events.open("rb") as file:
         values = file.read().split(b"\n", options.count)[: options.count]
     shutil.rmtree(options.folder, ignore_errors=True)
     options.folder.mkdir(parents=True)
+    return options, values
+
+
+def main() -> None:
+    options, values = prepared()
     with open_log("", options.folder, SystemClock()) as log:
-        worker = worker_of(log, options.folder, options.model)
-        produce(log, values)
-        collect_seldom()  # as the app's process does
-        stop = threading.Event()
-        thread = threading.Thread(target=worker.run, args=(stop,))
-        begun_s = time.perf_counter()
-        thread.start()
-        try:
-            wait_until_done(log, thread, "late", len(values))
-            took_s = time.perf_counter() - begun_s
-        finally:
-            stop.set()
-            thread.join()
+        took_s = timed_run(worker_of(log, options.folder, options.model), log, values)
         seen = {"seconds": took_s, "events": len(values), "checksum": checksum(results(log))}
     shutil.rmtree(options.folder)
     print(json.dumps(seen))

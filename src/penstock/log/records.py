@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from penstock.log.packed_values import PackedValues
 
-__all__ = ["Fetched", "Records", "TopicPartition"]
+__all__ = ["Fetched", "Records", "TopicPartition", "concatenated", "cut"]
 
 Times = npt.NDArray[np.int64]
 
@@ -66,3 +66,35 @@ class Fetched:
     offsets: Times
     records: Records
     next_offset: int
+
+
+def cut(records: Records, start: int, stop: int) -> Records:
+    """Those from `start` to before `stop`."""
+    if start <= 0 and stop >= len(records):
+        return records
+    return Records(
+        values=records.values[start:stop],
+        times_ms=records.times_ms[start:stop],
+        keys=None if records.keys is None else records.keys[start:stop],
+        headers=None if records.headers is None else records.headers[start:stop],
+    )
+
+
+def concatenated(parts: Sequence[Records]) -> Records:
+    """One after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    packed = [part.values for part in parts if isinstance(part.values, PackedValues)]
+    values: Sequence[bytes]
+    if len(packed) == len(parts):
+        values = PackedValues.joined(packed)
+    else:
+        values = [value for part in parts for value in part.values]
+    keys = headers = None
+    if any(part.keys is not None for part in parts):
+        keys = [key for part in parts for key in (part.keys or [None] * len(part))]
+    if any(part.headers is not None for part in parts):
+        headers = [each for part in parts for each in (part.headers or [None] * len(part))]
+    return Records(
+        values=values, times_ms=np.concatenate([part.times_ms for part in parts]), keys=keys, headers=headers
+    )

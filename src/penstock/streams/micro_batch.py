@@ -1,11 +1,11 @@
 """A micro-batch: what its stages made of some records, as one transaction."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from penstock.log.port import Consumer, Transaction
-from penstock.log.records import Records, TopicPartition
+from penstock.log.records import Records, TopicPartition, concatenated
 from penstock.streams.dead_letters import DeadLetter, dead_topic, records_of
 from penstock.streams.intake import Instant
 from penstock.streams.originals import Originals
@@ -93,24 +93,9 @@ class MicroBatch:
             letters = records_of([letter for letter in self._dead if letter.source.topic == topic])
             targets[TopicPartition(dead_topic(topic), 0)] = [letters]
         for target, several in targets.items():
-            transaction.append(target, _joined(several))
+            transaction.append(target, concatenated(several))
         if offsets:
             transaction.commit_offsets(offsets, consumer.membership())
 
     def _effects(self) -> Iterable[Effect]:
         return (effect for results in self._results.values() for result in results for effect in result.effects)
-
-
-def _joined(several: Sequence[Records]) -> Records:
-    if len(several) == 1:
-        return several[0]
-    keyed = any(records.keys is not None for records in several)
-    headed = any(records.headers is not None for records in several)
-    return Records(
-        values=[value for records in several for value in records.values],
-        times_ms=np.concatenate([records.times_ms for records in several]),
-        keys=[key for records in several for key in records.keys or [None] * len(records)] if keyed else None,
-        headers=[each for records in several for each in records.headers or [None] * len(records)]
-        if headed
-        else None,
-    )

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.log.embedded.codec import decode_records, encode_records
-from penstock.log.embedded.pending import concatenated, cut
 from penstock.log.packed_values import PackedValues, Run
-from penstock.log.records import Records
+from penstock.log.records import Records, concatenated, cut
 
 values_of_several = st.lists(st.lists(st.binary(max_size=5), min_size=1, max_size=8), min_size=1, max_size=4)
 

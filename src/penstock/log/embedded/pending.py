@@ -1,18 +1,14 @@
 """Appends on their way: small ones that wait together become one frame."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from penstock.core.errors import TooLarge
 from penstock.log.embedded.codec import EncodedFrame, encode_records
 from penstock.log.embedded.limits import LogLimits
 from penstock.log.embedded.turns import TurnFuture
-from penstock.log.packed_values import PackedValues
-from penstock.log.records import Records, TopicPartition
+from penstock.log.records import Records, TopicPartition, concatenated, cut
 
-__all__ = ["Append", "PartitionRun", "checked_size", "concatenated", "cut", "frames_of"]
+__all__ = ["Append", "PartitionRun", "checked_size", "frames_of"]
 
 RAW_ROWS_MAX = 64
 """An append of more is encoded by the thread that appends, one of fewer by the writer, with its neighbours."""
@@ -105,35 +101,3 @@ def frames_of(records: Records, size_bytes: int, limits: LogLimits) -> list[Enco
         return [encode_records(records)]
     step = -(-rows // count)
     return [encode_records(cut(records, start, start + step)) for start in range(0, rows, step)]
-
-
-def cut(records: Records, start: int, stop: int) -> Records:
-    """Those from `start` to before `stop`."""
-    if start <= 0 and stop >= len(records):
-        return records
-    return Records(
-        values=records.values[start:stop],
-        times_ms=records.times_ms[start:stop],
-        keys=None if records.keys is None else records.keys[start:stop],
-        headers=None if records.headers is None else records.headers[start:stop],
-    )
-
-
-def concatenated(parts: Sequence[Records]) -> Records:
-    """One after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    packed = [part.values for part in parts if isinstance(part.values, PackedValues)]
-    values: Sequence[bytes]
-    if len(packed) == len(parts):
-        values = PackedValues.joined(packed)
-    else:
-        values = [value for part in parts for value in part.values]
-    keys = headers = None
-    if any(part.keys is not None for part in parts):
-        keys = [key for part in parts for key in (part.keys or [None] * len(part))]
-    if any(part.headers is not None for part in parts):
-        headers = [each for part in parts for each in (part.headers or [None] * len(part))]
-    return Records(
-        values=values, times_ms=np.concatenate([part.times_ms for part in parts]), keys=keys, headers=headers
-    )

@@ -12,8 +12,7 @@ import numpy as np
 from penstock.core.errors import CorruptRecords
 from penstock.log.embedded.database import Database
 from penstock.log.embedded.frames import frames_from
-from penstock.log.embedded.pending import concatenated, cut
-from penstock.log.records import Fetched, Records, TopicPartition
+from penstock.log.records import Fetched, Records, TopicPartition, concatenated, cut
 
 __all__ = ["Budget", "Cursor", "Reader"]
 
