@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks.harness.report import median
 from penstock.core.clock import SystemClock
+from penstock.log.async_producer import AsyncProducer
 from penstock.log.opening import open_log
 from penstock.log.port import Producer, TopicSpec
 from penstock.log.records import Records, TopicPartition
@@ -75,16 +76,17 @@ def produce_singles_in_loop(producer: Producer, value: bytes, producers: int, se
     """Likewise, with the producers as tasks of one event loop."""
     record = records([value])
 
-    async def run(end_s: float) -> int:
+    async def run(tasks: AsyncProducer, end_s: float) -> int:
         count = 0
         while time.perf_counter() < end_s:
-            await asyncio.wrap_future(producer.append(TARGET, record))
+            await tasks.append(TARGET, record)
             count += 1
         return count
 
     async def run_all() -> int:
+        tasks = AsyncProducer(producer)
         end_s = time.perf_counter() + seconds
-        return sum(await asyncio.gather(*(run(end_s) for _ in range(producers))))
+        return sum(await asyncio.gather(*(run(tasks, end_s) for _ in range(producers))))
 
     begun_s = time.perf_counter()
     return asyncio.run(run_all()) / (time.perf_counter() - begun_s)
