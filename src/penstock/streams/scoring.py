@@ -191,20 +191,21 @@ class _Scored:
         place = self._place
         assert place is not None, "a stage places its transforms"
         before = f"{self._config.model}/{place.topic}"
-        offsets = frame.get_column(OFFSET).to_list()
+        offsets = frame.get_column(OFFSET)
         if place.made:
             ids = [f"{before}/made/{digest}" for digest in _digests(frame)]
         elif place.internal:
             # A join may have made several rows of an event.
-            events = [divmod(offset, 1 << OFFSET_BITS) for offset in offsets]
+            events = [divmod(offset, 1 << OFFSET_BITS) for offset in offsets.to_list()]
             ids = [
                 f"{before}/{partition}/{offset}-{digest}"
                 for (partition, offset), digest in zip(events, _digests(frame), strict=True)
             ]
         else:
-            ids = [f"{before}/{place.partition}/{offset}" for offset in offsets]
-            if len(set(offsets)) < len(offsets):
-                ids = _told_apart(ids)
+            column = f"{before}/{place.partition}/" + offsets.cast(pl.String)
+            if offsets.n_unique() == len(offsets):
+                return column.alias(PREDICTION_ID)
+            ids = _told_apart(column.to_list())
         return pl.Series(PREDICTION_ID, ids, pl.String())
 
 
