@@ -13,8 +13,7 @@ from penstock.app.features import DeclaredFeatures
 from penstock.app.training import read_history
 from penstock.core.errors import ConfigurationError, CorruptRecords, NotFound, shown
 from penstock.features.history import Asked, as_served, column_types
-from penstock.features.online import OFFSET_BITS
-from penstock.features.reader import NO_POSITION
+from penstock.features.online import NO_POSITION, OFFSET_BITS
 from penstock.features.view import FeatureView
 from penstock.log.port import Log
 from penstock.log.records import TopicPartition

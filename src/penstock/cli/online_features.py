@@ -156,8 +156,7 @@ def _part(column: "KeyColumn", text: str) -> object:
 def _told(
     view: "FeatureView", columns: Sequence[Sequence[object]], reading: "Reading", row: int
 ) -> dict[str, Any]:
-    from penstock.features.online import OFFSET_BITS
-    from penstock.features.reader import NO_POSITION
+    from penstock.features.online import NO_POSITION, OFFSET_BITS
 
     position = int(reading.positions[row])
     partition, offset = divmod(position, 1 << OFFSET_BITS) if position != NO_POSITION else (None, None)

@@ -19,15 +19,20 @@ from penstock.features.view import FeatureView
 __all__ = [
     "BACKFILLED",
     "NO_PLACE",
+    "NO_POSITION",
     "NO_TIME_MS",
     "OFFSET_BITS",
+    "RECORD_HEAD_BYTES",
     "Answer",
+    "News",
     "OnlineReader",
     "OnlineStore",
     "OnlineWriter",
     "Progress",
     "Record",
+    "Seen",
     "Update",
+    "check_record",
     "fingerprint_of",
     "pack_record",
     "read_record",
@@ -41,8 +46,12 @@ BACKFILLED: Final = -1
 """The partition of what was computed from history."""
 NO_PLACE: Final = -1
 """The offset of what was computed from history and stands in none."""
+NO_POSITION: Final = -1
+"""Of a key of which nothing is known, or nothing that came by the log."""
 _CHECK_BYTES: Final = 8
 _HEAD = struct.Struct("<Qqq")
+RECORD_HEAD_BYTES: Final = _HEAD.size
+"""Of a packed record, before its timeline: the checksum, the position, and when it was available."""
 
 
 class Update(NamedTuple):
@@ -75,11 +84,30 @@ class Record(NamedTuple):
     timeline: bytes
 
 
+class Seen(NamedTuple):
+    """A state of a view: where it is the same, all records are. Only the store itself knows more of it."""
+
+    source: int
+    view: int
+    change: int
+
+
 class Answer(NamedTuple):
     """The records of some keys as they stand, None where there is none, and how far their view was by then."""
 
     records: list[bytes | None]
     progress: tuple[Progress, ...]
+    seen: Seen
+
+
+class News(NamedTuple):
+    """What has happened to a view since somebody has seen it: the keys whose records are others, or there no
+    more, or None where any may be; and how far it is now.
+    """
+
+    changed: Sequence[bytes] | None
+    progress: tuple[Progress, ...]
+    seen: Seen
 
 
 class OnlineWriter(Protocol):
@@ -109,6 +137,13 @@ class OnlineReader(Protocol):
 
     def read(self, view: FeatureView, keys: Sequence[bytes]) -> Answer:
         """Nothing at all is known of a view that nobody has written to as it is defined now.
+
+        Raises `StorageFailed`.
+        """
+        ...
+
+    def news(self, view: FeatureView, since: Seen | None) -> News:
+        """What this reader has not told of yet: `since` is what it said last, None for nothing.
 
         Raises `StorageFailed`.
         """
@@ -155,13 +190,19 @@ def pack_record(record: Record) -> bytes:
     return zlib.crc32(body).to_bytes(_CHECK_BYTES, "little") + body
 
 
+def check_record(packed: bytes) -> None:
+    """Raises `CorruptRecords` for anything that `pack_record` did not make."""
+    if len(packed) < RECORD_HEAD_BYTES or int.from_bytes(packed[:_CHECK_BYTES], "little") != zlib.crc32(
+        packed[_CHECK_BYTES:]
+    ):
+        raise CorruptRecords(
+            "what is kept of a key does not have the checksum that it was kept with",
+            hint="its next update mends it; look at the disk",
+        )
+
+
 def read_record(packed: bytes) -> tuple[int, int, bytes]:
-    """What `pack_record` made: a `Record`, but for its name. Raises `CorruptRecords` for anything else."""
-    if len(packed) >= _HEAD.size:
-        check, position, available_ms = _HEAD.unpack_from(packed)
-        if check == zlib.crc32(packed[_CHECK_BYTES:]):
-            return position, available_ms, packed[_HEAD.size :]
-    raise CorruptRecords(
-        "what is kept of a key does not have the checksum that it was kept with",
-        hint="its next update mends it; look at the disk",
-    )
+    """What `pack_record` made: a `Record`, but for its name. Raises as `check_record` does."""
+    check_record(packed)
+    _, position, available_ms = _HEAD.unpack_from(packed)
+    return position, available_ms, packed[RECORD_HEAD_BYTES:]

@@ -1,19 +1,23 @@
 """Reads a view's features for the rows of a request: those of each row's key, or what stands for them."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
 from penstock.core.errors import CorruptRecords, PenstockError
-from penstock.features.online import NO_TIME_MS, OFFSET_BITS, Answer, OnlineReader, Progress, read_record
-from penstock.features.timeline import HEAD_WORDS, Column, Ints, Mask, from_words, pick_rows
+from penstock.features.held_records import HeldRecords
+from penstock.features.online import Answer, OnlineReader, Progress, Seen
+from penstock.features.record_arrays import UNKNOWN, RecordArrays
+from penstock.features.standing import Standing
+from penstock.features.timeline import Column, Ints, Mask, from_words
 from penstock.features.view import FeatureView, encode_keys
 
-__all__ = ["NO_POSITION", "ReadObserver", "Reading", "ViewReader"]
+__all__ = ["HELD_BYTES", "ReadObserver", "Reading", "ViewReader"]
 
-NO_POSITION = -1
-"""Of a key of which nothing is known, or nothing that came by the log."""
+HELD_BYTES: Final = 64 * 1024 * 1024
+TURNS_MAX: Final = 3
+"""How often it is looked what has changed, while others write."""
 
 
 class Reading(NamedTuple):
@@ -44,143 +48,156 @@ class ReadObserver(Protocol):
 class ViewReader:
     """Reads one view. Nothing is raised for what the store does not give: there are defaults for that.
 
-    `now_ms` is the time of day in milliseconds. For one thread at a time.
+    What was read is held, in `held_bytes` of memory at most, until the store says that it has changed: each
+    reading is of the store as it stands. `now_ms` is the time of day in milliseconds. For one thread at a time.
     """
 
     def __init__(
-        self, view: FeatureView, store: OnlineReader, now_ms: Callable[[], int], observer: ReadObserver
+        self,
+        view: FeatureView,
+        store: OnlineReader,
+        now_ms: Callable[[], int],
+        observer: ReadObserver,
+        held_bytes: int = HELD_BYTES,
     ) -> None:
         self.view = view
         self._store = store
         self._now_ms = now_ms
         self._observer = observer
+        self._held = HeldRecords(len(view.features), held_bytes)
+        self._seen: Seen | None = None
+        self._progress: tuple[Progress, ...] = ()
         self._silent_ms_max = None if view.stale_s is None else view.stale_s * 1000
-        self._row_bytes = 8 * (HEAD_WORDS + len(view.features))
-        """Of a timeline."""
+        self._standing = Standing((), self._silent_ms_max)
+        self._all_bits = (1 << len(view.features)) - 1
 
     def read(self, keys: Sequence[Sequence[object]], as_of_ms: Ints | None = None) -> Reading:
         """For key columns of Python's own `str`, `int` and `bool`, in the view's order. `as_of_ms` is a time
         for each row; without, the time that the view's stream had reached where the key belongs.
         """
-        answer = self._asked(encode_keys(keys))
-        known = self._known(answer.records)
-        stands_ms, stale = self._progress(answer.progress, known)
-        return self._filled(known, stands_ms if as_of_ms is None else as_of_ms, stale)
+        known = self._known(encode_keys(keys))
+        positions = known.arrays.positions(known.places)
+        now_ms = self._now_ms()
+        standing = self._standing_of(known.progress)
+        if as_of_ms is None:
+            as_of_ms = standing.as_of_ms(positions, known.arrays.available_ms(known.places), now_ms)
+        stale = standing.stale(positions, now_ms)
+        return self._filled(known.arrays.rows(known.places, as_of_ms), positions, as_of_ms, stale)
 
     def defaults(self, rows: int) -> Reading:
         """What stands where nothing is read."""
-        nothing = _Known([], _all(rows, NO_POSITION), _all(rows, 0), [])
-        return self._filled(nothing, _all(rows, 0), np.zeros(rows, np.bool_))
+        nothing = _nothing(rows)
+        positions, zeros = self._held.arrays.positions(nothing), np.zeros(rows, np.int64)
+        return self._filled(self._held.arrays.rows(nothing, zeros), positions, zeros, np.zeros(rows, np.bool_))
 
-    def _asked(self, keys: list[bytes]) -> Answer:
+    def _known(self, keys: list[bytes]) -> "_Known":
         try:
-            return self._store.read(self.view, keys)
+            for _ in range(TURNS_MAX):
+                known = self._turn(keys)
+                if known is not None:
+                    return known
+            return self._read_anew(keys)
         except PenstockError as error:
+            self._seen = None
             self._observer.failed(self.view, error)
-            return Answer([None] * len(keys), ())
+            return _Known(self._held.arrays, _nothing(len(keys)), ())
 
-    def _known(self, records: Sequence[bytes | None]) -> "_Known":
+    def _turn(self, keys: list[bytes]) -> "_Known | None":
+        """With what is held, and what is read beside it. None where something was written meanwhile."""
+        held = self._held
+        news = self._store.news(self.view, self._seen)
+        if news.changed is None:
+            held.clear()
+        elif news.changed:
+            held.forget(news.changed)
+        self._seen = news.seen
+        places = held.places(keys)
+        if not (places < 0).any():
+            return _Known(held.arrays, places, news.progress)
+        missing = held.missing(keys)
+        if not held.takes(missing):
+            return self._read_anew(keys)
+        answer = self._store.read(self.view, missing)
+        damaged = self._hold(missing, answer)
+        if answer.seen != news.seen:
+            return None
+        places = held.places(keys)
+        lost = places < 0
+        if lost.any():
+            if not damaged.keys() >= {keys[row] for row in np.flatnonzero(lost).tolist()}:
+                return self._read_anew(keys)  # they have given way to the others at once
+            places[lost] = UNKNOWN
+        for error in damaged.values():
+            self._observer.failed(self.view, error)
+        return _Known(held.arrays, places, news.progress)
+
+    def _hold(self, keys: Sequence[bytes], answer: Answer) -> dict[bytes, CorruptRecords]:
+        """But for what is damaged, which is given back."""
+        damaged: dict[bytes, CorruptRecords] = {}
+        check = self._held.arrays.check
+        for key, record in zip(keys, answer.records, strict=True):
+            if record is not None:
+                try:
+                    check(record)
+                except CorruptRecords as error:
+                    damaged[key] = error
+        whole = [pair for pair in zip(keys, answer.records, strict=True) if pair[0] not in damaged]
+        self._held.hold(whole)
+        return damaged
+
+    def _read_anew(self, keys: list[bytes]) -> "_Known":
+        """All of it at once, which is not held."""
+        answer = self._store.read(self.view, keys)
         rows: list[int] = []
-        timelines: list[bytes] = []
-        positions = [NO_POSITION] * len(records)
-        available_ms = [0] * len(records)
-        row_bytes = self._row_bytes
-        for row, packed in enumerate(records):
-            if packed is None:
+        records: list[bytes] = []
+        check = self._held.arrays.check
+        for row, record in enumerate(answer.records):
+            if record is None:
                 continue
             try:
-                positions[row], available_ms[row], timeline = read_record(packed)
-                if not timeline or len(timeline) % row_bytes:
-                    raise CorruptRecords("what is kept of a key is no timeline of this view")
+                check(record)
             except CorruptRecords as error:
-                positions[row] = NO_POSITION
                 self._observer.failed(self.view, error)
                 continue
             rows.append(row)
-            timelines.append(timeline)
-        return _Known(rows, np.array(positions, np.int64), np.array(available_ms, np.int64), timelines)
+            records.append(record)
+        places = _nothing(len(keys))
+        steps = max(self._held.arrays.steps_of(records), 1)
+        arrays = RecordArrays(features=len(self.view.features), room=len(rows) + 1, steps=steps)
+        if rows:
+            places[rows] = np.arange(1, len(rows) + 1)
+            arrays.write(places[rows], records)
+        return _Known(arrays, places, answer.progress)
 
-    def _progress(self, progress: Sequence[Progress], known: "_Known") -> tuple[Ints, Mask]:
-        """How far the stream was for each row's key, and whether nothing was heard for too long.
+    def _standing_of(self, progress: tuple[Progress, ...]) -> Standing:
+        if progress is not self._progress:
+            self._progress, self._standing = progress, Standing(progress, self._silent_ms_max)
+        return self._standing
 
-        Where nothing is known of a key, its partition is not known either: it has come as far as the one that
-        is furthest behind. What history filled has come as far as any. A partition without an event says
-        nothing of time; where none has had one, it is that of what is known of the key, or now.
-        """
-        rows = len(known.positions)
-        now_ms = self._now_ms()
-        as_of_ms = np.where(known.available_ms > 0, known.available_ms, now_ms)
-        if not progress:
-            return as_of_ms, np.full(rows, self._silent_ms_max is not None, np.bool_)
-        stale = np.full(rows, any(self._is_silent(each, now_ms) for each in progress), np.bool_)
-        partitions = known.positions >> OFFSET_BITS
-        timed = [each.as_of_ms for each in progress if each.as_of_ms > NO_TIME_MS]
-        if timed:
-            filled = partitions < 0
-            as_of_ms[filled] = np.where(
-                known.available_ms[filled] > 0, np.maximum(known.available_ms[filled], max(timed)), min(timed)
-            )
-        for each in progress:
-            of_it = partitions == each.partition
-            stale[of_it] = self._is_silent(each, now_ms)
-            if each.as_of_ms > NO_TIME_MS:
-                as_of_ms[of_it] = each.as_of_ms
-        return as_of_ms, stale
-
-    def _is_silent(self, progress: Progress, now_ms: int) -> bool:
-        """A time of day that is still to come was told by a clock that was wrong."""
-        return self._silent_ms_max is not None and abs(now_ms - progress.heard_ms) > self._silent_ms_max
-
-    def _filled(self, known: "_Known", as_of_ms: Ints, stale: Mask) -> Reading:
-        rows, features = len(as_of_ms), self.view.features
-        words = self._words(known, as_of_ms)
-        bits = words[:, 1]
+    def _filled(self, words: Ints, positions: Ints, as_of_ms: Ints, stale: Mask) -> Reading:
+        bits = words[:, 0]
         if stale.any():
             bits = np.where(stale, 0, bits)
         columns: list[Column] = []
         defaulted: list[Mask] = []
-        whole = bool((bits == (1 << len(features)) - 1).all())
-        for number, feature in enumerate(features):
-            column = from_words(words[:, HEAD_WORDS + number], feature.datatype)
-            missing = np.zeros(rows, np.bool_) if whole else (bits >> number & 1) == 0
+        whole = bool((bits == self._all_bits).all())
+        none = np.zeros(len(words), np.bool_)
+        for number, feature in enumerate(self.view.features):
+            column = from_words(words[:, 1 + number], feature.datatype)
+            missing = none if whole else (bits >> number & 1) == 0
             columns.append(column if whole else np.where(missing, column.dtype.type(feature.default), column))
             defaulted.append(missing)
-        return Reading(columns, defaulted, known.positions, as_of_ms, stale)
-
-    def _words(self, known: "_Known", as_of_ms: Ints) -> Ints:
-        """The row of each timeline that holds then, a row of no features where there is no timeline."""
-        width = HEAD_WORDS + len(self.view.features)
-        timelines = known.timelines
-        rows = len(as_of_ms)
-        if len(timelines) == 1 == rows:
-            words = np.frombuffer(timelines[0], "<i8").reshape(-1, width)
-            picked = max(int(words[:, 0].searchsorted(as_of_ms[0], "right")) - 1, 0)
-            return words[picked : picked + 1]
-        if not timelines:
-            return np.zeros((rows, width), np.int64)
-        words = np.frombuffer(b"".join(timelines), "<i8").reshape(-1, width)
-        lengths = np.fromiter(map(len, timelines), np.int64, count=len(timelines)) // self._row_bytes
-        whole = len(timelines) == rows
-        found: Ints = words[pick_rows(words[:, 0], lengths, as_of_ms if whole else as_of_ms[known.rows])]
-        if whole:
-            return found
-        spread = np.zeros((rows, width), np.int64)
-        spread[known.rows] = found
-        return spread
+        return Reading(columns, defaulted, positions, as_of_ms, stale)
 
 
 class _Known(NamedTuple):
-    """The rows whose key is known, with their timelines; of all rows where the key's update is in the log, and
-    when it was appended.
-    """
+    """What is known of the keys of some rows: where each is in the arrays, and how far the view is."""
 
-    rows: list[int]
-    positions: Ints
-    available_ms: Ints
-    timelines: list[bytes]
+    arrays: RecordArrays
+    places: Ints
+    progress: tuple[Progress, ...]
 
 
-def _all(rows: int, value: int) -> Ints:
-    column: Ints = np.empty(rows, np.int64)
-    column.fill(value)
-    return column
+def _nothing(rows: int) -> Ints:
+    """The places of so many keys of which nothing is known."""
+    return np.full(rows, UNKNOWN, np.int64)

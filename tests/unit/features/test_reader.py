@@ -5,8 +5,18 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import StorageFailed
 from penstock.core.tensors import DataType
-from penstock.features.online import NO_TIME_MS, OFFSET_BITS, Answer, Progress, Record, pack_record
-from penstock.features.reader import NO_POSITION, ViewReader
+from penstock.features.online import (
+    NO_POSITION,
+    NO_TIME_MS,
+    OFFSET_BITS,
+    Answer,
+    News,
+    Progress,
+    Record,
+    Seen,
+    pack_record,
+)
+from penstock.features.reader import ViewReader
 from penstock.features.timeline import TimelineRows, write_timelines
 from penstock.features.view import Feature, FeatureView, KeyColumn, encode_keys
 
@@ -45,7 +55,12 @@ class Held:
     def read(self, of, keys):
         if self.error is not None:
             raise self.error
-        return Answer([self.records.get(key) for key in keys], self.progress)
+        return Answer([self.records.get(key) for key in keys], self.progress, Seen(1, 1, 1))
+
+    def news(self, of, since):
+        if self.error is not None:
+            raise self.error
+        return News(() if since else None, self.progress, Seen(1, 1, 1))
 
     def close(self):
         """Nothing."""

@@ -23,11 +23,21 @@ from penstock.core.errors import ConfigurationError, StorageFailed
 from penstock.features.online import fingerprint_of
 from penstock.features.view import FeatureView
 
-__all__ = ["MARK", "NO_TABLE", "OnlineFile", "digests", "number_for", "number_of", "rows", "table"]
+__all__ = [
+    "MARK",
+    "NO_TABLE",
+    "OnlineFile",
+    "changes",
+    "digests",
+    "number_for",
+    "number_of",
+    "rows",
+    "table",
+]
 
 FILE = Path("features", "online.db")
 APPLICATION_ID = 0x50534F4E
-VERSION = 2
+VERSION = 3
 WRITE_BUSY_S_MAX = 15.0
 READ_BUSY_S_MAX = 0.2
 CHECKPOINT_PAGES = 4_000
@@ -158,6 +168,13 @@ def table(number: int) -> str:
     return f"records_{number}"
 
 
+def changes(number: int) -> str:
+    """Of a view's records, of late: a row for each transaction, numbered without gaps, with the keys in
+    MessagePack, or NULL where any may have changed.
+    """
+    return f"changes_{number}"
+
+
 def number_of(connection: sqlite3.Connection, view: FeatureView) -> int | None:
     """Of the view as it is defined here; None where it is defined otherwise, or not at all."""
     query = "SELECT number FROM views WHERE topic = ? AND fingerprint = ?"
@@ -184,6 +201,7 @@ def number_for(connection: sqlite3.Connection, view: FeatureView) -> int:
     if number is None:
         for (old,) in connection.execute("SELECT number FROM views WHERE topic = ?", (view.topic,)).fetchall():
             connection.execute(f"DROP TABLE {table(old)}")
+            connection.execute(f"DROP TABLE {changes(old)}")
             connection.execute("DELETE FROM progress WHERE view = ?", (old,))
             connection.execute("DELETE FROM views WHERE number = ?", (old,))
         number = connection.execute(
@@ -195,6 +213,7 @@ def number_for(connection: sqlite3.Connection, view: FeatureView) -> int:
             f"CREATE TABLE {table(number)} (digest INTEGER PRIMARY KEY, position INTEGER NOT NULL,"
             " record BLOB NOT NULL)"
         )
+        connection.execute(f"CREATE TABLE {changes(number)} (change INTEGER PRIMARY KEY, keys BLOB)")
     else:
         connection.execute("UPDATE views SET definition = ? WHERE number = ?", (definition, number))
     connection.execute("COMMIT")

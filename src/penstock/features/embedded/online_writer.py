@@ -6,8 +6,18 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
+import msgspec
+
 from penstock.core.errors import CorruptRecords, Fenced
-from penstock.features.embedded.online_file import MARK, OnlineFile, digests, number_for, number_of, table
+from penstock.features.embedded.online_file import (
+    MARK,
+    OnlineFile,
+    changes,
+    digests,
+    number_for,
+    number_of,
+    table,
+)
 from penstock.features.online import (
     BACKFILLED,
     NO_PLACE,
@@ -26,6 +36,10 @@ __all__ = ["EmbeddedWriter"]
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+CHANGES_KEPT = 256
+"""Who has not looked for so many transactions takes all to have changed."""
+CHANGED_BYTES_MAX = 64 * 1024
+"""Of the keys of one transaction: with more, likewise."""
 _TOLD = (
     "INSERT INTO progress VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET"
     " as_of_ms = CASE WHEN excluded.next_offset < next_offset OR excluded.as_of_ms <= ?7"
@@ -59,6 +73,9 @@ class EmbeddedWriter:
         replaced = "position = excluded.position, record = excluded.record"
         self._put = f"{insert} {replaced} WHERE NOT ({same_topic} AND position > excluded.position)"
         self._fill = f"{insert} {replaced}"
+        kept = changes(number)
+        self._change = f"INSERT INTO {kept} SELECT ifnull(max(change), 0) + 1, ? FROM {kept}"  # noqa: S608
+        self._shorten = f"DELETE FROM {kept} WHERE change <= (SELECT max(change) FROM {kept}) - {CHANGES_KEPT}"  # noqa: S608
         self._found = f"SELECT position, record FROM {table(number)} WHERE digest = ?"  # noqa: S608
 
     def put(self, partition: int, updates: Sequence[Update], progress: Progress) -> None:
@@ -70,8 +87,9 @@ class EmbeddedWriter:
 
         def work(connection: sqlite3.Connection) -> None:
             if updates:
-                self._begin_anew_where_topic_did(connection, partition, updates[0])
-            connection.executemany(self._put, rows)
+                anew = self._begin_anew_where_topic_did(connection, partition, updates[0])
+                connection.executemany(self._put, rows)
+                self._note(connection, None if anew else list(last))
             connection.execute(_TOLD, (self._number, *told, NO_TIME_MS))
 
         self._written(work)
@@ -86,6 +104,7 @@ class EmbeddedWriter:
                 if self._gives_way(connection, digest, each)
             ]
             connection.executemany(self._fill, _rows(older, BACKFILLED << OFFSET_BITS))
+            self._note(connection, [each.key for each in older])
             return len(older)
 
         return self._written(work)
@@ -112,7 +131,7 @@ class EmbeddedWriter:
 
     def _begin_anew_where_topic_did(
         self, connection: sqlite3.Connection, partition: int, first: Update
-    ) -> None:
+    ) -> bool:
         """A topic that was made anew begins at offset 0 again, with records later than all that were seen. One
         that is read again gives nothing but what was.
         """
@@ -121,10 +140,17 @@ class EmbeddedWriter:
             (self._number, partition),
         ).fetchone()
         if found is None or first.offset >= found[0] or first.available_ms <= found[1]:
-            return
+            return False
         of_partition = f"WHERE position >> {OFFSET_BITS} = ?"
         connection.execute(f"DELETE FROM {table(self._number)} {of_partition}", (partition,))  # noqa: S608
         connection.execute("DELETE FROM progress WHERE view = ? AND partition = ?", (self._number, partition))
+        return True
+
+    def _note(self, connection: sqlite3.Connection, keys: Sequence[bytes] | None) -> None:
+        """For readers that hold what they have read: these are others now; None for any."""
+        few = keys is not None and sum(map(len, keys)) <= CHANGED_BYTES_MAX
+        connection.execute(self._change, (msgspec.msgpack.encode(keys) if few else None,))
+        connection.execute(self._shorten)
 
     def _written(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Done in the file that is there, in whole: what a moved file was given is written again."""
