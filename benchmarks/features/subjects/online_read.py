@@ -1,4 +1,6 @@
-"""Reads features of random keys from the online store, as serving processes do; prints what it took."""
+"""Reads features of random keys from the online store, as serving processes do: first as they were when they
+were read before, then such as have changed since. Prints what it took.
+"""
 
 import argparse
 import json
@@ -7,12 +9,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.features.online_keys import FEATURES, asked_keys, key_of, value_of
 from penstock.core.errors import PenstockError
 from penstock.core.tensors import DataType
 from penstock.features.embedded import EmbeddedOnlineStore
-from penstock.features.online import Progress, Update
+from penstock.features.online import OnlineWriter, Progress, Update
 from penstock.features.reader import Reading, ViewReader
 from penstock.features.timeline import TimelineRows, write_timelines
 from penstock.features.view import Feature, FeatureView, KeyColumn, encode_keys
@@ -39,42 +42,65 @@ class Strict:
         raise AssertionError(f"{view.name}: {error}")
 
 
-def fill(store: EmbeddedOnlineStore, keys: int) -> float:
+def updates(numbers: npt.NDArray[np.int64], offset: int) -> list[Update]:
+    """Of keys by number; from that offset on."""
+    columns = [np.repeat(value_of(numbers, place), STEPS + 1) for place in range(len(FEATURES))]
+    from_ms = np.tile(np.arange(STEPS + 1) * STEP_MS, len(numbers))
+    lengths = np.full(len(numbers), STEPS + 1)
+    timelines = write_timelines(TimelineRows(from_ms, columns, [None] * len(FEATURES), lengths))
+    encoded = encode_keys([[key_of(number) for number in numbers.tolist()]])
+    return [
+        Update(key, offset + place, 0, line)
+        for place, (key, line) in enumerate(zip(encoded, timelines, strict=True))
+    ]
+
+
+def fill(writer: OnlineWriter, keys: int) -> float:
     """Keys a second."""
-    writer = store.writer(VIEW)
     begun_s = time.perf_counter()
     for start in range(0, keys, PUT_ROWS):
         numbers = np.arange(start, min(start + PUT_ROWS, keys))
-        rows = len(numbers) * (STEPS + 1)
-        columns = [np.repeat(value_of(numbers, place), STEPS + 1) for place in range(len(FEATURES))]
-        from_ms = np.tile(np.arange(STEPS + 1) * STEP_MS, len(numbers))
-        lengths = np.full(len(numbers), STEPS + 1)
-        timelines = write_timelines(TimelineRows(from_ms, columns, [None] * len(FEATURES), lengths))
-        assert len(from_ms) == rows
-        encoded = encode_keys([[key_of(number) for number in numbers.tolist()]])
-        updates = [
-            Update(key, start + place, 0, line)
-            for place, (key, line) in enumerate(zip(encoded, timelines, strict=True))
-        ]
-        writer.put(0, updates, Progress(0, STEP_MS, start + len(numbers), 0))
-    took_s = time.perf_counter() - begun_s
-    writer.close()
-    return keys / took_s
+        writer.put(0, updates(numbers, start), Progress(0, STEP_MS, start + len(numbers), 0))
+    return keys / (time.perf_counter() - begun_s)
 
 
-def measured(reader: ViewReader, keys: int, rows: int, repeats: int) -> float:
-    """The median of seconds for a read of so many keys, the values of which are checked."""
-    seconds = []
-    for turn in range(repeats):
-        numbers = asked_keys(keys, rows, seed=turn)
-        asked = [key_of(number) for number in numbers.tolist()]
-        begun_s = time.perf_counter()
-        reading = reader.read([asked])
-        seconds.append(time.perf_counter() - begun_s)
-        assert all(
-            np.array_equal(reading.columns[place], value_of(numbers, place)) for place in range(len(FEATURES))
-        )
-    return statistics.median(seconds)
+class Readings:
+    """Reads random keys, all of which `reader` has read before. Where there is a `writer`, each key has a new
+    record whenever it is read.
+    """
+
+    def __init__(self, reader: ViewReader, keys: int, writer: OnlineWriter | None) -> None:
+        self._reader = reader
+        self._keys = keys
+        self._writer = writer
+        self._offset = keys
+
+    def measured(self, rows: int, repeats: int) -> float:
+        """The median of seconds for a read of so many keys, the values of which are checked."""
+        seconds = []
+        for turn in range(repeats):
+            numbers = asked_keys(self._keys, rows, seed=turn)
+            asked = [key_of(number) for number in numbers.tolist()]
+            if self._writer is not None:
+                self._writer.put(
+                    0, updates(numbers, self._offset), Progress(0, STEP_MS, self._offset + rows, 0)
+                )
+                self._offset += rows
+            begun_s = time.perf_counter()
+            reading = self._reader.read([asked])
+            seconds.append(time.perf_counter() - begun_s)
+            assert all(
+                np.array_equal(reading.columns[place], value_of(numbers, place))
+                for place in range(len(FEATURES))
+            )
+        return statistics.median(seconds)
+
+    def rates(self, batches: list[int], repeats: int) -> dict[str, object]:
+        one_s = self.measured(1, repeats * 50)
+        return {
+            "one_key_us": one_s * 1e6,
+            "keys_per_s": {str(rows): rows / self.measured(rows, repeats) for rows in batches},
+        }
 
 
 def main() -> None:
@@ -85,20 +111,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, required=True)
     options = parser.parse_args()
     store = EmbeddedOnlineStore(options.folder)
-    put_per_s = fill(store, options.keys)
+    writer = store.writer(VIEW)
+    put_per_s = fill(writer, options.keys)
     reader = ViewReader(VIEW, store.reader(), lambda: 0, Strict())
-    measured(reader, options.keys, 1000, 5)
-    one_s = measured(reader, options.keys, 1, options.repeats * 50)
-    batches = {}
-    for rows in options.batch:
-        batches[str(rows)] = rows / measured(reader, options.keys, rows, options.repeats)
+    for start in range(0, options.keys, PUT_ROWS):
+        reader.read([[key_of(number) for number in range(start, min(start + PUT_ROWS, options.keys))]])
+    held = Readings(reader, options.keys, None).rates(options.batch, options.repeats)
+    changed = Readings(reader, options.keys, writer).rates(options.batch, options.repeats)
     bytes_per_key = store.path.stat().st_size / options.keys
-    told = {
-        "one_key_us": one_s * 1e6,
-        "keys_per_s": batches,
-        "put_per_s": put_per_s,
-        "bytes_per_key": bytes_per_key,
-    }
+    told = {**held, "changed": changed, "put_per_s": put_per_s, "bytes_per_key": bytes_per_key}
     print(json.dumps(told))
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from penstock.features.record_arrays import UNKNOWN, RecordArrays
+from penstock.features.record_arrays import UNKNOWN, RecordArrays, Sound
 from penstock.features.timeline import Ints, Mask
 
 __all__ = ["NOWHERE", "HeldRecords"]
@@ -80,18 +80,18 @@ class HeldRecords:
 
     def takes(self, keys: Sequence[bytes]) -> bool:
         """Whether there can be room for all of these."""
-        return len(keys) <= self.keys_max and max(map(len, keys)) <= KEY_BYTES_MAX
+        return len(keys) <= self.keys_max and max(map(len, keys), default=0) <= KEY_BYTES_MAX
 
-    def hold(self, found: Sequence[tuple[bytes, bytes | None]]) -> None:
-        """What the store has of keys that are not held, each of which is there once, as far as there is room.
-        The records were checked.
+    def hold(self, keys: Sequence[bytes], unknown: Sequence[bytes], records: Sound) -> None:
+        """What the store has of keys that are not held, each of which is there once, as far as there is room;
+        and keys of which it has nothing.
         """
-        known = [(key, record) for key, record in found if record is not None]
-        if known:
-            self._hold_known([key for key, _ in known], [record for _, record in known])
-        self._hold_unknown([key for key, record in found if record is None])
+        if keys:
+            self._hold_known(keys, records)
+        if unknown:
+            self._hold_unknown(unknown)
 
-    def _hold_known(self, keys: Sequence[bytes], records: Sequence[bytes]) -> None:
+    def _hold_known(self, keys: Sequence[bytes], records: Sound) -> None:
         steps = self.arrays.steps_of(records)
         if steps > self._steps:
             self._steps = max(steps, int(self._steps * LONGER))
@@ -99,9 +99,10 @@ class HeldRecords:
         places = self._taken(len(keys))
         if not places:
             return
-        self.arrays.write(np.array(places, np.int64), records[: len(places)])
+        fitting = records if len(places) == len(keys) else records.cut(len(places))
+        self.arrays.write(np.array(places, np.int64), fitting)
+        self._places.update(zip(keys, places, strict=False))
         for key, place in zip(keys, places, strict=False):
-            self._places[key] = place
             self._keys[place] = key
 
     def _hold_unknown(self, keys: Sequence[bytes]) -> None:
@@ -122,7 +123,9 @@ class HeldRecords:
             self._grow(min(max(taken_or_vacant + lacking, 2 * taken_or_vacant, ROOM_AT_FIRST), keys_max) + 1)
         while len(self._vacant) < count:
             self._sweep()
-        places, self._vacant = self._vacant[:count], self._vacant[count:]
+        start = len(self._vacant) - count
+        places = self._vacant[start:]
+        del self._vacant[start:]
         return places
 
     def _grow(self, room: int) -> None:

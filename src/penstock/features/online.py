@@ -18,13 +18,13 @@ from penstock.features.view import FeatureView
 
 __all__ = [
     "BACKFILLED",
+    "CHECK_BYTES",
     "NO_PLACE",
     "NO_POSITION",
     "NO_TIME_MS",
     "OFFSET_BITS",
     "RECORD_HEAD_BYTES",
     "Answer",
-    "News",
     "OnlineReader",
     "OnlineStore",
     "OnlineWriter",
@@ -48,7 +48,8 @@ NO_PLACE: Final = -1
 """The offset of what was computed from history and stands in none."""
 NO_POSITION: Final = -1
 """Of a key of which nothing is known, or nothing that came by the log."""
-_CHECK_BYTES: Final = 8
+CHECK_BYTES: Final = 8
+"""A packed record begins with a checksum of the rest."""
 _HEAD = struct.Struct("<Qqq")
 RECORD_HEAD_BYTES: Final = _HEAD.size
 """Of a packed record, before its timeline: the checksum, the position, and when it was available."""
@@ -93,21 +94,26 @@ class Seen(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The records of some keys as they stand, None where there is none, and how far their view was by then."""
-
-    records: list[bytes | None]
-    progress: tuple[Progress, ...]
-    seen: Seen
-
-
-class News(NamedTuple):
-    """What has happened to a view since somebody has seen it: the keys whose records are others, or there no
-    more, or None where any may be; and how far it is now.
+    """The records of some keys as they stand, one after the other, the size of each, None where there is none,
+    and how far their view was by then. `changed` are the keys whose records are others than they were, or there
+    no more, since the view was seen before; None where any may be.
     """
 
-    changed: Sequence[bytes] | None
+    joined: bytes
+    sizes: Sequence[int | None]
     progress: tuple[Progress, ...]
     seen: Seen
+    changed: Sequence[bytes] | None
+
+    @property
+    def records(self) -> list[bytes | None]:
+        """Each by itself."""
+        found: list[bytes | None] = []
+        start = 0
+        for size in self.sizes:
+            found.append(None if size is None else self.joined[start : start + size])
+            start += size or 0
+        return found
 
 
 class OnlineWriter(Protocol):
@@ -135,17 +141,17 @@ class OnlineWriter(Protocol):
 class OnlineReader(Protocol):
     """What is known of the keys of any views, to be read. For one thread at a time."""
 
-    def read(self, view: FeatureView, keys: Sequence[bytes]) -> Answer:
-        """Nothing at all is known of a view that nobody has written to as it is defined now.
+    def read(self, view: FeatureView, keys: Sequence[bytes], since: Seen | None = None) -> Answer:
+        """All as it is at one moment, and what has changed `since`. Nothing at all is known of a view that
+        nobody has written to as it is defined now.
 
         Raises `StorageFailed`.
         """
         ...
 
-    def news(self, view: FeatureView, since: Seen | None) -> News:
-        """What this reader has not told of yet: `since` is what it said last, None for nothing.
-
-        Raises `StorageFailed`.
+    def is_current(self, view: FeatureView, seen: Seen) -> bool:
+        """Whether nothing was written since the view was seen so, its progress included; False also where that
+        is not known. Raises `StorageFailed`.
         """
         ...
 
@@ -185,15 +191,15 @@ def fingerprint_of(view: FeatureView) -> bytes:
 
 def pack_record(record: Record) -> bytes:
     """As a store keeps it, with a checksum before it."""
-    head = _HEAD.pack(0, record.position, record.available_ms)[_CHECK_BYTES:]
+    head = _HEAD.pack(0, record.position, record.available_ms)[CHECK_BYTES:]
     body = head + record.timeline
-    return zlib.crc32(body).to_bytes(_CHECK_BYTES, "little") + body
+    return zlib.crc32(body).to_bytes(CHECK_BYTES, "little") + body
 
 
 def check_record(packed: bytes) -> None:
     """Raises `CorruptRecords` for anything that `pack_record` did not make."""
-    if len(packed) < RECORD_HEAD_BYTES or int.from_bytes(packed[:_CHECK_BYTES], "little") != zlib.crc32(
-        packed[_CHECK_BYTES:]
+    if len(packed) < RECORD_HEAD_BYTES or int.from_bytes(packed[:CHECK_BYTES], "little") != zlib.crc32(
+        packed[CHECK_BYTES:]
     ):
         raise CorruptRecords(
             "what is kept of a key does not have the checksum that it was kept with",

@@ -7,8 +7,8 @@ import numpy as np
 
 from penstock.core.errors import CorruptRecords, PenstockError
 from penstock.features.held_records import HeldRecords
-from penstock.features.online import Answer, OnlineReader, Progress, Seen
-from penstock.features.record_arrays import UNKNOWN, RecordArrays
+from penstock.features.online import OnlineReader, Progress, Seen
+from penstock.features.record_arrays import UNKNOWN, RecordArrays, sound
 from penstock.features.standing import Standing
 from penstock.features.timeline import Column, Ints, Mask, from_words
 from penstock.features.view import FeatureView, encode_keys
@@ -16,8 +16,10 @@ from penstock.features.view import FeatureView, encode_keys
 __all__ = ["HELD_BYTES", "ReadObserver", "Reading", "ViewReader"]
 
 HELD_BYTES: Final = 64 * 1024 * 1024
+ASKED_AGAIN_MAX: Final = 8
+"""Where something has changed, so many keys are read at once with what that was, also those that are held."""
 TURNS_MAX: Final = 3
-"""How often it is looked what has changed, while others write."""
+"""How often keys are read that are not held, or have changed, before all are read at once and not held."""
 
 
 class Reading(NamedTuple):
@@ -68,7 +70,7 @@ class ViewReader:
         self._seen: Seen | None = None
         self._progress: tuple[Progress, ...] = ()
         self._silent_ms_max = None if view.stale_s is None else view.stale_s * 1000
-        self._standing = Standing((), self._silent_ms_max)
+        self._standing = self._nobody = Standing((), self._silent_ms_max)
         self._all_bits = (1 << len(view.features)) - 1
 
     def read(self, keys: Sequence[Sequence[object]], as_of_ms: Ints | None = None) -> Reading:
@@ -78,7 +80,7 @@ class ViewReader:
         known = self._known(encode_keys(keys))
         positions = known.arrays.positions(known.places)
         now_ms = self._now_ms()
-        standing = self._standing_of(known.progress)
+        standing = known.standing
         if as_of_ms is None:
             as_of_ms = standing.as_of_ms(positions, known.arrays.available_ms(known.places), now_ms)
         stale = standing.stale(positions, now_ms)
@@ -92,87 +94,70 @@ class ViewReader:
 
     def _known(self, keys: list[bytes]) -> "_Known":
         try:
-            for _ in range(TURNS_MAX):
-                known = self._turn(keys)
-                if known is not None:
-                    return known
-            return self._read_anew(keys)
+            return self._looked_up(keys)
         except PenstockError as error:
-            self._seen = None
             self._observer.failed(self.view, error)
-            return _Known(self._held.arrays, _nothing(len(keys)), ())
+            return _Known(self._held.arrays, _nothing(len(keys)), self._nobody)
 
-    def _turn(self, keys: list[bytes]) -> "_Known | None":
-        """With what is held, and what is read beside it. None where something was written meanwhile."""
+    def _looked_up(self, keys: list[bytes]) -> "_Known":
+        """From what is held, where nothing has changed; else that is brought up to date first."""
         held = self._held
-        news = self._store.news(self.view, self._seen)
-        if news.changed is None:
-            held.clear()
-        elif news.changed:
-            held.forget(news.changed)
-        self._seen = news.seen
-        places = held.places(keys)
-        if not (places < 0).any():
-            return _Known(held.arrays, places, news.progress)
-        missing = held.missing(keys)
-        if not held.takes(missing):
-            return self._read_anew(keys)
-        answer = self._store.read(self.view, missing)
-        damaged = self._hold(missing, answer)
-        if answer.seen != news.seen:
-            return None
-        places = held.places(keys)
-        lost = places < 0
-        if lost.any():
-            if not damaged.keys() >= {keys[row] for row in np.flatnonzero(lost).tolist()}:
-                return self._read_anew(keys)  # they have given way to the others at once
-            places[lost] = UNKNOWN
-        for error in damaged.values():
-            self._observer.failed(self.view, error)
-        return _Known(held.arrays, places, news.progress)
-
-    def _hold(self, keys: Sequence[bytes], answer: Answer) -> dict[bytes, CorruptRecords]:
-        """But for what is damaged, which is given back."""
+        current = self._seen is not None and self._store.is_current(self.view, self._seen)
+        if current:
+            places = held.places(keys)
+            if not len(places) or places.min() >= 0:
+                return _Known(held.arrays, places, self._standing)
+        few = not current and len(keys) <= ASKED_AGAIN_MAX
+        wanted = list(dict.fromkeys(keys)) if few else held.missing(keys)
         damaged: dict[bytes, CorruptRecords] = {}
-        check = self._held.arrays.check
-        for key, record in zip(keys, answer.records, strict=True):
-            if record is not None:
-                try:
-                    check(record)
-                except CorruptRecords as error:
-                    damaged[key] = error
-        whole = [pair for pair in zip(keys, answer.records, strict=True) if pair[0] not in damaged]
-        self._held.hold(whole)
-        return damaged
+        for _ in range(TURNS_MAX):
+            if not held.takes(wanted):
+                break
+            damaged |= self._brought_up(wanted)
+            wanted = [key for key in held.missing(keys) if key not in damaged]
+            if not wanted:
+                for error in damaged.values():
+                    self._observer.failed(self.view, error)
+                places = held.places(keys)
+                return _Known(held.arrays, np.maximum(places, UNKNOWN), self._standing)
+        return self._read_anew(keys)
+
+    def _brought_up(self, wanted: Sequence[bytes]) -> dict[bytes, CorruptRecords]:
+        """What is held is as the store has it now, and the keys that are wanted are there, as far as there is
+        room. Not held is what is damaged, which is given back.
+        """
+        held = self._held
+        answer = self._store.read(self.view, wanted, self._seen)
+        if answer.changed is None:
+            held.clear()
+        else:
+            held.forget(answer.changed)
+            held.forget(wanted)
+        self._seen = answer.seen
+        if answer.progress != self._progress:
+            self._progress = answer.progress
+            self._standing = Standing(answer.progress, self._silent_ms_max)
+        found = sound(answer, len(self.view.features))
+        unknown = [key for key, size in zip(wanted, answer.sizes, strict=True) if size is None]
+        held.hold([wanted[row] for row in found.rows], unknown, found)
+        return {wanted[row]: error for row, error in found.damaged.items()}
 
     def _read_anew(self, keys: list[bytes]) -> "_Known":
         """All of it at once, which is not held."""
         answer = self._store.read(self.view, keys)
-        rows: list[int] = []
-        records: list[bytes] = []
-        check = self._held.arrays.check
-        for row, record in enumerate(answer.records):
-            if record is None:
-                continue
-            try:
-                check(record)
-            except CorruptRecords as error:
-                self._observer.failed(self.view, error)
-                continue
-            rows.append(row)
-            records.append(record)
+        features = len(self.view.features)
+        found = sound(answer, features)
+        for error in found.damaged.values():
+            self._observer.failed(self.view, error)
+        count = len(found.rows)
+        arrays = RecordArrays(
+            features=features, room=count + 1, steps=max(self._held.arrays.steps_of(found), 1)
+        )
         places = _nothing(len(keys))
-        steps = max(self._held.arrays.steps_of(records), 1)
-        arrays = RecordArrays(features=len(self.view.features), room=len(rows) + 1, steps=steps)
-        if rows:
-            places[rows] = np.arange(1, len(rows) + 1)
-            arrays.write(places[rows], records)
-        return _Known(arrays, places, answer.progress)
-
-    def _standing_of(self, progress: tuple[Progress, ...]) -> Standing:
-        if progress is not self._progress:
-            self._progress, self._standing = progress, Standing(progress, self._silent_ms_max)
-        return self._standing
+        if count:
+            places[found.rows] = np.arange(1, count + 1)
+            arrays.write(places[found.rows], found)
+        return _Known(arrays, places, Standing(answer.progress, self._silent_ms_max))
 
     def _filled(self, words: Ints, positions: Ints, as_of_ms: Ints, stale: Mask) -> Reading:
         bits = words[:, 0]
@@ -195,7 +180,7 @@ class _Known(NamedTuple):
 
     arrays: RecordArrays
     places: Ints
-    progress: tuple[Progress, ...]
+    standing: Standing
 
 
 def _nothing(rows: int) -> Ints:

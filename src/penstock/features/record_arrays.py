@@ -4,21 +4,40 @@ A record has a place, which is one row of each array, of one width for all: its 
 with rows that never begin. Place 0 is that of all keys of which nothing is known.
 """
 
-from collections.abc import Sequence
-from typing import Final
+import zlib
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from penstock.core.errors import CorruptRecords
-from penstock.features.online import NO_POSITION, RECORD_HEAD_BYTES, check_record
+from penstock.features.online import CHECK_BYTES, NO_POSITION, RECORD_HEAD_BYTES, Answer, check_record
 from penstock.features.timeline import HEAD_WORDS, Ints
 
-__all__ = ["UNKNOWN", "RecordArrays"]
+__all__ = ["UNKNOWN", "RecordArrays", "Sound", "sound"]
 
 UNKNOWN: Final = 0
 """The place of keys of which nothing is known."""
 NEVER_MS: Final = np.iinfo(np.int64).max
 _HEAD: Final = RECORD_HEAD_BYTES // 8
+
+
+class Sound(NamedTuple):
+    """Of an answer what can be used: in which of its rows there are such records, and the words of each, as
+    many as the longest has. `lengths` are the rows of their timelines, None where all are as long. `damaged`
+    says by row what is wrong with others.
+    """
+
+    rows: Sequence[int]
+    words: Ints
+    lengths: Ints | None
+    damaged: Mapping[int, CorruptRecords]
+
+    def cut(self, count: int) -> "Sound":
+        """The first of them."""
+        lengths = None if self.lengths is None else self.lengths[:count]
+        return Sound(self.rows[:count], self.words[:count], lengths, self.damaged)
 
 
 class RecordArrays:
@@ -39,18 +58,6 @@ class RecordArrays:
     def place_bytes(self) -> int:
         return 8 * (3 + self.steps * self._row_words)
 
-    def steps_of(self, records: Sequence[bytes]) -> int:
-        """The rows of the longest timeline."""
-        longest = max(map(len, records), default=0)
-        return max(longest - RECORD_HEAD_BYTES, 0) // (8 * self._row_words)
-
-    def check(self, record: bytes) -> None:
-        """Raises `CorruptRecords` for what is no record of such a view."""
-        check_record(record)
-        timeline_bytes = len(record) - RECORD_HEAD_BYTES
-        if not timeline_bytes or timeline_bytes % (8 * self._row_words):
-            raise CorruptRecords("what is kept of a key is no timeline of this view")
-
     def grow(self, room: int) -> None:
         """To so many places; what stands in them stays."""
         more = room - self.room
@@ -61,21 +68,23 @@ class RecordArrays:
         self._words = np.concatenate([self._words, np.zeros((more * self.steps, width), np.int64)])
         self.room = room
 
-    def write(self, places: Ints, records: Sequence[bytes]) -> None:
-        """Records that were checked, each into its place. At least one."""
-        assert len(places) == len(records), "a place for each record"
-        words = np.frombuffer(b"".join(records), "<i8")
-        sizes = np.fromiter(map(len, records), np.int64, count=len(records)) // 8
-        starts = np.cumsum(sizes) - sizes
-        self._positions[places] = words[starts + 1]
-        self._available_ms[places] = words[starts + 2]
-        last = (sizes - _HEAD) // self._row_words - 1
-        steps = np.arange(int(last.max()) + 1)
-        begins = starts[:, None] + _HEAD + np.minimum(steps, last[:, None]) * self._row_words
-        self._from_ms[places] = NEVER_MS
-        self._from_ms[places[:, None], steps] = np.where(steps <= last[:, None], words[begins], NEVER_MS)
-        rows = words[begins[:, :, None] + np.arange(1, self._row_words)]
-        self._words[places[:, None] * self.steps + steps] = rows
+    def steps_of(self, records: Sound) -> int:
+        """The rows of the longest timeline."""
+        return int(records.words.shape[1] - _HEAD) // self._row_words
+
+    def write(self, places: Ints, records: Sound) -> None:
+        """Each into its place. At least one, with no more steps than there are here."""
+        words, steps = records.words, self.steps_of(records)
+        rows = words[:, _HEAD:].reshape(len(words), steps, self._row_words)
+        from_ms = rows[:, :, 0]
+        if records.lengths is not None:
+            from_ms = np.where(np.arange(steps) < records.lengths[:, None], from_ms, NEVER_MS)
+        self._positions[places] = words[:, 1]
+        self._available_ms[places] = words[:, 2]
+        self._from_ms[places, :steps] = from_ms
+        if steps < self.steps:
+            self._from_ms[places, steps:] = NEVER_MS
+        self._words.reshape(self.room, self.steps, -1)[places, :steps] = rows[:, :, 1:]
 
     def positions(self, places: Ints) -> Ints:
         return self._positions.take(places)
@@ -90,4 +99,55 @@ class RecordArrays:
         begun = self._from_ms.take(places, axis=0) <= as_of_ms[:, None]
         # The first that has not begun, of which there always is one, stands behind the one that holds.
         behind = np.maximum(begun.argmin(axis=1), 1)
-        return self._words.take(places * self.steps + (behind - 1), axis=0)
+        found: Ints = self._words.take(places * self.steps + (behind - 1), axis=0)
+        return found
+
+
+def sound(answer: Answer, features: int) -> Sound:
+    """What is of a view with so many features, and has the checksum that it was kept with."""
+    rows = [row for row, size in enumerate(answer.sizes) if size is not None]
+    sizes = [size for size in answer.sizes if size is not None]
+    row_bytes = 8 * (HEAD_WORDS + features)
+    if all(size > RECORD_HEAD_BYTES and not (size - RECORD_HEAD_BYTES) % row_bytes for size in set(sizes)):
+        ends = list(accumulate(sizes, initial=0))
+        data, crc32 = memoryview(answer.joined), zlib.crc32
+        checks = [
+            crc32(data[start + CHECK_BYTES : start + size]) for start, size in zip(ends, sizes, strict=False)
+        ]
+        words, lengths = _matrix(answer.joined, sizes, row_bytes)
+        if words[:, 0].tolist() == checks:
+            return Sound(rows, words, lengths, {})
+    return _sifted(answer, row_bytes)
+
+
+def _matrix(joined: bytes, sizes: Sequence[int], row_bytes: int) -> tuple[Ints, Ints | None]:
+    """Records one after the other as rows of a matrix. Behind those that are shorter stands anything."""
+    if not sizes:
+        return np.zeros((0, _HEAD), np.int64), None
+    words = np.frombuffer(joined, "<i8")
+    if min(sizes) == max(sizes):
+        return words.reshape(len(sizes), -1), None
+    counts = np.array(sizes) // 8
+    starts = np.cumsum(counts) - counts
+    places = starts[:, None] + np.arange(int(counts.max()))
+    return words.take(places, mode="clip"), (counts - _HEAD) // (row_bytes // 8)
+
+
+def _sifted(answer: Answer, row_bytes: int) -> Sound:
+    """One by one."""
+    good: dict[int, bytes] = {}
+    damaged: dict[int, CorruptRecords] = {}
+    for row, record in enumerate(answer.records):
+        if record is None:
+            continue
+        try:
+            check_record(record)
+            timeline_bytes = len(record) - RECORD_HEAD_BYTES
+            if not timeline_bytes or timeline_bytes % row_bytes:
+                raise CorruptRecords("what is kept of a key is no timeline of this view")
+        except CorruptRecords as error:
+            damaged[row] = error
+        else:
+            good[row] = record
+    words, lengths = _matrix(b"".join(good.values()), [len(each) for each in good.values()], row_bytes)
+    return Sound(list(good), words, lengths, damaged)

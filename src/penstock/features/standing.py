@@ -11,24 +11,25 @@ __all__ = ["Standing"]
 
 
 class Standing:
-    """Of all partitions, by number. Behind them stands what counts for keys whose partition is not known.
+    """Of all partitions, by number and one more. Before and behind them stands what counts for keys whose
+    partition is not known.
 
     `silent_ms_max` is how long nothing may be heard of one; None: as long as it likes.
     """
 
     def __init__(self, progress: Sequence[Progress], silent_ms_max: float | None) -> None:
+        self._progress = progress
         self._silent_ms_max = silent_ms_max
-        self._nobody = not progress
-        self._partitions = max([each.partition for each in progress], default=-1) + 1
-        self._as_of_ms: Ints = np.full(self._partitions + 1, NO_TIME_MS, np.int64)
-        self._heard_ms: Ints = np.zeros(self._partitions, np.int64)
-        self._is_partition: Mask = np.zeros(self._partitions, np.bool_)
+        as_of_ms = [NO_TIME_MS] * self._size
         for each in progress:
-            self._as_of_ms[each.partition] = max(each.as_of_ms, NO_TIME_MS)
-            self._heard_ms[each.partition] = each.heard_ms
-            self._is_partition[each.partition] = True
-        timed = [each.as_of_ms for each in progress if each.as_of_ms > NO_TIME_MS]
+            as_of_ms[each.partition + 1] = max(each.as_of_ms, NO_TIME_MS)
+        self._as_of_ms: Ints = np.array(as_of_ms, np.int64)
+        timed = [each for each in as_of_ms if each > NO_TIME_MS]
         self._span_ms = (min(timed), max(timed)) if timed else None
+
+    @property
+    def _size(self) -> int:
+        return max([each.partition for each in self._progress], default=-1) + 3
 
     def as_of_ms(self, positions: Ints, available_ms: Ints, now_ms: int) -> Ints:
         """As of when a key is read: what its partition's time is.
@@ -37,10 +38,10 @@ class Standing:
         is furthest behind. What history filled has come as far as any. A partition without an event says
         nothing of time; where none has had one, it is that of what is known of the key, or now.
         """
-        found = self._as_of_ms.take(self._numbers(positions))
-        untimed = found == NO_TIME_MS
-        if not untimed.any():
+        found: Ints = self._as_of_ms.take((positions >> OFFSET_BITS) + 1, mode="clip")
+        if not len(found) or found.min() > NO_TIME_MS:
             return found
+        untimed = found == NO_TIME_MS
         own_ms = np.where(available_ms > 0, available_ms, now_ms)
         if self._span_ms is None:
             return np.where(untimed, own_ms, found)
@@ -52,18 +53,12 @@ class Standing:
         """A time of day that is still to come was told by a clock that was wrong. A key whose partition is not
         known is stale where any of them is.
         """
-        if self._silent_ms_max is None or self._nobody:
-            return np.full(len(positions), self._silent_ms_max is not None, np.bool_)
-        silent = np.abs(now_ms - self._heard_ms) > self._silent_ms_max
-        anywhere = bool((silent & self._is_partition).any())
-        by_number = np.append(np.where(self._is_partition, silent, anywhere), anywhere)
-        found: Mask = by_number.take(self._numbers(positions))
+        silent_ms_max = self._silent_ms_max
+        if silent_ms_max is None:
+            return np.zeros(len(positions), np.bool_)
+        silent = [abs(now_ms - each.heard_ms) > silent_ms_max for each in self._progress]
+        by_number = [any(silent) or not silent] * self._size
+        for each, is_silent in zip(self._progress, silent, strict=True):
+            by_number[each.partition + 1] = is_silent
+        found: Mask = np.array(by_number, np.bool_).take((positions >> OFFSET_BITS) + 1, mode="clip")
         return found
-
-    def _numbers(self, positions: Ints) -> Ints:
-        """The partition of each, or the place behind all of them."""
-        numbers = positions >> OFFSET_BITS
-        strange = (numbers < 0) | (numbers > self._partitions)
-        if strange.any():
-            numbers[strange] = self._partitions
-        return numbers

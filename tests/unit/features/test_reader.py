@@ -10,7 +10,6 @@ from penstock.features.online import (
     NO_TIME_MS,
     OFFSET_BITS,
     Answer,
-    News,
     Progress,
     Record,
     Seen,
@@ -51,16 +50,22 @@ class Held:
         self.records = {encode_keys([[k], [n]])[0]: packed for (k, n), packed in (records or {}).items()}
         self.progress = progress
         self.error = None
+        self.change = 1
+        self.changed = ()
 
-    def read(self, of, keys):
+    def read(self, of, keys, since=None):
         if self.error is not None:
             raise self.error
-        return Answer([self.records.get(key) for key in keys], self.progress, Seen(1, 1, 1))
+        found = [self.records.get(key) for key in keys]
+        sizes = [None if each is None else len(each) for each in found]
+        changed, self.changed = self.changed, ()
+        seen = Seen(1, 1, self.change)
+        return Answer(b"".join(filter(None, found)), sizes, self.progress, seen, changed if since else None)
 
-    def news(self, of, since):
+    def is_current(self, of, seen):
         if self.error is not None:
             raise self.error
-        return News(() if since else None, self.progress, Seen(1, 1, 1))
+        return seen == Seen(1, 1, self.change)
 
     def close(self):
         """Nothing."""

@@ -1,7 +1,7 @@
 """The file of the embedded online store: how it is opened and made, and where things are in it.
 
 A record stands under 64 bits of its key's digest: a tree of integers is half as deep as one of keys, and its
-inner pages hold no records, which halves the time of a read (measured). The key stands before its record. Two
+inner pages hold no records, which halves the time of a read (measured). The key stands beside its record. Two
 keys with the same 64 bits would take each other's place, and the one that has lost it is missing; among ten
 million keys there are two such with a probability of 3 in a million.
 """
@@ -24,7 +24,6 @@ from penstock.features.online import fingerprint_of
 from penstock.features.view import FeatureView
 
 __all__ = [
-    "MARK",
     "NO_TABLE",
     "OnlineFile",
     "changes",
@@ -42,8 +41,6 @@ WRITE_BUSY_S_MAX = 15.0
 READ_BUSY_S_MAX = 0.2
 CHECKPOINT_PAGES = 4_000
 CACHE_KIB = 32 * 1024
-MARK = b"\xc1"
-"""Between a key and its record: a byte that MessagePack does not have."""
 BESIDE = ("-wal", "-shm")
 """What SQLite keeps beside a database."""
 NO_TABLE = "no such table"
@@ -169,8 +166,8 @@ def table(number: int) -> str:
 
 
 def changes(number: int) -> str:
-    """Of a view's records, of late: a row for each transaction, numbered without gaps, with the keys in
-    MessagePack, or NULL where any may have changed.
+    """Of a view's records, of late: a row for each transaction, numbered without gaps, with the keys, each in
+    MessagePack, and how many these are; or NULL where any may have changed.
     """
     return f"changes_{number}"
 
@@ -211,9 +208,11 @@ def number_for(connection: sqlite3.Connection, view: FeatureView) -> int:
         assert number is not None, "a row that was inserted has a number"
         connection.execute(
             f"CREATE TABLE {table(number)} (digest INTEGER PRIMARY KEY, position INTEGER NOT NULL,"
-            " record BLOB NOT NULL)"
+            " key BLOB NOT NULL, record BLOB NOT NULL)"
         )
-        connection.execute(f"CREATE TABLE {changes(number)} (change INTEGER PRIMARY KEY, keys BLOB)")
+        connection.execute(
+            f"CREATE TABLE {changes(number)} (change INTEGER PRIMARY KEY, count INTEGER NOT NULL, keys BLOB)"
+        )
     else:
         connection.execute("UPDATE views SET definition = ? WHERE number = ?", (definition, number))
     connection.execute("COMMIT")

@@ -4,12 +4,10 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from typing import NamedTuple
 
 import msgspec
 
 from penstock.features.embedded.online_file import (
-    MARK,
     NO_TABLE,
     OnlineFile,
     changes,
@@ -17,7 +15,7 @@ from penstock.features.embedded.online_file import (
     number_of,
     table,
 )
-from penstock.features.online import Answer, News, Progress, Seen
+from penstock.features.online import Answer, Progress, Seen
 from penstock.features.view import FeatureView
 
 __all__ = ["EmbeddedReader"]
@@ -25,6 +23,8 @@ __all__ = ["EmbeddedReader"]
 KEYS_AT_ONCE_MAX = 4_096
 KEYS_AT_FIRST = 64
 """Of a view of which nothing was read yet."""
+_ANYTHING = -1
+"""The change since which anything may have changed."""
 BYTES_AT_ONCE = 16 * 1024 * 1024
 PROGRESS = (
     "SELECT json_group_array(json_array(partition, as_of_ms, next_offset, heard_ms))"
@@ -32,6 +32,7 @@ PROGRESS = (
 )
 _decode_progress = msgspec.json.Decoder(tuple[Progress, ...]).decode
 _decode_sizes = msgspec.json.Decoder(list[int | None]).decode
+_decode_changes = msgspec.json.Decoder(tuple[int, int, int, int | None, int | None]).decode
 _decode_keys = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
@@ -47,35 +48,40 @@ class EmbeddedReader:
         self._source = 0
         """Which connection it is: 0 for none."""
         self._sources = 0
-        self._told: dict[str, _Told] = {}
+        self._version = 0
+        """Of all data, when it was looked at last: another after each transaction of somebody else."""
+        self._read_at: dict[str, tuple[int, Seen]] = {}
+        """Of each view's topic, what it was when it was read last, and the version before that."""
         self._numbers: dict[str, int] = {}
         self._sizes: dict[int, int] = {}
         """Of each table, the bytes of the largest record that was read of late."""
 
-    def read(self, view: FeatureView, keys: Sequence[bytes]) -> Answer:
-        try:
-            connection = self._connected()
-            if connection is not None:
-                return self._read(connection, view, keys)
-        except sqlite3.Error as error:
-            self.close()
-            raise self._file.failure(error, "nothing was read") from error
-        return _nothing(keys, self._source)
+    def read(self, view: FeatureView, keys: Sequence[bytes], since: Seen | None = None) -> Answer:
+        with self._failing():
+            # It was just looked whether that is current, and at the file.
+            follows = since is not None and since.source == self._source
+            connection = self._connection if follows else self._connected()
+            if connection is None:
+                return _nothing(keys, self._source, since)
+            if not follows:
+                self._look(connection)
+            version = self._version
+            answer = self._read(connection, view, keys, since)
+            self._read_at[view.topic] = (version, answer.seen)
+            return answer
 
-    def news(self, view: FeatureView, since: Seen | None) -> News:
-        try:
+    def is_current(self, view: FeatureView, seen: Seen) -> bool:
+        with self._failing():
             connection = self._connected()
-            if connection is not None:
-                return self._news(connection, view, since)
-        except sqlite3.Error as error:
-            self.close()
-            raise self._file.failure(error, "nothing was read") from error
-        return _no_view(self._source, since)
+            if connection is None:
+                return seen == Seen(0, 0, 0)
+            self._look(connection)
+        return self._read_at.get(view.topic) == (self._version, seen)
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
         self._source = 0
-        self._told.clear()
+        self._read_at.clear()
         self._numbers.clear()
         self._sizes.clear()
         if connection is not None:
@@ -93,24 +99,16 @@ class EmbeddedReader:
             self._source = self._sources
         return self._connection
 
-    def _news(self, connection: sqlite3.Connection, view: FeatureView, since: Seen | None) -> News:
-        (version,) = connection.execute("PRAGMA data_version").fetchone()
-        told = self._told.get(view.topic)
-        if told is not None and told.version == version and told.nothing.seen == since:
-            return told.nothing
-        news = self._looked_up(connection, view, since)
-        self._told[view.topic] = _Told(version, news._replace(changed=()))
-        return news
+    def _look(self, connection: sqlite3.Connection) -> None:
+        (self._version,) = connection.execute("PRAGMA data_version").fetchone()
 
-    def _looked_up(self, connection: sqlite3.Connection, view: FeatureView, since: Seen | None) -> News:
-        for _ in range(2):
-            number = self._number(connection, view)
-            if number is None:
-                break
-            with suppress(_Dropped):
-                return _changed(connection, self._at(number), since)
-            del self._numbers[view.topic]
-        return _no_view(self._source, since)
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            self.close()
+            raise self._file.failure(error, "nothing was read") from error
 
     def _number(self, connection: sqlite3.Connection, view: FeatureView) -> int | None:
         number = self._numbers.get(view.topic)
@@ -120,90 +118,117 @@ class EmbeddedReader:
                 self._numbers[view.topic] = number
         return number
 
-    def _read(self, connection: sqlite3.Connection, view: FeatureView, keys: Sequence[bytes]) -> Answer:
+    def _read(
+        self, connection: sqlite3.Connection, view: FeatureView, keys: Sequence[bytes], since: Seen | None
+    ) -> Answer:
         for _ in range(2):
             number = self._number(connection, view)
             if number is None:
                 break
+            at = Seen(self._source, number, _ANYTHING)
+            if since is not None and since[:2] == at[:2]:
+                at = since
             with suppress(_Dropped):
-                return self._read_whole(connection, number, keys)
+                return self._read_whole(connection, at, keys)
             del self._numbers[view.topic]  # it was defined anew meanwhile
-        return _nothing(keys, self._source)
+        return _nothing(keys, self._source, since)
 
-    def _at(self, number: int) -> Seen:
-        """Where the number of the change is still to be read."""
-        return Seen(self._source, number, 0)
-
-    def _read_whole(self, connection: sqlite3.Connection, number: int, keys: Sequence[bytes]) -> Answer:
+    def _read_whole(self, connection: sqlite3.Connection, since: Seen, keys: Sequence[bytes]) -> Answer:
         """As they all are at one time."""
-        if len(keys) <= 1:
-            return _read_some(connection, self._at(number), keys)
+        if len(keys) <= min(self._keys_at_once(since.view), KEYS_AT_ONCE_MAX):
+            with suppress(sqlite3.DataError):
+                return self._read_some(connection, since, keys)
         connection.execute("BEGIN")
         try:
-            return self._read_all(connection, number, keys)
+            return self._read_all(connection, since, keys)
         finally:
             if connection.in_transaction:
                 connection.execute("COMMIT")
 
-    def _read_all(self, connection: sqlite3.Connection, number: int, keys: Sequence[bytes]) -> Answer:
+    def _read_all(self, connection: sqlite3.Connection, since: Seen, keys: Sequence[bytes]) -> Answer:
         """In parts, each of as many keys as have so many bytes together."""
-        records: list[bytes | None] = []
-        first: Answer | None = None
+        parts: list[Answer] = []
         start, at_most = 0, KEYS_AT_ONCE_MAX
         while start < len(keys):
-            size = self._sizes.get(number)
-            count = min(at_most, KEYS_AT_FIRST if size is None else max(BYTES_AT_ONCE // size, 1))
+            count = min(at_most, self._keys_at_once(since.view))
             try:
-                some = _read_some(connection, self._at(number), keys[start : start + count])
+                some = self._read_some(connection, since, keys[start : start + count])
             except sqlite3.DataError:
                 # More than SQLite gives at once: they have grown since.
                 if count == 1:
                     raise
                 at_most = count // 2
                 continue
-            largest = max([len(each) for each in some.records if each is not None], default=0)
-            # What is not there any more is forgotten by and by.
-            self._sizes[number] = max(largest, (size or 0) * 7 // 8, 1)
-            first = first or some
-            records += some.records
+            parts.append(some)
             start += count
-        assert first is not None, "there are keys"
-        return first._replace(records=records)
+        return _joined(parts)
+
+    def _read_some(self, connection: sqlite3.Connection, since: Seen, keys: Sequence[bytes]) -> Answer:
+        some = _read_some(connection, since, keys)
+        largest = max([each or 0 for each in some.sizes], default=0)
+        # What is not there any more is forgotten by and by.
+        self._sizes[since.view] = max(largest, self._sizes.get(since.view, 0) * 7 // 8, 1)
+        return some
+
+    def _keys_at_once(self, number: int) -> int:
+        size = self._sizes.get(number)
+        return KEYS_AT_FIRST if size is None else max(BYTES_AT_ONCE // size, 1)
 
 
 class _Dropped(Exception):
     """The table of a view is there no more."""
 
 
-class _Told(NamedTuple):
-    """What was told of a view last, and of which version of the data: that nothing has changed since."""
-
-    version: int
-    nothing: News
-
-
-def _nothing(keys: Sequence[bytes], source: int) -> Answer:
-    return Answer([None] * len(keys), (), Seen(source, 0, 0))
-
-
-def _no_view(source: int, since: Seen | None) -> News:
+def _nothing(keys: Sequence[bytes], source: int, since: Seen | None) -> Answer:
     seen = Seen(source, 0, 0)
-    return News(() if seen == since else None, (), seen)
+    return Answer(b"", [None] * len(keys), (), seen, () if since == seen else None)
 
 
-def _read_some(connection: sqlite3.Connection, at: Seen, keys: Sequence[bytes]) -> Answer:
+def _joined(parts: Sequence[Answer]) -> Answer:
+    """Of one moment, at least one."""
+    if len(parts) == 1:
+        return parts[0]
+    sizes = [size for part in parts for size in part.sizes]
+    return parts[0]._replace(joined=b"".join([part.joined for part in parts]), sizes=sizes)
+
+
+def _read_some(connection: sqlite3.Connection, since: Seen, keys: Sequence[bytes]) -> Answer:
     """All of it in one row: for each row that there is, SQLite's client lets go of the interpreter's lock and
     waits for it again, which a busy event loop makes milliseconds of.
     """
     asked = 1 << (len(keys) - 1).bit_length() if keys else 1
     padding = [None] * (asked - len(keys))
     with _noticing():
-        found = connection.execute(_query(at.view, asked), (at.view, *digests(keys), *padding)).fetchone()
-    data, sizes, told, change = found
+        row = connection.execute(
+            _query(since.view, asked), (since.view, since.change, *digests(keys), *padding)
+        ).fetchone()
+    data, own_keys, sizes, told, changes_told, changed_keys = row
     if told is None:
         raise _Dropped
+    seen, changed = _changed(since, changes_told, changed_keys)
     progress = _decode_progress(told)
-    return Answer(_cut(data, _decode_sizes(sizes), keys), progress, at._replace(change=change))
+    if data is None:
+        return Answer(b"", [None] * len(keys), progress, seen, changed)
+    there = _decode_sizes(sizes)[: len(keys)]  # it was asked for more, which are none
+    # Keys are of a code of which none begins with another: what is equal together is so one by one.
+    if own_keys == b"".join([key for key, size in zip(keys, there, strict=True) if size is not None]):
+        return Answer(data, there, progress, seen, changed)
+    if len(keys) == 1:  # another key with the same digest
+        return Answer(b"", [None], progress, seen, changed)
+    return _joined([_read_some(connection, since, [key]) for key in keys])
+
+
+def _changed(since: Seen, told: str, keys: bytes | None) -> tuple[Seen, Sequence[bytes] | None]:
+    """What the view is by now, and which keys have changed. `keys` are those that are known, one after the
+    other.
+    """
+    transactions, of_known, count, first, last = _decode_changes(told)
+    if not transactions and since.change != _ANYTHING:
+        return since, ()
+    seen = since._replace(change=last or 0)
+    if since.change == _ANYTHING or of_known < transactions or first != since.change + 1:
+        return seen, None
+    return seen, _decode_keys(b"\xdd" + count.to_bytes(4, "big") + (keys or b""))
 
 
 @contextmanager
@@ -217,60 +242,14 @@ def _noticing() -> Iterator[None]:
         raise
 
 
-def _changed(connection: sqlite3.Connection, at: Seen, since: Seen | None) -> News:
-    """Of the view that it is `at` by now, but for the number of the change."""
-    follows = since is not None and since[:2] == at[:2]
-    after = since.change if since is not None and follows else None
-    with _noticing():
-        rows = connection.execute(_news_query(at.view, since=follows), (at.view, after)).fetchall()
-    if not rows:
-        raise _Dropped
-    told, last, _ = rows[-1]
-    progress = _decode_progress(told)
-    if since is None or not follows:
-        return News(None, progress, at._replace(change=last))
-    if last is None:
-        return News((), progress, since)
-    seen = at._replace(change=last)
-    if rows[0][1] != since.change + 1 or any(keys is None for *_, keys in rows):
-        return News(None, progress, seen)
-    return News([key for *_, keys in rows for key in _decode_keys(keys)], progress, seen)
-
-
 @lru_cache(maxsize=1024)
 def _query(number: int, asked: int) -> str:
     asked_for = ",".join(["(?)"] * asked)
+    changed = f"FROM {changes(number)} WHERE change > ?2"
+    transactions = "json_array(count(*), count(keys), ifnull(sum(count), 0), min(change), max(change))"
     return (
-        "SELECT CAST(group_concat(record, '') AS BLOB), json_group_array(length(record)),"  # noqa: S608
-        f" (SELECT ({PROGRESS}) FROM views WHERE number = ?), ({_last(number)})"
+        "SELECT CAST(group_concat(record, '') AS BLOB), CAST(group_concat(key, '') AS BLOB),"  # noqa: S608
+        f" json_group_array(length(record)), (SELECT ({PROGRESS}) FROM views WHERE number = ?1),"
+        f" (SELECT {transactions} {changed}), (SELECT CAST(group_concat(keys, '') AS BLOB) {changed})"
         f" FROM (VALUES {asked_for}) LEFT JOIN {table(number)} ON digest = column1"
     )
-
-
-@lru_cache(maxsize=64)
-def _news_query(number: int, *, since: bool) -> str:
-    """The view's progress beside each of the changes since, or beside the last of all."""
-    found = f"LEFT JOIN {changes(number)} ON change > ? ORDER BY change"
-    if not since:
-        found = f"LEFT JOIN (SELECT ({_last(number)}) AS change, NULL AS keys WHERE ? IS NULL)"
-    return f"SELECT told, change, keys FROM (SELECT ({PROGRESS}) AS told FROM views WHERE number = ?) {found}"  # noqa: S608
-
-
-def _last(number: int) -> str:
-    return f"SELECT ifnull(max(change), 0) FROM {changes(number)}"  # noqa: S608
-
-
-def _cut(data: bytes | None, sizes: list[int | None], keys: Sequence[bytes]) -> list[bytes | None]:
-    """The keys' records of what SQLite gave one after the other."""
-    if data is None:
-        return [None] * len(keys)
-    records: list[bytes | None] = []
-    start = 0
-    for key, size in zip(keys, sizes, strict=False):  # it was asked for more, which are none
-        if size is None:
-            records.append(None)
-            continue
-        begin, start = start + len(key), start + size
-        own = data.startswith(key, begin - len(key)) and data[begin : begin + 1] == MARK
-        records.append(data[begin + 1 : start] if own else None)
-    return records

@@ -10,7 +10,6 @@ import msgspec
 
 from penstock.core.errors import CorruptRecords, Fenced
 from penstock.features.embedded.online_file import (
-    MARK,
     OnlineFile,
     changes,
     digests,
@@ -69,14 +68,14 @@ class EmbeddedWriter:
             self._connection.close()
             raise
         same_topic = f"position >> {OFFSET_BITS} = excluded.position >> {OFFSET_BITS}"
-        insert = f"INSERT INTO {table(number)} VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET"  # noqa: S608
-        replaced = "position = excluded.position, record = excluded.record"
+        insert = f"INSERT INTO {table(number)} VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"  # noqa: S608
+        replaced = "position = excluded.position, key = excluded.key, record = excluded.record"
         self._put = f"{insert} {replaced} WHERE NOT ({same_topic} AND position > excluded.position)"
         self._fill = f"{insert} {replaced}"
         kept = changes(number)
-        self._change = f"INSERT INTO {kept} SELECT ifnull(max(change), 0) + 1, ? FROM {kept}"  # noqa: S608
+        self._change = f"INSERT INTO {kept} SELECT ifnull(max(change), 0) + 1, ?, ? FROM {kept}"  # noqa: S608
         self._shorten = f"DELETE FROM {kept} WHERE change <= (SELECT max(change) FROM {kept}) - {CHANGES_KEPT}"  # noqa: S608
-        self._found = f"SELECT position, record FROM {table(number)} WHERE digest = ?"  # noqa: S608
+        self._found = f"SELECT position, key, record FROM {table(number)} WHERE digest = ?"  # noqa: S608
 
     def put(self, partition: int, updates: Sequence[Update], progress: Progress) -> None:
         base = partition << OFFSET_BITS
@@ -118,11 +117,10 @@ class EmbeddedWriter:
         found = connection.execute(self._found, (digest,)).fetchone()
         if found is None:
             return True
-        position, record = found
+        position, key, record = found
         if position >= 0:
             return False
-        own, record = record[: len(update.key)], record[len(update.key) + 1 :]
-        if own != update.key:
+        if key != update.key:
             return True  # the other key's digest is the same
         try:
             return read_record(record)[1] <= update.available_ms
@@ -148,8 +146,10 @@ class EmbeddedWriter:
 
     def _note(self, connection: sqlite3.Connection, keys: Sequence[bytes] | None) -> None:
         """For readers that hold what they have read: these are others now; None for any."""
-        few = keys is not None and sum(map(len, keys)) <= CHANGED_BYTES_MAX
-        connection.execute(self._change, (msgspec.msgpack.encode(keys) if few else None,))
+        if keys is None or sum(map(len, keys)) > CHANGED_BYTES_MAX:
+            connection.execute(self._change, (0, None))
+        else:
+            connection.execute(self._change, (len(keys), b"".join(map(msgspec.msgpack.encode, keys))))
         connection.execute(self._shorten)
 
     def _written(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -192,14 +192,12 @@ class EmbeddedWriter:
         return done
 
 
-def _rows(updates: Collection[Update], base: int) -> list[tuple[int, int, bytes]]:
+def _rows(updates: Collection[Update], base: int) -> list[tuple[int, int, bytes, bytes]]:
     """As they are kept, in the order of the table."""
-    keys = digests([each.key for each in updates])
-    positions = [NO_PLACE if each.offset == NO_PLACE else base + each.offset for each in updates]
-    records = [_kept(each, position) for each, position in zip(updates, positions, strict=True)]
-    return sorted(zip(keys, positions, records, strict=True))
-
-
-def _kept(update: Update, position: int) -> bytes:
-    record = pack_record(Record(position, update.available_ms, update.timeline))
-    return update.key + MARK + record
+    rows = []
+    for digest, each in zip(digests([each.key for each in updates]), updates, strict=True):
+        position = NO_PLACE if each.offset == NO_PLACE else base + each.offset
+        record = pack_record(Record(position, each.available_ms, each.timeline))
+        rows.append((digest, position, each.key, record))
+    rows.sort()
+    return rows

@@ -30,6 +30,10 @@ def told(partition=0, as_of_ms=0, next_offset=0, heard_ms=0) -> Progress:
     return Progress(partition, as_of_ms, next_offset, heard_ms)
 
 
+def known(answer) -> tuple[list[bytes | None], tuple[Progress, ...]]:
+    return answer.records, answer.progress
+
+
 @pytest.fixture
 def store(tmp_path):
     return EmbeddedOnlineStore(tmp_path)
@@ -95,7 +99,10 @@ def test_partitions_are_told_apart_in_positions_and_progress(store):
 def test_time_alone_may_be_told(store):
     store.writer(view()).put(0, [], told(as_of_ms=5, next_offset=1, heard_ms=6))
 
-    assert store.reader().read(view(), [b"a"])[:2] == ([None], (told(as_of_ms=5, next_offset=1, heard_ms=6),))
+    assert known(store.reader().read(view(), [b"a"])) == (
+        [None],
+        (told(as_of_ms=5, next_offset=1, heard_ms=6),),
+    )
 
 
 def test_a_topic_that_was_made_anew_begins_again(store):
@@ -172,13 +179,13 @@ def test_a_view_that_is_computed_otherwise_begins_empty(store):
 def test_nothing_is_known_of_views_that_nobody_has_written(store, tmp_path):
     reader = store.reader()
 
-    assert reader.read(view(), [b"a"])[:2] == ([None], ())
+    assert known(reader.read(view(), [b"a"])) == ([None], ())
     assert store.views() == []
     assert store.size(view()) == 0
     assert not list(tmp_path.iterdir()), "who reads makes no file"
     writer = store.writer(view())
     writer.put(0, [update(b"a", 1)], told())
-    assert reader.read(view("other"), [b"a"])[:2] == ([None], ())
+    assert known(reader.read(view("other"), [b"a"])) == ([None], ())
     assert [each is not None for each in reader.read(view(), [b"a"]).records] == [True], "it finds the file now"
 
 
@@ -190,8 +197,8 @@ def test_a_view_that_is_defined_anew_begins_empty_and_fences_who_has_the_old_one
 
     newer = store.writer(new)
 
-    assert reader.read(old, [b"a"])[:2] == ([None], ())
-    assert reader.read(new, [b"a"])[:2] == ([None], ())
+    assert known(reader.read(old, [b"a"])) == ([None], ())
+    assert known(reader.read(new, [b"a"])) == ([None], ())
     with pytest.raises(Fenced, match="defined anew"):
         writer.put(0, [update(b"a", 2)], told())
     with pytest.raises(Fenced):
@@ -247,7 +254,7 @@ def test_a_reader_goes_on_with_a_file_that_took_the_place_of_the_one_it_had(stor
     writer.close()
     for path in store.path.parent.iterdir():
         path.unlink()
-    assert reader.read(view(), [b"a"])[:2] == ([None], ())
+    assert known(reader.read(view(), [b"a"])) == ([None], ())
 
     store.writer(view()).put(0, [update(b"a", 5)], told())
 
@@ -314,7 +321,7 @@ def test_writers_and_readers_go_on_in_a_new_file_where_theirs_was_moved_away(sto
     one.put(0, [update(b"a", 1, b"old"), update(b"gone", 1, b"old")], told(next_offset=2))
     assert reader.read(view(), [b"a"]).records != [None]
     moved_away(store, names)
-    assert reader.read(view(), [b"a"])[:2] == ([None], ())
+    assert known(reader.read(view(), [b"a"])) == ([None], ())
 
     one.put(0, [update(b"a", 2, b"new")], told(next_offset=3))
     two.put(1, [update(b"b", 3, b"new")], told(1, next_offset=4))
