@@ -14,7 +14,7 @@ from penstock.features.view import FeatureView
 from penstock.models.runtimes.runtime import Runtime
 from penstock.serving.features.casting import cast, fitted
 from penstock.serving.features.filling import Filling, ViewUse
-from penstock.serving.features.vectors import output_name, pack_vectors
+from penstock.serving.features.vectors import key_output_name, output_name, pack_vectors
 
 __all__ = ["FeatureRuntime", "FitObserver"]
 
@@ -68,6 +68,9 @@ class FeatureRuntime:
         outputs = dict(self.inner.run(self._inputs(tensors, readings), timeout_s))
         for use, reading in zip(self._filling.uses, readings, strict=True):
             outputs[output_name(use.view)] = pack_vectors(reading)
+            for name in use.keys:
+                # Copied: what a request brought is not held for as long as its answer may be.
+                outputs[key_output_name(name)] = tensors[name].ravel().copy()
         return outputs
 
     @property

@@ -2,83 +2,120 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from penstock.core.tensors import Array, Tensors
+from penstock.core.tensors import Array, Tensors, tensors_bytes
+from penstock.features.timeline import Ints
 from penstock.serving.features.filling import Filling, ViewUse
-from penstock.serving.features.vectors import output_name, read_vectors
-from penstock.serving.inference import Inference
+from penstock.serving.features.vectors import key_output_name, output_name, read_vectors
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["ServedRows", "encode_frame", "frame_of", "served_rows"]
+__all__ = [
+    "ServedBatch",
+    "ServedRows",
+    "ServedShare",
+    "encode_frame",
+    "frame_of",
+    "served_batch",
+    "served_rows",
+]
 
 
-class ServedRows(NamedTuple):
-    """What is recorded of rows that a request was answered: its id, which of its rows is the first, when it
-    was, the inputs that are keys, and what was read of each view, in the order of the filling.
-    """
+class ServedShare(NamedTuple):
+    """A request's rows `start` to `stop` of a batch: the id of its answer, which of its rows the first is."""
 
     prediction: str
     first_row: int
+    start: int
+    stop: int
+
+
+@dataclass(slots=True)
+class ServedBatch:
+    """What is recorded of a batch: when it was answered, its rows of the inputs that are keys and of what was
+    read of each view, in the order of the filling; and what of these are whose.
+    """
+
     time_ms: int
     keys: Tensors
     vectors: tuple[Array, ...]
+    shares: list[ServedShare] = field(default_factory=list)
 
     @property
-    def rows(self) -> int:
-        return len(self.vectors[0])
-
-    @property
-    def size(self) -> int:
-        """Bytes, about."""
-        keys = sum(_size(each) for each in self.keys.values())
-        return len(self.prediction) + keys + sum(each.nbytes for each in self.vectors)
-
-    def cut(self, start: int, stop: int) -> "ServedRows":
-        """Some of the rows."""
-        return self._replace(
-            first_row=self.first_row + start,
-            keys={name: each[start:stop] for name, each in self.keys.items()},
-            vectors=tuple(each[start:stop] for each in self.vectors),
-        )
+    def size_bytes(self) -> int:
+        """Of its rows, about."""
+        return tensors_bytes(self.keys) + sum([each.nbytes for each in self.vectors])
 
 
-def served_rows(
-    filling: Filling, inference: Inference, time_ms: int, outputs: Tensors, start: int, stop: int
-) -> ServedRows:
-    """Of a request that was answered by the rows `start` to `stop` of a batch. No more is held of either."""
-    keys = {name: inference.tensors[name].ravel().copy() for use in filling.uses for name in use.keys}
-    vectors = tuple(outputs[output_name(use.view)][start:stop] for use in filling.uses)
-    return ServedRows(inference.prediction, inference.first_row, time_ms, keys, vectors)
+class ServedRows(NamedTuple):
+    """Rows of many answers: in which of `predictions` each is, as which row, and when it was answered; then as
+    of a batch; and about how many bytes each takes.
+    """
+
+    predictions: Sequence[str]
+    owners: Ints
+    numbers: Ints
+    times_ms: Ints
+    keys: Tensors
+    vectors: tuple[Array, ...]
+    sizes: Ints
 
 
-def frame_of(filling: Filling, version: str, served: Sequence[ServedRows]) -> "pl.DataFrame":
-    """`prediction.id`, `.row`, `.time`, `.version`; the keys by the names of their inputs; of each view
-    `VIEW.position`, `VIEW.as_of` and `VIEW.stale`; and each feature as `FEATURE`, with `FEATURE.default` for
-    whether it is its default.
+def served_batch(filling: Filling, time_ms: int, outputs: Tensors) -> ServedBatch:
+    """Of a batch that gave these outputs, which are not held beyond that."""
+    keys = {name: outputs[key_output_name(name)] for use in filling.uses for name in use.keys}
+    return ServedBatch(time_ms, keys, tuple([outputs[output_name(use.view)] for use in filling.uses]))
+
+
+def served_rows(batches: Sequence[ServedBatch]) -> ServedRows:
+    """All rows of all shares, at least one."""
+    shares = [share for batch in batches for share in batch.shares]
+    predictions, first_rows, starts, stops = zip(*shares, strict=True)
+    counts = np.array(stops) - np.array(starts)
+    owners = np.repeat(np.arange(len(shares)), counts)
+    own = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
+    in_batch = [len(batch.shares) for batch in batches]
+    heights = np.array([len(batch.vectors[0]) for batch in batches])
+    rows = (np.repeat(np.cumsum(heights) - heights, in_batch) + np.array(starts))[owners] + own
+    keys = {name: np.concatenate([each.keys[name] for each in batches])[rows] for name in batches[0].keys}
+    vectors = tuple(
+        [
+            np.concatenate([each.vectors[place] for each in batches])[rows]
+            for place in range(len(batches[0].vectors))
+        ]
+    )
+    sizes = np.array(list(map(len, predictions)))[owners] + sum([each.shape[1] * 8 for each in vectors])
+    for array in keys.values():
+        sizes = sizes + _sizes(array)
+    times_ms = np.repeat([batch.time_ms for batch in batches], in_batch)[owners]
+    return ServedRows(predictions, owners, np.array(first_rows)[owners] + own, times_ms, keys, vectors, sizes)
+
+
+def frame_of(filling: Filling, version: str, served: ServedRows, start: int, stop: int) -> "pl.DataFrame":
+    """Of rows `start` to `stop`: `prediction.id`, `.row`, `.time`, `.version`; the keys by the names of their
+    inputs; of each view `VIEW.position`, `VIEW.as_of` and `VIEW.stale`; and each feature as `FEATURE`, with
+    `FEATURE.default` for whether it is its default.
     """
     import polars as pl
 
-    counts = np.array([each.rows for each in served])
-    first_rows = np.repeat([each.first_row for each in served], counts)
-    own_rows = np.arange(len(first_rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    owners = served.owners[start:stop]
+    first = int(owners[0])
+    named = pl.Series(served.predictions[first : int(owners[-1]) + 1], dtype=pl.String)
     columns: dict[str, pl.Series] = {
-        "prediction.id": pl.Series([each.prediction for each in served], dtype=pl.String)[
-            np.repeat(np.arange(len(served)), counts)
-        ],
-        "prediction.row": pl.Series(first_rows + own_rows),
-        "prediction.time": _times(np.repeat([each.time_ms for each in served], counts)),
-        "prediction.version": pl.Series([version] * len(first_rows), dtype=pl.String),
+        "prediction.id": named.gather(owners - first),
+        "prediction.row": pl.Series(served.numbers[start:stop]),
+        "prediction.time": _times(served.times_ms[start:stop]),
+        "prediction.version": pl.Series([version], dtype=pl.String).new_from_index(0, stop - start),
     }
-    for name in dict.fromkeys(name for use in filling.uses for name in use.keys):
-        columns[name] = _series(np.concatenate([each.keys[name] for each in served]))
-    for place, use in enumerate(filling.uses):
-        # As it lies, and once for all: what is done for each request is done while others are waited for.
-        columns |= _view_columns(use, np.concatenate([each.vectors[place] for each in served]))
+    for name, array in served.keys.items():
+        columns[name] = _series(array[start:stop])
+    for use, packed in zip(filling.uses, served.vectors, strict=True):
+        columns |= _view_columns(use, packed[start:stop])
     return pl.DataFrame(columns)
 
 
@@ -107,10 +144,11 @@ def _view_columns(use: ViewUse, packed: Array) -> "dict[str, pl.Series]":
     return columns
 
 
-def _size(array: Array) -> int:
+def _sizes(array: Array) -> Ints:
+    """Of each element."""
     if array.dtype == object:
-        return sum(map(len, array.tolist()))
-    return int(array.nbytes)
+        return np.fromiter(map(len, array.tolist()), np.int64, count=len(array))
+    return np.full(len(array), array.itemsize, np.int64)
 
 
 def _series(array: Array) -> "pl.Series":

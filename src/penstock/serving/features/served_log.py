@@ -3,20 +3,30 @@
 import asyncio
 import logging
 import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
 from penstock.core.clock import Clock
 from penstock.core.errors import PenstockError
+from penstock.core.tensors import Tensors
+from penstock.features.timeline import Ints
 from penstock.log.records import Records
 from penstock.observe.metrics import Counter
 from penstock.serving.batching.outputs import BatchRows
 from penstock.serving.features.filling import Filling
-from penstock.serving.features.served_frame import ServedRows, encode_frame, frame_of, served_rows
+from penstock.serving.features.served_frame import (
+    ServedBatch,
+    ServedRows,
+    ServedShare,
+    encode_frame,
+    frame_of,
+    served_batch,
+    served_rows,
+)
+from penstock.serving.features.vectors import output_name
 from penstock.serving.inference import Inference
 
 __all__ = ["ServedAppend", "ServedLog", "ServedRecorder"]
@@ -27,6 +37,8 @@ ROWS_WAITING_MAX = 100_000
 BYTES_WAITING_MAX = 64 * 1024 * 1024
 FRAME_ROWS_MAX: Final = 20_000
 FRAME_BYTES_MAX: Final = 8 * 1024 * 1024
+SHARE_BYTES = 150
+"""What Python takes for one answer that waits, about, beside its rows and its id."""
 WRITE_EVERY_S = 0.25
 TOLD_EVERY_S = 60.0
 CLOSE_S_MAX = 2.0
@@ -39,14 +51,6 @@ class ServedAppend(Protocol):
     def __call__(self, topic: str, records: Records) -> "Future[int]": ...
 
 
-class _Answered(NamedTuple):
-    """What is recorded of one request, and how many bytes that is, about."""
-
-    recorder: "ServedRecorder"
-    served: ServedRows
-    size: int
-
-
 class ServedRecorder:
     """Of one version: takes what was answered, in the event loop."""
 
@@ -55,17 +59,16 @@ class ServedRecorder:
         self.topic = topic
         self.version = version
         self.filling = filling
+        self.first_vectors = output_name(filling.uses[0].view)
 
     def answered(self, inference: Inference, answer: "asyncio.Future[BatchRows]") -> None:
         """A request has its answer, or has none. What another rung answered was made from no features."""
         if answer.cancelled() or answer.exception() is not None:
             return
-        rows = answer.result()
-        if not rows.outputs.rung:
-            served = served_rows(
-                self.filling, inference, self._served.now_ms(), rows.outputs.tensors, *rows[1:]
-            )
-            self._served.add(_Answered(self, served, served.size))
+        outputs, start, stop = answer.result()
+        if not outputs.rung:
+            share = ServedShare(inference.prediction, inference.first_row, start, stop)
+            self._served.add(self, outputs.tensors, share)
 
 
 class ServedLog:
@@ -78,7 +81,7 @@ class ServedLog:
         self._clock = clock
         self._recorded = recorded
         self._lost = lost
-        self._waiting: deque[_Answered] = deque()
+        self._waiting: list[tuple[ServedRecorder, ServedBatch]] = []
         self._rows = 0
         self._bytes = 0
         self._arrived = threading.Condition()
@@ -93,19 +96,37 @@ class ServedLog:
     def now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)
 
-    def add(self, answered: _Answered) -> None:
-        """Does not block."""
-        rows = answered.served.rows
+    def add(self, recorder: ServedRecorder, outputs: Tensors, share: ServedShare) -> None:
+        """Of a batch that gave these outputs. Does not block."""
+        rows = share.stop - share.start
         with self._arrived:
-            many = self._rows + rows > ROWS_WAITING_MAX or self._bytes + answered.size > BYTES_WAITING_MAX
-            if many or self._closing:
+            if self._closing or self._rows + rows > ROWS_WAITING_MAX:
                 self._lost.value += rows
                 return
-            self._waiting.append(answered)
+            if not self._is_last(recorder, outputs):
+                batch = served_batch(recorder.filling, self.now_ms(), outputs)
+                size = batch.size_bytes
+                if self._bytes + size > BYTES_WAITING_MAX:
+                    self._lost.value += rows
+                    return
+                self._waiting.append((recorder, batch))
+                self._bytes += size
+            size = len(share.prediction) + SHARE_BYTES
+            if self._bytes + size > BYTES_WAITING_MAX:
+                self._lost.value += rows
+                return
+            self._waiting[-1][1].shares.append(share)
             self._rows += rows
-            self._bytes += answered.size
+            self._bytes += size
             if self._rows >= FRAME_ROWS_MAX:
                 self._arrived.notify()
+
+    def _is_last(self, recorder: ServedRecorder, outputs: Tensors) -> bool:
+        """Whether the last batch that waits gave these: the shares of one are added one after the other."""
+        if not self._waiting:
+            return False
+        last, batch = self._waiting[-1]
+        return last is recorder and batch.vectors[0] is outputs[recorder.first_vectors]
 
     def close(self) -> None:
         """Appends what waits, for as long as a process that ends may take for it."""
@@ -118,31 +139,34 @@ class ServedLog:
         while True:
             with self._arrived:
                 self._arrived.wait_for(lambda: self._closing or self._rows >= FRAME_ROWS_MAX, WRITE_EVERY_S)
-                taken, closing = list(self._waiting), self._closing
-                self._waiting.clear()
+                taken, closing = self._waiting, self._closing
+                rows, size = self._rows, self._bytes
+                self._waiting = []
             self._write(taken)
             with self._arrived:
-                self._rows -= sum(each.served.rows for each in taken)
-                self._bytes -= sum(each.size for each in taken)
+                self._rows -= rows
+                self._bytes -= size
             if closing:
                 return
 
-    def _write(self, taken: list[_Answered]) -> None:
-        by_recorder: dict[ServedRecorder, list[_Answered]] = {}
-        for each in taken:
-            by_recorder.setdefault(each.recorder, []).append(each)
-        for recorder, answered in by_recorder.items():
-            for part in _parts(answered):
-                self._write_part(recorder, part)
+    def _write(self, taken: list[tuple[ServedRecorder, ServedBatch]]) -> None:
+        by_recorder: dict[ServedRecorder, list[ServedBatch]] = {}
+        for recorder, batch in taken:
+            if batch.shares:
+                by_recorder.setdefault(recorder, []).append(batch)
+        for recorder, batches in by_recorder.items():
+            served = served_rows(batches)
+            for start, stop in _parts(served.sizes):
+                self._write_part(recorder, served, start, stop)
 
-    def _write_part(self, recorder: ServedRecorder, part: list[ServedRows]) -> None:
-        rows = sum(each.rows for each in part)
+    def _write_part(self, recorder: ServedRecorder, served: ServedRows, start: int, stop: int) -> None:
         try:
-            self._append(recorder.topic, _records(recorder, part)).result(APPEND_S_MAX)
+            records = _records(recorder, served, start, stop)
+            self._append(recorder.topic, records).result(APPEND_S_MAX)
         except Exception as error:
-            self._lose(recorder, rows, error)
+            self._lose(recorder, stop - start, error)
         else:
-            self._count(self._recorded, rows)
+            self._count(self._recorded, stop - start)
 
     def _lose(self, recorder: ServedRecorder, rows: int, error: Exception) -> None:
         """Nothing may end this thread: nobody would hear of what is lost from then on."""
@@ -161,29 +185,18 @@ class ServedLog:
             counter.value += rows
 
 
-def _parts(answered: Sequence[_Answered]) -> Iterator[list[ServedRows]]:
-    """As many rows and bytes together as one record may have, in their order."""
-    part: list[ServedRows] = []
-    rows = size = 0
-    for each in answered:
-        row_size = each.size / max(each.served.rows, 1)
-        start = 0
-        while start < each.served.rows:
-            left = min(FRAME_ROWS_MAX - rows, int((FRAME_BYTES_MAX - size) / max(row_size, 1)))
-            if left < 1 and part:
-                yield part
-                part, rows, size = [], 0, 0
-                continue
-            stop = min(start + max(left, 1), each.served.rows)
-            whole = stop - start == each.served.rows
-            part.append(each.served if whole else each.served.cut(start, stop))
-            rows, size = rows + stop - start, size + int(row_size * (stop - start))
-            start = stop
-    if part:
-        yield part
+def _parts(sizes: Ints) -> Iterator[tuple[int, int]]:
+    """Of rows of these bytes, from which to which are one record: as many as it may have."""
+    start, ends = 0, np.cumsum(sizes)
+    while start < len(sizes):
+        before = int(ends[start - 1]) if start else 0
+        fitting = int(np.searchsorted(ends, before + FRAME_BYTES_MAX, "right"))
+        stop = min(max(fitting, start + 1), start + FRAME_ROWS_MAX, len(sizes))
+        yield start, stop
+        start = stop
 
 
-def _records(recorder: ServedRecorder, part: Sequence[ServedRows]) -> Records:
+def _records(recorder: ServedRecorder, served: ServedRows, start: int, stop: int) -> Records:
     """One record, of a frame of all rows."""
-    value = encode_frame(frame_of(recorder.filling, recorder.version, part))
-    return Records(values=[value], times_ms=np.array([part[-1].time_ms], np.int64))
+    value = encode_frame(frame_of(recorder.filling, recorder.version, served, start, stop))
+    return Records(values=[value], times_ms=served.times_ms[stop - 1 : stop])

@@ -14,7 +14,7 @@ from penstock.features.reader import Reading
 from penstock.features.timeline import Column, Ints, Mask
 from penstock.features.view import FeatureView
 
-__all__ = ["Vectors", "output_name", "pack_vectors", "read_vectors"]
+__all__ = ["Vectors", "key_output_name", "output_name", "pack_vectors", "read_vectors"]
 
 _HEAD_WORDS: Final = 3
 _STALE_BIT: Final = 63
@@ -33,6 +33,11 @@ class Vectors(NamedTuple):
 def output_name(view: FeatureView) -> str:
     """A name that no model's output has."""
     return f"\0{view.name}"
+
+
+def key_output_name(name: str) -> str:
+    """Likewise, for an input that is a key."""
+    return f"\0\0{name}"
 
 
 def pack_vectors(reading: Reading) -> Ints:

@@ -19,7 +19,7 @@ from penstock.observe.metrics import Counter
 from penstock.serving.batching.outputs import BatchOutputs, BatchRows
 from penstock.serving.features.filling import filling_of
 from penstock.serving.features.served_log import ROWS_WAITING_MAX, ServedLog
-from penstock.serving.features.vectors import output_name, pack_vectors
+from penstock.serving.features.vectors import key_output_name, output_name, pack_vectors
 from penstock.serving.inference import Inference
 
 VIEW = FeatureView(
@@ -75,15 +75,16 @@ def served(appended, counters):
 def batch(rows: int, rung: str = "") -> BatchOutputs:
     values = np.arange(rows, dtype=np.float64)
     reading = Reading([values], [values < 0], np.arange(rows), np.full(rows, 1000), np.zeros(rows, np.bool_))
-    return BatchOutputs({"y": values, output_name(VIEW): pack_vectors(reading)}, rung)
+    origins = np.array([f"origin {number}" for number in range(rows)], dtype=object)
+    outputs = {"y": values, output_name(VIEW): pack_vectors(reading), key_output_name("origin"): origins}
+    return BatchOutputs(outputs, rung)
 
 
 def answer(recorder, prediction: str, outputs: BatchOutputs, start: int, stop: int, first_row: int = 0) -> None:
     async def ended() -> None:
         future = asyncio.get_running_loop().create_future()
         future.set_result(BatchRows(outputs, start, stop))
-        origins = np.array([f"{prediction}{number}" for number in range(stop - start)], dtype=object)
-        inference = Inference({"origin": origins}, 0.0, 1.0, prediction=prediction, first_row=first_row)
+        inference = Inference({}, 0.0, 1.0, prediction=prediction, first_row=first_row)
         recorder.answered(inference, future)
 
     asyncio.run(ended())
@@ -107,11 +108,11 @@ def test_what_was_answered_is_appended_by_model_and_version(served, appended, co
     found = pl.concat([frame for topic, frame in appended.frames if topic == "app.late.served"])
     kept = ["prediction.id", "prediction.row", "prediction.version", "origin", "legs.position", "delay"]
     assert sorted(found.select(kept).rows()) == [
-        ("a", 0, "1", "a0", 0, 0.0),
-        ("a", 1, "1", "a1", 1, 1.0),
-        ("b", 0, "2", "b0", 2, 2.0),
-        ("c", 10, "1", "c0", 3, 3.0),
-        ("c", 11, "1", "c1", 4, 4.0),
+        ("a", 0, "1", "origin 0", 0, 0.0),
+        ("a", 1, "1", "origin 1", 1, 1.0),
+        ("b", 0, "2", "origin 2", 2, 2.0),
+        ("c", 10, "1", "origin 3", 3, 3.0),
+        ("c", 11, "1", "origin 4", 4, 4.0),
     ]
     assert [frame.height for topic, frame in appended.frames if topic == "app.other.served"] == [1]
     assert (counters[0].value, counters[1].value) == (6, 0)
@@ -191,18 +192,18 @@ def test_much_is_written_in_records_that_the_log_takes_and_no_row_is_lost(
     frames = [frame for _, frame in appended.frames]
     assert max(frame.height for frame in frames) <= min(rows_max, max(bytes_max // 20, 1))
     found = pl.concat(frames).select("prediction.id", "prediction.row", "origin", "legs.position")
-    wanted = [("a", 0, "a0", 0), *[("b", row, f"b{row}", row + 1) for row in range(29)]]
-    assert found.rows() == wanted + [("c", row + 5, f"c{row}", row + 30) for row in range(10)]
+    owners = [("a", 0), *[("b", row) for row in range(29)], *[("c", row + 5) for row in range(10)]]
+    assert found.rows() == [(*owner, f"origin {row}", row) for row, owner in enumerate(owners)]
     assert (counters[0].value, counters[1].value) == (40, 0)
 
 
 def test_more_bytes_than_may_wait_are_lost_and_counted(served, appended, counters, monkeypatch):
-    monkeypatch.setattr("penstock.serving.features.served_log.BYTES_WAITING_MAX", 1000)
+    monkeypatch.setattr("penstock.serving.features.served_log.BYTES_WAITING_MAX", 5000)
     appended.gate.clear()
     recorder, many = recorder_of(served), batch(30)
     answer(recorder, "kept", many, 0, 10)
     assert appended.begun.acquire(timeout=PATIENCE_S)
-    answer(recorder, "x" * 700, many, 0, 1)
+    answer(recorder, "x" * 3000, many, 0, 1)
     assert counters[1].value == 1
 
     appended.gate.set()
