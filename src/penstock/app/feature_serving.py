@@ -47,6 +47,7 @@ class FeatureServing:
         self._app = app.name
         self._clock = clock
         self._store = EmbeddedOnlineStore(Path(settings.home))
+        self._held_bytes = settings.features.held_bytes_max
         views = {view.name: view for view in _views(app)}
         self._counts = FeatureCounts(tuple(views.values()), metrics, clock)
         self._served: ServedLog | None = None
@@ -73,7 +74,9 @@ class FeatureServing:
     def served(self, served: ServedModel, filling: Filling) -> ServedModel:
         """The version as its callers see it, who send keys in place of features."""
         store = self._store.reader()
-        readers = [ViewReader(use.view, store, self._now_ms, self._counts) for use in filling.uses]
+        readers = [
+            ViewReader(use.view, store, self._now_ms, self._counts, self._held_bytes) for use in filling.uses
+        ]
         runtime = FeatureRuntime(served.runtime, filling, readers, store, self._counts)
         recorder = None
         if self._served is not None:

@@ -121,6 +121,8 @@ class FeatureSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Whether what was read for a prediction is recorded, in the topic `APP.MODEL.served`."""
     served_retention_s: Annotated[float, Meta(gt=0)] = 30 * 86_400.0
     """How long that is kept. Of a topic that is there already, what it was made with holds."""
+    held_bytes_max: Annotated[int, Meta(ge=0)] = 64 * 1024 * 1024
+    """What each model of a process may hold in memory of each view that it reads."""
 
 
 class LimitsSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -149,9 +149,13 @@ class OnlineReader(Protocol):
         """
         ...
 
+    def look(self) -> None:
+        """Looks whether anything was written. Raises `StorageFailed`."""
+        ...
+
     def is_current(self, view: FeatureView, seen: Seen) -> bool:
-        """Whether nothing was written since the view was seen so, its progress included; False also where that
-        is not known. Raises `StorageFailed`.
+        """Whether nothing had been written since the view was seen so, its progress included, when it was
+        looked last; False also where that is not known.
         """
         ...
 

@@ -18,6 +18,8 @@ __all__ = ["HELD_BYTES", "ReadObserver", "Reading", "ViewReader"]
 HELD_BYTES: Final = 64 * 1024 * 1024
 ASKED_AGAIN_MAX: Final = 8
 """Where something has changed, so many keys are read at once with what that was, also those that are held."""
+MOVING: Final = 0.5
+"""Where more than this part of what was held has changed at once, all keys are, the next time."""
 TURNS_MAX: Final = 3
 """How often keys are read that are not held, or have changed, before all are read at once and not held."""
 
@@ -25,7 +27,8 @@ TURNS_MAX: Final = 3
 class Reading(NamedTuple):
     """A view's features for some rows. `columns` and `defaulted` are by feature: where the latter is true, the
     value is the feature's default. `positions` say which update it came of, and `as_of_ms` for when it was
-    read. `stale`: nothing was heard for longer than the view may be silent.
+    read. `stale`: nothing was heard for longer than the view may be silent. `whole`: nothing is a default;
+    false also where nobody has looked.
     """
 
     columns: list[Column]
@@ -33,6 +36,7 @@ class Reading(NamedTuple):
     positions: Ints
     as_of_ms: Ints
     stale: Mask
+    whole: bool = False
 
 
 class ReadObserver(Protocol):
@@ -68,16 +72,20 @@ class ViewReader:
         self._observer = observer
         self._held = HeldRecords(len(view.features), held_bytes)
         self._seen: Seen | None = None
+        self._moving = False
         self._progress: tuple[Progress, ...] = ()
         self._silent_ms_max = None if view.stale_s is None else view.stale_s * 1000
         self._standing = self._nobody = Standing((), self._silent_ms_max)
         self._all_bits = (1 << len(view.features)) - 1
 
-    def read(self, keys: Sequence[Sequence[object]], as_of_ms: Ints | None = None) -> Reading:
+    def read(
+        self, keys: Sequence[Sequence[object]], as_of_ms: Ints | None = None, *, looked: bool = False
+    ) -> Reading:
         """For key columns of Python's own `str`, `int` and `bool`, in the view's order. `as_of_ms` is a time
-        for each row; without, the time that the view's stream had reached where the key belongs.
+        for each row; without, the time that the view's stream had reached where the key belongs. `looked`: the
+        store's `look` was called just now, for several views.
         """
-        known = self._known(encode_keys(keys))
+        known = self._known(encode_keys(keys), looked=looked)
         positions = known.arrays.positions(known.places)
         now_ms = self._now_ms()
         standing = known.standing
@@ -92,8 +100,10 @@ class ViewReader:
         positions, zeros = self._held.arrays.positions(nothing), np.zeros(rows, np.int64)
         return self._filled(self._held.arrays.rows(nothing, zeros), positions, zeros, np.zeros(rows, np.bool_))
 
-    def _known(self, keys: list[bytes]) -> "_Known":
+    def _known(self, keys: list[bytes], *, looked: bool) -> "_Known":
         try:
+            if not looked:
+                self._store.look()
             return self._looked_up(keys)
         except PenstockError as error:
             self._observer.failed(self.view, error)
@@ -107,8 +117,8 @@ class ViewReader:
             places = held.places(keys)
             if not len(places) or places.min() >= 0:
                 return _Known(held.arrays, places, self._standing)
-        few = not current and len(keys) <= ASKED_AGAIN_MAX
-        wanted = list(dict.fromkeys(keys)) if few else held.missing(keys)
+        at_once = not current and (self._moving or len(keys) <= ASKED_AGAIN_MAX)
+        wanted = list(dict.fromkeys(keys)) if at_once else held.missing(keys)
         damaged: dict[bytes, CorruptRecords] = {}
         for _ in range(TURNS_MAX):
             if not held.takes(wanted):
@@ -128,6 +138,7 @@ class ViewReader:
         """
         held = self._held
         answer = self._store.read(self.view, wanted, self._seen)
+        self._moving = answer.changed is None or len(answer.changed) > MOVING * len(held)
         if answer.changed is None:
             held.clear()
         else:
@@ -172,7 +183,7 @@ class ViewReader:
             missing = none if whole else (bits >> number & 1) == 0
             columns.append(column if whole else np.where(missing, column.dtype.type(feature.default), column))
             defaulted.append(missing)
-        return Reading(columns, defaulted, positions, as_of_ms, stale)
+        return Reading(columns, defaulted, positions, as_of_ms, stale, whole)
 
 
 class _Known(NamedTuple):

@@ -62,9 +62,11 @@ class Held:
         seen = Seen(1, 1, self.change)
         return Answer(b"".join(filter(None, found)), sizes, self.progress, seen, changed if since else None)
 
-    def is_current(self, of, seen):
+    def look(self):
         if self.error is not None:
             raise self.error
+
+    def is_current(self, of, seen):
         return seen == Seen(1, 1, self.change)
 
     def close(self):

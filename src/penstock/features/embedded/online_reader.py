@@ -70,12 +70,15 @@ class EmbeddedReader:
             self._read_at[view.topic] = (version, answer.seen)
             return answer
 
-    def is_current(self, view: FeatureView, seen: Seen) -> bool:
+    def look(self) -> None:
         with self._failing():
             connection = self._connected()
-            if connection is None:
-                return seen == Seen(0, 0, 0)
-            self._look(connection)
+            if connection is not None:
+                self._look(connection)
+
+    def is_current(self, view: FeatureView, seen: Seen) -> bool:
+        if self._connection is None:
+            return seen == Seen(0, 0, 0)
         return self._read_at.get(view.topic) == (self._version, seen)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Array, DataType
 from penstock.features.timeline import Column, Mask
 
-__all__ = ["cast", "fits", "fitted", "is_castable", "is_narrow"]
+__all__ = ["all_fit", "cast", "fits", "fitted", "is_castable", "is_narrow"]
 
 _FLOATS = frozenset(each for each in DataType if each.is_float)
 _INTEGERS = frozenset(each for each in DataType if "INT" in each.value)
@@ -49,6 +49,13 @@ def fitted(column: Column, spec: TensorSpec, default: float) -> tuple[Column, Ma
     if not misfit.any():
         return column, misfit
     return np.where(misfit, column.dtype.type(default), column), misfit
+
+
+def all_fit(column: Column, spec: TensorSpec) -> bool:
+    """Whether `fits` is true everywhere, said sooner."""
+    if spec.restricted and spec.datatype.is_float and not spec.nan and spec.categories is None:
+        return bool(np.isfinite(cast(column, spec)).all())
+    return bool(fits(column, spec).all())
 
 
 def fits(column: Column, spec: TensorSpec) -> Mask:

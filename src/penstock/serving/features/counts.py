@@ -60,7 +60,7 @@ class FeatureCounts:
         rows = len(reading.stale)
         if not rows:
             return
-        defaults = [int(mask.sum()) for mask in reading.defaulted]
+        defaults = [] if reading.whole else [int(mask.sum()) for mask in reading.defaulted]
         with self._lock:
             counted.rows.value += rows
             counted.as_of_s = int(reading.as_of_ms[-1]) / 1000

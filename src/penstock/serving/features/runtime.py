@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from penstock.core.errors import PenstockError
 from penstock.core.signature import Signature
 from penstock.core.tensors import Array, Tensors, row_count
 from penstock.features.online import OnlineReader
@@ -12,7 +13,7 @@ from penstock.features.reader import Reading, ReadObserver, ViewReader
 from penstock.features.timeline import Ints
 from penstock.features.view import FeatureView
 from penstock.models.runtimes.runtime import Runtime
-from penstock.serving.features.casting import cast, fitted
+from penstock.serving.features.casting import all_fit, cast, fitted
 from penstock.serving.features.filling import Filling, ViewUse
 from penstock.serving.features.vectors import key_output_name, output_name, pack_vectors
 
@@ -114,27 +115,35 @@ class FeatureRuntime:
         as_of_ms: Ints | None = None if time is None else tensors[time].ravel().astype(np.int64)
         columns: dict[str, list[object]] = {}
         readings = []
+        looked = self._look()
         for use, reader in zip(self._filling.uses, self._readers, strict=True):
             for name in use.keys:
                 if name not in columns:
                     columns[name] = tensors[name].ravel().tolist()
-            reading = reader.read([columns[name] for name in use.keys], as_of_ms)
+            reading = reader.read([columns[name] for name in use.keys], as_of_ms, looked=looked)
             self._observer.read(use.view, reading)
             readings.append(self._fitted(use, reading))
         return readings
 
+    def _look(self) -> bool:
+        """Once for all views. What keeps it from that is told of each view that is read."""
+        try:
+            self._store.look()
+        except PenstockError:
+            return False
+        return True
+
     def _fitted(self, use: ViewUse, reading: Reading) -> Reading:
         """What was read, with defaults where the model has no place for a value."""
         for fill in use.fills:
-            if not fill.narrow:
-                continue
             number = fill.number
+            if not fill.narrow or all_fit(reading.columns[number], fill.spec):
+                continue
             column, misfit = fitted(reading.columns[number], fill.spec, fill.feature.default)
-            rows = int(misfit.sum())
-            if rows:
-                reading.columns[number] = column
-                reading.defaulted[number] = reading.defaulted[number] | misfit
-                self._observer.misfitted(use.view, number, rows)
+            reading.columns[number] = column
+            reading.defaulted[number] = reading.defaulted[number] | misfit
+            reading = reading._replace(whole=False)
+            self._observer.misfitted(use.view, number, int(misfit.sum()))
         return reading
 
     def _inputs(self, tensors: Tensors, readings: Sequence[Reading]) -> Tensors:

@@ -47,7 +47,8 @@ def pack_vectors(reading: Reading) -> Ints:
     words[:, 1] = reading.as_of_ms
     bits = reading.stale.astype(np.int64) << _STALE_BIT
     for number, (column, mask) in enumerate(zip(reading.columns, reading.defaulted, strict=True)):
-        bits |= mask.astype(np.int64) << number
+        if not reading.whole:
+            bits |= mask.astype(np.int64) << number
         words[:, _HEAD_WORDS + number] = column.view(np.int64) if column.dtype == np.float64 else column
     words[:, 2] = bits
     return words

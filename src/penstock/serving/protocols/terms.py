@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from penstock.core.calling import DEFAULT_CRITICALITY, Criticality
 from penstock.core.errors import InvalidInput, PenstockError, shown
-from penstock.core.rng import unique_token
+from penstock.core.rng import Tokens
 from penstock.core.tensors import Array
 from penstock.serving.admission.rate_limits import RateLimits
 from penstock.serving.admission.request_start import REQUEST_START
@@ -29,6 +29,8 @@ NAMES = frozenset(
     name.decode()
     for name in (*TIMEOUTS, CRITICALITY, RETRY, ENVOY_ATTEMPT, *CALLERS, FORWARDED_FOR, REQUEST_START)
 )
+
+_tokens = Tokens()
 
 
 class SaidTerms(NamedTuple):
@@ -152,7 +154,7 @@ class Terms:
 
         Raises `InvalidInput` for one that is too long to come back in a header.
         """
-        prediction = said or headers.get(PREDICTION, b"").decode("latin-1") or unique_token()
+        prediction = said or headers.get(PREDICTION, b"").decode("latin-1") or _tokens.next()
         if len(prediction) > PREDICTION_LENGTH_MAX:
             raise InvalidInput(
                 f"the request's id has {len(prediction)} characters, and what is served is recorded under it",
