@@ -27,7 +27,9 @@ ACTS = st.one_of(
     st.tuples(st.sampled_from(["time", "defined anew", "defined back", "file moved"]), st.just([]), st.just(0)),
     st.tuples(st.just("topic anew"), KEYS, st.just(1)),
 )
-READ = st.one_of(st.just([]), st.just(NAMES), st.lists(st.sampled_from(NAMES), min_size=1, max_size=15))
+READ = st.one_of(
+    st.just([]), st.just([]), st.just(NAMES), st.lists(st.sampled_from(NAMES), min_size=1, max_size=15)
+)
 
 
 def view(definition: int) -> FeatureView:

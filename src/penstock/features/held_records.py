@@ -122,7 +122,7 @@ class HeldRecords:
         if lacking > 0 and taken_or_vacant < keys_max:
             self._grow(min(max(taken_or_vacant + lacking, 2 * taken_or_vacant, ROOM_AT_FIRST), keys_max) + 1)
         while len(self._vacant) < count:
-            self._sweep()
+            self._sweep(count - len(self._vacant))
         start = len(self._vacant) - count
         places = self._vacant[start:]
         del self._vacant[start:]
@@ -134,10 +134,12 @@ class HeldRecords:
         self._asked = np.append(self._asked, np.zeros(room - self.arrays.room, np.bool_))
         self.arrays.grow(room)
 
-    def _sweep(self) -> None:
-        """The hand goes on by some places. Twice around, and all have given way."""
+    def _sweep(self, lacking: int) -> None:
+        """The hand goes on by some places, until so many have given way. Twice around, and all have."""
         start, stop = self._hand, min(self._hand + SWEPT_AT_ONCE, self.arrays.room)
-        idle = (np.flatnonzero(~self._asked[start:stop]) + start).tolist()
+        idle = (np.flatnonzero(~self._asked[start:stop])[:lacking] + start).tolist()
+        if len(idle) == lacking:
+            stop = idle[-1] + 1
         self._asked[start:stop] = False
         self.forget([key for key in [self._keys[place] for place in idle] if key is not None])
         self._hand = stop if stop < self.arrays.room else 1

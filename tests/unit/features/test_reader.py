@@ -52,10 +52,12 @@ class Held:
         self.error = None
         self.change = 1
         self.changed = ()
+        self.read_keys = []
 
     def read(self, of, keys, since=None):
         if self.error is not None:
             raise self.error
+        self.read_keys += keys
         found = [self.records.get(key) for key in keys]
         sizes = [None if each is None else len(each) for each in found]
         changed, self.changed = self.changed, ()
@@ -241,3 +243,83 @@ def test_defaults_alone_need_no_store():
 
     assert rows(reading) == [DEFAULTS] * 2
     assert all(mask.all() for mask in reading.defaulted)
+
+
+def reading_of(reader: ViewReader, *keys: tuple[str, int]):
+    return rows(reader.read([[key[0] for key in keys], [key[1] for key in keys]]))
+
+
+def test_what_is_held_is_not_read_again_until_it_has_changed():
+    first, second = (kept(5, (10, value, 1, False)) for value in (1.0, 2.0))
+    store = Held({("a", 1): first, ("b", 1): first}, Progress(0, 25, 9, 0))
+    reader = ViewReader(view(), store, lambda: 0, Told())
+    nobody = ("nobody", 1)
+    asked = [("a", 1), ("b", 1), nobody, ("a", 1)]
+    values = [(1.0, 1, False), (1.0, 1, False), DEFAULTS, (1.0, 1, False)]
+    assert reading_of(reader, *asked) == values
+    assert reading_of(reader, *asked) == values
+    assert len(store.read_keys) == 3
+
+    store.records = dict.fromkeys(store.records, second)
+    assert reading_of(reader, *asked) == values, "who does not say that anything has changed"
+    store.change, store.changed = 2, encode_keys([["a", "nobody"], [1, 1]])
+    store.records[encode_keys([["nobody"], [1]])[0]] = second
+    store.read_keys.clear()
+
+    assert reading_of(reader, *asked) == [(2.0, 1, False), (2.0, 1, False), (2.0, 1, False), (2.0, 1, False)]
+    assert reading_of(reader, *asked)[0] == (2.0, 1, False)
+    assert len(store.read_keys) == 3, "of few keys all are read where something has changed"
+
+
+def test_of_many_keys_only_those_are_read_again_that_have_changed():
+    keys = [("a", number) for number in range(20)]
+    store = Held({key: kept(5, (10, 1.0, 1, False)) for key in keys}, Progress(0, 25, 9, 0))
+    reader = ViewReader(view(), store, lambda: 0, Told())
+    reading_of(reader, *keys)
+    store.change, store.changed = 2, ()
+    reading_of(reader, *keys)
+    store.read_keys.clear()
+
+    changed = encode_keys([["a", "a"], [3, 4]])
+    store.change, store.changed = 3, changed
+    store.records[changed[0]] = kept(6, (10, 2.0, 1, False))
+    assert [row[0] for row in reading_of(reader, *keys)] == [1.0] * 3 + [2.0] + [1.0] * 16
+
+    assert store.read_keys == changed
+
+
+def test_a_store_that_fails_and_comes_back_is_read_again():
+    store = Held({("a", 1): kept(5, (10, 1.0, 1, False))}, Progress(0, 25, 9, 0))
+    told = Told()
+    reader = ViewReader(view(), store, lambda: 0, told)
+    assert reading_of(reader, ("a", 1)) == [(1.0, 1, False)]
+    store.error = StorageFailed("the disk is gone")
+
+    assert reading_of(reader, ("a", 1)) == [DEFAULTS]
+    store.error = None
+
+    assert reading_of(reader, ("a", 1)) == [(1.0, 1, False)]
+    assert len(told.failures) == 1
+
+
+def test_a_damaged_record_is_told_of_whenever_it_is_read():
+    store = Held({("a", 1): b"short", ("b", 1): kept(6, (10, 1.0, 1, False))}, Progress(0, 25, 9, 0))
+    told = Told()
+    reader = ViewReader(view(), store, lambda: 0, told)
+    for times in (1, 2, 3):
+        assert reading_of(reader, ("a", 1), ("b", 1)) == [DEFAULTS, (1.0, 1, False)]
+        assert len(told.failures) == times
+    store.records[encode_keys([["a"], [1]])[0]] = kept(7, (10, 2.0, 1, False))
+
+    assert reading_of(reader, ("a", 1), ("b", 1)) == [(2.0, 1, False), (1.0, 1, False)]
+
+
+@pytest.mark.parametrize("held_bytes", [0, 700, 10**6])
+@pytest.mark.parametrize("length", [1, 2, 300])
+def test_however_little_may_be_held_all_is_read(held_bytes, length):
+    keys = [("k" * length, number) for number in range(30)]
+    store = Held({key: kept(5, (10, key[1] / 2, key[1], False)) for key in keys}, Progress(0, 25, 9, 0))
+    reader = ViewReader(view(), store, lambda: 0, Told(), held_bytes)
+    for _ in range(2):
+        for asked in (keys, keys[:2], keys[::-1], [keys[3]] * 40):
+            assert [row[1] for row in reading_of(reader, *asked)] == [key[1] for key in asked]

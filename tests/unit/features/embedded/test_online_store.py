@@ -392,3 +392,81 @@ def test_records_are_read_at_once_as_far_as_their_bytes_allow(store, monkeypatch
         assert answer.progress == (told(next_offset=9),)
     assert max(asked) <= 100_000
     assert len(asked) < 250
+
+
+def test_what_has_changed_is_told_to_who_says_what_it_has_seen(store):
+    writer, reader = store.writer(view()), store.reader()
+    writer.put(0, [update(b"\x01", 1), update(b"\x02", 2)], told(next_offset=3))
+    first = reader.read(view(), [b"\x01"])
+    assert first.changed is None, "who has seen nothing knows nothing"
+
+    writer.put(0, [update(b"\x02", 3)], told(next_offset=4))
+    writer.fill([update(b"\x02", -1), update(b"\x03", -1)])
+    second = reader.read(view(), [b"\x01"], first.seen)
+    writer.put(0, [], told(as_of_ms=7, next_offset=4))
+    third = reader.read(view(), [], second.seen)
+
+    assert sorted(second.changed) == [b"\x02", b"\x03"], "what the log has is not filled"
+    assert (third.changed, third.seen) == ((), second.seen)
+    assert third.progress[0].as_of_ms == 7
+
+
+def test_anything_may_have_changed_where_it_is_not_known_what(store, monkeypatch):
+    monkeypatch.setattr("penstock.features.embedded.online_writer.CHANGES_KEPT", 3)
+    monkeypatch.setattr("penstock.features.embedded.online_writer.CHANGED_BYTES_MAX", 2)
+    writer, reader = store.writer(view()), store.reader()
+    writer.put(0, [update(b"\x01", 1)], told(next_offset=2))
+    seen = reader.read(view(), []).seen
+
+    for number in range(3):
+        writer.put(0, [update(b"\x01", number + 2)], told(next_offset=number + 3))
+    kept = reader.read(view(), [], seen)
+    writer.put(0, [update(b"\x01", 5)], told(next_offset=6))
+    too_many = reader.read(view(), [], seen)
+    writer.put(0, [update(key, 6) for key in (b"\x01", b"\x02", b"\x03")], told(next_offset=7))
+    too_large = reader.read(view(), [], too_many.seen)
+    writer.put(0, [update(b"\x01", 0, available_ms=100)], told(next_offset=1))
+    topic_anew = reader.read(view(), [b"\x02"], too_large.seen)
+
+    assert kept.changed == [b"\x01"] * 3
+    assert (too_many.changed, too_large.changed, topic_anew.changed) == (None, None, None)
+    assert topic_anew.records == [None]
+
+
+def test_another_definition_and_another_file_are_other_things_to_have_seen(store):
+    reader = store.reader()
+    store.writer(view()).put(0, [update(b"\x01", 1)], told(next_offset=2))
+    seen = reader.read(view(), []).seen
+    store.writer(view(definition="other")).close()
+    gone = reader.read(view(), [b"\x01"], seen)
+    store.writer(view()).put(0, [update(b"\x02", 1)], told(next_offset=2))
+    anew = reader.read(view(), [b"\x01"], seen)
+    store.path.rename(store.path.with_name("moved"))
+    reader.look()
+    no_file = reader.read(view(), [b"\x02"], anew.seen)
+
+    assert [gone.changed, anew.changed, no_file.changed] == [None, None, None]
+    assert [gone.records, anew.records, no_file.records] == [[None]] * 3
+
+
+def test_it_is_current_until_somebody_writes_anything(store):
+    reader = store.reader()
+    reader.look()
+    nothing = reader.read(view(), []).seen
+    assert reader.is_current(view(), nothing), "there is still no file"
+    writer = store.writer(view())
+    reader.look()
+    assert not reader.is_current(view(), nothing)
+
+    for act in (
+        lambda: writer.put(0, [update(b"\x01", 1)], told(next_offset=2)),
+        lambda: writer.put(0, [], told(as_of_ms=1, next_offset=2)),
+        lambda: writer.fill([update(b"\x02", -1)]),
+        lambda: store.writer(view("other")).close(),
+    ):
+        seen = reader.read(view(), []).seen
+        reader.look()
+        assert reader.is_current(view(), seen)
+        act()
+        reader.look()
+        assert not reader.is_current(view(), seen)
