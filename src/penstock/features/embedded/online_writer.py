@@ -17,6 +17,7 @@ from penstock.features.embedded.online_file import (
     number_of,
     table,
 )
+from penstock.features.embedded.online_sweep import OnlineSweep
 from penstock.features.online import (
     BACKFILLED,
     NO_PLACE,
@@ -72,24 +73,30 @@ class EmbeddedWriter:
         replaced = "position = excluded.position, key = excluded.key, record = excluded.record"
         self._put = f"{insert} {replaced} WHERE NOT ({same_topic} AND position > excluded.position)"
         self._fill = f"{insert} {replaced}"
+        self._sweep = OnlineSweep(number, self._view)
         kept = changes(number)
         self._change = f"INSERT INTO {kept} SELECT ifnull(max(change), 0) + 1, ?, ? FROM {kept}"  # noqa: S608
         self._shorten = f"DELETE FROM {kept} WHERE change <= (SELECT max(change) FROM {kept}) - {CHANGES_KEPT}"  # noqa: S608
         self._found = f"SELECT position, key, record FROM {table(number)} WHERE digest = ?"  # noqa: S608
 
     def put(self, partition: int, updates: Sequence[Update], progress: Progress) -> None:
-        base = partition << OFFSET_BITS
         last = {each.key: each for each in updates}
-        rows = _rows(last.values(), base)
+        rows = _rows(last.values(), partition << OFFSET_BITS)
         available_ms = max((each.available_ms for each in updates), default=0)
         told = (partition, progress.as_of_ms, progress.next_offset, progress.heard_ms, available_ms)
 
         def work(connection: sqlite3.Connection) -> None:
+            changed: list[bytes] | None = []
             if updates:
                 anew = self._begin_anew_where_topic_did(connection, partition, updates[0])
-                connection.executemany(self._put, rows)
-                self._note(connection, None if anew else list(last))
+                connection.executemany(self._put, self._not_dropped(connection, partition, rows))
+                changed = None if anew else list(last)
             connection.execute(_TOLD, (self._number, *told, NO_TIME_MS))
+            if self._sweep.due(progress.heard_ms):
+                dropped = self._sweep.drop(connection)
+                changed = None if changed is None else changed + dropped
+            if changed != []:
+                self._note(connection, changed)
 
         self._written(work)
 
@@ -143,6 +150,17 @@ class EmbeddedWriter:
         connection.execute(f"DELETE FROM {table(self._number)} {of_partition}", (partition,))  # noqa: S608
         connection.execute("DELETE FROM progress WHERE view = ? AND partition = ?", (self._number, partition))
         return True
+
+    def _not_dropped(
+        self, connection: sqlite3.Connection, partition: int, rows: Sequence[tuple[int, int, bytes, bytes]]
+    ) -> Sequence[tuple[int, int, bytes, bytes]]:
+        """What was put before and comes again is there, or was dropped since and changes nothing."""
+        query = "SELECT next_offset FROM progress WHERE view = ? AND partition = ?"
+        found = connection.execute(query, (self._number, partition)).fetchone()
+        begins = (partition << OFFSET_BITS) + (found[0] if found is not None else 0)
+        if all(row[1] >= begins for row in rows):
+            return rows
+        return [row for row in rows if row[1] >= begins or connection.execute(self._found, row[:1]).fetchone()]
 
     def _note(self, connection: sqlite3.Connection, keys: Sequence[bytes] | None) -> None:
         """For readers that hold what they have read: these are others now; None for any."""
