@@ -129,8 +129,7 @@ class LimitsSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Whom rate limits take a request to be from."""
 
     trusted_proxies: str = ""
-    """Addresses and networks, with commas between them, whose `x-forwarded-for` and `x-request-start` are
-    believed."""
+    """Addresses and networks, with commas between them, whose `x-forwarded-for` and `x-request-start` count."""
     trust_keys: bool = False
     """Whether an API key that the app does not know is a tenant of its own. Only where something in front of
     the server checks keys: anybody can make some up."""
@@ -240,7 +239,6 @@ class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True):
 
     poll_s: Annotated[float, Meta(gt=0, le=3600)] = 0.5
     """How often a running server looks whether an alias has moved."""
-
     database: str = ""
     """An SQLAlchemy URL; empty: SQLite in the home folder."""
     artifacts: str = ""

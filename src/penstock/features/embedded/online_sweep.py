@@ -75,8 +75,8 @@ class OnlineSweep:
         bits, features = rows[:, 1], len(self._defaults)
         known = bits[:, None] >> np.arange(features) & 1
         says = ((known == 0) | (rows[:, HEAD_WORDS:] == self._defaults)).all(axis=1)
-        no_others: Mask = bits >> features == 0
-        return no_others & says
+        found: Mask = says & (bits >> features == 0)
+        return found
 
     def _dropped(self, connection: sqlite3.Connection, digest: int) -> list[bytes]:
         key, record = connection.execute(self._whole, (digest,)).fetchone()
