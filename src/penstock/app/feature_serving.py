@@ -3,7 +3,7 @@ counted of that, and where what was served is recorded.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from penstock.features.view import FeatureView
 from penstock.log.opening import open_from_settings
 from penstock.log.port import Log, Producer, TopicSpec
 from penstock.log.records import Records, TopicPartition
-from penstock.models.runtimes.runtime import Runtime
+from penstock.models.runtimes.runtime import Examine, Runtime
 from penstock.observe.metrics import MetricSet
 from penstock.serving.deployment import ServedModel
 from penstock.serving.features.counts import FeatureCounts
@@ -140,7 +140,7 @@ class _LogAppend:
                 self._log.close()
 
 
-def _of_inner(examine: Callable[[Runtime], None], runtime: FeatureRuntime) -> Callable[[Runtime], None]:
+def _of_inner(examine: Examine, runtime: FeatureRuntime) -> Examine:
     """What is known to be right is known of the model itself, all of whose inputs are known."""
     return lambda _: examine(runtime.inner)
 

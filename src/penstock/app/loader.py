@@ -18,7 +18,7 @@ from penstock.models.registry.registry import Registry
 from penstock.models.runtimes.native import native_command
 from penstock.models.runtimes.onnx import OnnxRuntime
 from penstock.models.runtimes.process import ProcessRuntime, WorkerCommand, WorkerGroup
-from penstock.models.runtimes.runtime import Runtime
+from penstock.models.runtimes.runtime import Examine, Runtime
 from penstock.models.version import ModelVersion, RuntimeKind, SourceFormat
 from penstock.serving.batching.batcher import BatchingConfig
 from penstock.serving.deployment import ServedModel
@@ -192,9 +192,7 @@ class Loader:
             return served
         return self._features.served(served, filling)
 
-    def _examination(
-        self, declared: Declaration, runtime: Runtime, golden: Golden | None
-    ) -> Callable[[Runtime], None] | None:
+    def _examination(self, declared: Declaration, runtime: Runtime, golden: Golden | None) -> Examine | None:
         """Tries the runtime on its golden rows; what does so again."""
         if golden is None:
             return None
@@ -206,7 +204,8 @@ class Loader:
             golden, self._clock, model=declared.name, timeout_s=timeout_s, latency_s=latency_s
         )
         if latency_s is not None:
-            examine(runtime)  # it is warm by now
+            for _ in examine(runtime) or ():  # it is warm by now
+                pass
         return examine
 
     def _health(self, declared: Declaration) -> HealthConfig | None:

@@ -1,6 +1,6 @@
 """Golden rows: sample inputs of a version with the outputs that its native model gave at push."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -10,12 +10,14 @@ import numpy.typing as npt
 from penstock.core.clock import Clock
 from penstock.core.errors import ConfigurationError, CorruptArtifact, InvalidInput, ModelFailed, WrongOutputs
 from penstock.core.signature import Signature
-from penstock.core.tensors import Array, Tensors, row_count
-from penstock.models.runtimes.runtime import Runtime
+from penstock.core.tensors import Array, Tensors, row_count, slice_rows
+from penstock.models.runtimes.runtime import Examine, Runtime
 
 __all__ = ["GOLDEN_ROWS_MAX", "Golden", "check_golden", "declared_golden", "examination", "golden_rows"]
 
 GOLDEN_ROWS_MAX = 64
+PIECE_S, PIECE_ROWS_TIMES = 0.005, 1.5
+"""What is tried at once takes about so long, or so many times as long as a single row."""
 TOLERANCE = 1e-4
 """Wider than the gate's: another processor or library may round otherwise; another model differs by more."""
 
@@ -71,8 +73,10 @@ def declared_golden(
     return golden
 
 
-def check_golden(runtime: Runtime, golden: Golden, *, model: str, timeout_s: float) -> None:
-    """Raises `WrongOutputs`, naming the first row that differs, where the runtime gives other outputs."""
+def check_golden(runtime: Runtime, golden: Golden, *, model: str, timeout_s: float, first_row: int = 0) -> None:
+    """Raises `WrongOutputs`, naming the first row that differs, where the runtime gives other outputs.
+    `first_row` is the number of the first row.
+    """
     outputs = runtime.run(golden.inputs, timeout_s)
     for name, expected in golden.outputs.items():
         given = outputs.get(name)
@@ -86,31 +90,61 @@ def check_golden(runtime: Runtime, golden: Golden, *, model: str, timeout_s: flo
         if len(differing):
             row = int(differing[0])
             raise WrongOutputs(
-                f"model {model!r}: on golden row {row} output {name!r} is {given.tolist()[row]!r}, "
-                f"it should be {expected.tolist()[row]!r} ({len(differing)} of {len(expected)} rows differ)",
+                f"model {model!r}: on golden row {first_row + row} output {name!r} is {given.tolist()[row]!r}, "
+                f"it should be {expected.tolist()[row]!r} "
+                f"({len(differing)} of the {len(expected)} rows that ran together differ)",
                 hint="a library may have changed since; push the model again from this environment",
             )
 
 
 def examination(
     golden: Golden, clock: Clock, *, model: str, timeout_s: float, latency_s: float | None
-) -> Callable[[Runtime], None]:
+) -> Examine:
     """What tries a runtime on golden rows, now and again: that it gives their outputs, and (where a bound is
-    given) that it takes no longer than `latency_s` for them. It raises `WrongOutputs`, `ModelFailed` where that
-    took too long, and what the runtime raises.
+    given) that it takes no longer than `latency_s` for all of them. It raises `WrongOutputs`, `ModelFailed`
+    where that took too long, and what the runtime raises.
+
+    In pieces: all 64 rows at once would keep everybody else out for as long as 64 of them take.
     """
 
-    def examine(runtime: Runtime) -> None:
-        began_s = clock.monotonic()
-        check_golden(runtime, golden, model=model, timeout_s=timeout_s)
-        took_s = clock.monotonic() - began_s
-        if latency_s is not None and took_s > latency_s:
+    def examine(runtime: Runtime) -> Iterator[None]:
+        whole, start, spent_s = row_count(golden.inputs), 0, 0.0
+        size = _PieceSize(whole if runtime.signature.rows_fixed is not None else 1)
+        while start < whole:
+            stop = start + size.rows
+            piece = Golden(slice_rows(golden.inputs, start, stop), slice_rows(golden.outputs, start, stop))
+            began_s = clock.monotonic()
+            check_golden(runtime, piece, model=model, timeout_s=timeout_s, first_row=start)
+            took_s = clock.monotonic() - began_s
+            spent_s += took_s
+            start = stop
+            size.took(took_s)
+            yield
+        if latency_s is not None and spent_s > latency_s:
             raise ModelFailed(
-                f"model {model!r}: its golden rows took {1000 * took_s:.1f} ms, "
+                f"model {model!r}: its golden rows took {1000 * spent_s:.1f} ms, "
                 f"and may take {1000 * latency_s:.1f} ms"
             )
 
     return examine
+
+
+class _PieceSize:
+    """How many rows are tried at once: twice as many, as long as they take hardly longer than one does."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self._bound_s: float | None = None
+        self._grows = True
+
+    def took(self, seconds: float) -> None:
+        """So many rows took so long."""
+        if self._bound_s is None:
+            self._bound_s = max(PIECE_S, PIECE_ROWS_TIMES * seconds)
+        if not self._grows:
+            return
+        self._grows = seconds <= self._bound_s
+        self.rows = 2 * self.rows if self._grows else max(1, self.rows // 2)
 
 
 def _agree(given: Array, expected: Array) -> npt.NDArray[np.bool_]:

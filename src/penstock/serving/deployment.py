@@ -1,6 +1,6 @@
 """One version being served: its runtime behind its queue, and what is counted of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,7 @@ from penstock.core.errors import DeadlineExceeded, PenstockError, QuotaExceeded,
 from penstock.core.memory import give_back_memory
 from penstock.core.signature import Signature
 from penstock.core.tensors import Array, Tensors, row_count, slice_rows
-from penstock.models.runtimes.runtime import Runtime
+from penstock.models.runtimes.runtime import Examine, Runtime
 from penstock.observe.metrics import MetricSet
 from penstock.serving.admission.admission import Admission, AdmissionStatistics, ShedReason
 from penstock.serving.admission.lag import LoopLag
@@ -54,7 +54,7 @@ class ServedModel:
     timings: tuple[tuple[int, float], ...] = ()
     fallback: tuple[Rung, ...] = ()
     breaker: BreakerConfig | None = None
-    examine: Callable[[Runtime], None] | None = None
+    examine: Examine | None = None
     """Raises where the runtime does not give what is known to be right; None: nothing is known."""
     health: HealthConfig | None = None
     """How often that is asked while it serves; None: never."""
@@ -304,7 +304,7 @@ class Deployment:
         """How much longer so many rows take than what fits a batch, in seconds, as predicted."""
         return self._dispatcher.batcher.beyond_s(rows)
 
-    def rest(self) -> "Future[None] | None":
+    def rest(self) -> "Future[float] | None":
         """Has its runtime free what it keeps for runs to come; None where it did not run since it last rested,
         or has nothing to be tried with.
         """
@@ -318,11 +318,11 @@ class Deployment:
         fixed = self.signature.rows_fixed is not None
         runtime.rest(self._conform(self.example if fixed else slice_rows(self.example, 0, 1)))
 
-    def _resting_after(self, examine: Callable[[Runtime], None]) -> Callable[[Runtime], None]:
+    def _resting_after(self, examine: Examine) -> Examine:
         """The examination, after which a runtime that was at rest is so again: it may be on many rows."""
 
-        def examined(runtime: Runtime) -> None:
-            examine(runtime)
+        def examined(runtime: Runtime) -> Iterator[None]:
+            yield from examine(runtime) or ()
             if self.example is not None and float("-inf") < self.used_s <= self._rested_s:
                 self._rest(runtime)
                 give_back_memory()

@@ -10,7 +10,7 @@ from typing import Any
 from penstock.core.clock import Clock
 from penstock.core.errors import Refused, WrongOutputs
 from penstock.core.rng import unit_random
-from penstock.models.runtimes.runtime import Runtime
+from penstock.models.runtimes.runtime import Examine
 from penstock.serving.fallback.breaker import BreakerConfig, BreakerStatistics, CircuitBreaker, Probe
 from penstock.serving.fallback.ladder import blames_model
 from penstock.serving.health import HealthConfig, HealthStatistics, VersionHealth
@@ -95,8 +95,8 @@ class HealthWatch:
     def __init__(
         self,
         config: HealthConfig,
-        examine: Callable[[Runtime], None],
-        ask: Callable[[Callable[[Runtime], None]], "Future[None]"],
+        examine: Examine,
+        ask: Callable[[Examine], "Future[float]"],
         clock: Clock,
         name: str,
     ) -> None:
@@ -123,20 +123,21 @@ class HealthWatch:
                 examining = asyncio.wrap_future(self._ask(self._examine))
                 examining.add_done_callback(self._examined)
             else:
-                self._ended(fault)
+                self._ended(fault, 0.0)
         self._settle()
 
     def statistics(self) -> HealthStatistics:
         return self._health.statistics()
 
-    def _examined(self, ended: "asyncio.Future[None]") -> None:
+    def _examined(self, ended: "asyncio.Future[float]") -> None:
         error = None if ended.cancelled() else ended.exception()
         self._wrong = error is not None and (self._wrong or isinstance(error, WrongOutputs))
-        self._ended(None if error is None else str(error))
+        spent_s = ended.result() if error is None and not ended.cancelled() else 0.0
+        self._ended(None if error is None else str(error), spent_s)
         self._settle()
 
-    def _ended(self, fault: str | None) -> None:
-        self._health.ended(self._monotonic(), fault)
+    def _ended(self, fault: str | None, spent_s: float) -> None:
+        self._health.ended(self._monotonic(), fault, spent_s)
         if fault is not None:
             log.warning("%s failed a check: %s", self._name, fault)
 

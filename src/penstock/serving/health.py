@@ -70,11 +70,10 @@ class VersionHealth:
         self._began_s = now_s
         self._overdue = False
 
-    def ended(self, now_s: float, fault: str | None) -> None:
-        """The check found `fault`, or (None) that all is well."""
-        began_s, self._began_s = self._began_s, None
-        took_s = max(0.0, now_s - began_s) if began_s is not None else 0.0
-        self._next_s = now_s + max(self._pause_s(), took_s / self._config.runtime_share)
+    def ended(self, now_s: float, fault: str | None, spent_s: float = 0.0) -> None:
+        """The check found `fault`, or (None) that all is well, and took `spent_s` of the runtime's time."""
+        self._began_s = None
+        self._next_s = now_s + max(self._pause_s(), spent_s / self._config.runtime_share)
         if fault is None:
             self._passed += 1
             self._failures = 0

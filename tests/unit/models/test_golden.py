@@ -1,5 +1,6 @@
 import contextlib
 import math
+from collections import deque
 from typing import Any
 
 import msgspec
@@ -145,7 +146,7 @@ def test_other_answers_are_named(
         check({"y": given_output}, {"y": expected})
     assert f"on golden row {row} output 'y' is {given_output.tolist()[row]!r}, " in str(raised.value)
     assert f"it should be {expected.tolist()[row]!r} " in str(raised.value)
-    assert f"({differing} of {len(expected)} rows differ)" in str(raised.value)
+    assert f"({differing} of the {len(expected)} rows that ran together differ)" in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -194,11 +195,58 @@ def test_an_examination_has_a_bound_on_time() -> None:
         return runtime.outputs
 
     runtime.run = run_slowly  # type: ignore[method-assign]
+
+    def tried(latency_s: float | None) -> None:
+        deque(
+            examination(golden, clock, model="m", timeout_s=5.0, latency_s=latency_s)(runtime) or (), maxlen=0
+        )  # type: ignore[arg-type]
+
     for latency_s in (None, 0.25):
-        examination(golden, clock, model="m", timeout_s=5.0, latency_s=latency_s)(runtime)  # type: ignore[arg-type]
+        tried(latency_s)
     with pytest.raises(ModelFailed, match=r"took 250\.0 ms, and may take 200\.0 ms") as slow:
-        examination(golden, clock, model="m", timeout_s=5.0, latency_s=0.2)(runtime)  # type: ignore[arg-type]
+        tried(0.2)
     assert not isinstance(slow.value, WrongOutputs), "what it gives is right"
     runtime.outputs = {"y": np.array([2.0], "<f4")}
     with pytest.raises(WrongOutputs, match="golden row 0"):
-        examination(golden, clock, model="m", timeout_s=5.0, latency_s=None)(runtime)  # type: ignore[arg-type]
+        tried(None)
+
+
+class Paced:
+    """A runtime that doubles, and takes `fixed_s` for a run and `row_s` for each row of it."""
+
+    def __init__(self, clock: ManualClock, *, fixed_s: float, row_s: float, shape: str = "FP32[-1]") -> None:
+        self.signature = Signature.of(inputs={"x": shape}, outputs={"y": shape})
+        self.clock, self.fixed_s, self.row_s = clock, fixed_s, row_s
+        self.wrong_from = 64
+        self.sizes: list[int] = []
+
+    def run(self, tensors: Tensors, timeout_s: float) -> Tensors:
+        self.clock.advance(self.fixed_s + self.row_s * len(tensors["x"]))
+        self.sizes.append(len(tensors["x"]))
+        return {"y": np.where(tensors["x"] < self.wrong_from, 2 * tensors["x"], 0).astype("<f4")}
+
+
+@pytest.mark.parametrize(
+    ("fixed_s", "row_s", "shape", "sizes"),
+    [
+        (0.0, 0.00005, "FP32[-1]", [1, 2, 4, 8, 16, 32, 1]),
+        (0.0, 0.003, "FP32[-1]", [1, 2] + [1] * 61),
+        (0.0, 0.02, "FP32[-1]", [1, 2] + [1] * 61),
+        (0.02, 0.00001, "FP32[-1]", [1, 2, 4, 8, 16, 32, 1]),
+        (0.0, 0.003, "FP32[64]", [64]),
+    ],
+)
+def test_rows_are_tried_a_few_at_a_time(fixed_s: float, row_s: float, shape: str, sizes: list[int]) -> None:
+    """Together where that costs hardly more than one by itself, and where the model takes no fewer."""
+    clock = ManualClock()
+    runtime = Paced(clock, fixed_s=fixed_s, row_s=row_s, shape=shape)
+    x = np.arange(64, dtype="<f4")
+    golden = Golden({"x": x}, {"y": 2 * x})
+    examine = examination(golden, clock, model="m", timeout_s=5.0, latency_s=None)
+    pieces = examine(runtime)  # type: ignore[arg-type]
+    assert pieces is not None
+    assert sum(1 for _ in pieces) == len(runtime.sizes)
+    assert runtime.sizes == sizes
+    runtime.wrong_from = 50
+    with pytest.raises(WrongOutputs, match="on golden row 50 "):
+        deque(examine(runtime) or (), maxlen=0)  # type: ignore[arg-type]

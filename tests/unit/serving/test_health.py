@@ -33,9 +33,9 @@ def test_jitter() -> None:
 def test_slow_checks_come_more_seldom() -> None:
     health = fresh()
     health.began(10.0)
-    health.ended(14.0, None)
-    assert not health.due(53.9, idle=True), "a tenth of the time at most"
-    assert health.due(54.0, idle=True)
+    health.ended(30.0, None, spent_s=4.0)
+    assert not health.due(69.9, idle=True), "a tenth of the runtime's time at most"
+    assert health.due(70.0, idle=True), "however long it waited for others"
 
 
 def test_failures_in_a_row_make_it_sick_and_one_pass_makes_it_well() -> None:

@@ -1,11 +1,12 @@
 """The port that every runtime implements."""
 
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeAlias
 
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensors
 
-__all__ = ["Runtime"]
+__all__ = ["Examine", "Runtime"]
 
 
 class Runtime(Protocol):
@@ -46,3 +47,7 @@ class Runtime(Protocol):
     def close(self) -> None:
         """Frees what it holds; the runtime is not used after. Never raises."""
         ...
+
+
+Examine: TypeAlias = Callable[[Runtime], Iterator[None] | None]
+"""Tries a runtime and raises what is wrong with it: at once, or in pieces, between which others may run."""

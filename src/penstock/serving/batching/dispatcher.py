@@ -6,20 +6,19 @@ runtime runs in a thread of its own, one batch at a time; its results come back 
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from concurrent.futures import Future
 
 from penstock.core.calling import DEFAULT_CRITICALITY
 from penstock.core.clock import Clock
 from penstock.core.errors import DeadlineExceeded, ModelFailed, PenstockError, Refused
 from penstock.core.tensors import Tensors, row_count, tensors_bytes
-from penstock.models.runtimes.runtime import Runtime
+from penstock.models.runtimes.runtime import Examine, Runtime
+from penstock.serving.batching.batch_runner import BatchRunner, FinishedBatch
 from penstock.serving.batching.batcher import Batcher, BatchingConfig, DispatcherStatistics
 from penstock.serving.batching.lane import ShapeKey
 from penstock.serving.batching.observer import BatchRun, DispatchObserver
 from penstock.serving.batching.outputs import BatchOutputs, BatchRows
 from penstock.serving.batching.pending import PendingAnswer, PendingRequest
-from penstock.serving.batching.runner import BatchRunner, FinishedBatch
 
 __all__ = ["Dispatcher"]
 
@@ -112,8 +111,10 @@ class Dispatcher:
         """Whether nothing runs and nothing waits."""
         return not self.batcher.running and not len(self.batcher.queue)
 
-    def examine(self, work: Callable[[Runtime], None]) -> "Future[None]":
-        """Has `work` done with the runtime, between two batches; what it raised is in the future."""
+    def examine(self, work: Examine) -> "Future[float]":
+        """Has `work` done with the runtime, between batches. The future has what it raised, or how long it
+        took, in seconds.
+        """
         return self._runner.examine(work)
 
     async def close(self) -> None:

@@ -5,8 +5,10 @@ import enum
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +16,7 @@ from penstock.core.calling import on_behalf_of
 from penstock.core.clock import Clock
 from penstock.core.errors import InvalidInput, ModelFailed, PenstockError
 from penstock.core.tensors import Tensors, concatenate_rows
-from penstock.models.runtimes.runtime import Runtime
+from penstock.models.runtimes.runtime import Examine, Runtime
 from penstock.serving.batching.pending import PendingRequest
 
 __all__ = ["BatchRunner", "FinishedBatch"]
@@ -22,6 +24,10 @@ __all__ = ["BatchRunner", "FinishedBatch"]
 log = logging.getLogger(__name__)
 
 JOIN_S_MAX = 1.0
+PAUSE_TIMES, PAUSE_S_MAX = 9.0, 0.25
+"""Between two pieces of an examination the runtime is left to others for so many times as long as the first one
+took, but no longer than that.
+"""
 
 
 class _Revive(enum.Enum):
@@ -33,10 +39,15 @@ _REVIVE: Final = _Revive.REVIVE
 
 @dataclass(slots=True)
 class _Examination:
-    """What is to be done with the runtime beside running batches."""
+    """What is to be done with the runtime beside running batches. `pieces` once it has begun, the next of them
+    from `due_s` on; `spent_s` is what they took in all.
+    """
 
-    work: Callable[[Runtime], None]
-    ended: "Future[None]"
+    work: Examine
+    ended: "Future[float]"
+    pieces: Iterator[None] | None = None
+    due_s: float = 0.0
+    spent_s: float = 0.0
 
 
 _Errand = list[PendingRequest] | _Revive | _Examination | None
@@ -69,6 +80,8 @@ class BatchRunner:
         self._run_timeout_s = run_timeout_s
         self._ran = ran
         self._reviving = False
+        self._begun: deque[_Examination] = deque()
+        """Examinations of which there are pieces left."""
         self._batches: queue.SimpleQueue[_Errand] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run_batches, name="runtime", daemon=True)
         self._thread.start()
@@ -77,9 +90,11 @@ class BatchRunner:
         """Runs the batch after those before it."""
         self._batches.put(batch)
 
-    def examine(self, work: Callable[[Runtime], None]) -> "Future[None]":
-        """Does `work` with the runtime after the batches before it; what it raised is in the future."""
-        ended: Future[None] = Future()
+    def examine(self, work: Examine) -> "Future[float]":
+        """Does `work` with the runtime between batches, a piece at a time. The future has what it raised, or
+        how long it took, in seconds; it is cancelled where the thread ends before.
+        """
+        ended: Future[float] = Future()
         self._batches.put(_Examination(work, ended))
         return ended
 
@@ -99,7 +114,7 @@ class BatchRunner:
 
     def _run_batches(self) -> None:
         """The runtime's thread."""
-        while (batch := self._batches.get()) is not None:
+        while (batch := self._next()) is not None:
             if isinstance(batch, _Revive):
                 self._revive_runtime()
                 continue
@@ -108,14 +123,34 @@ class BatchRunner:
                 continue
             self._ran(self._run_batch(batch))
             del batch
+        for examination in self._begun:
+            examination.ended.cancel()
+
+    def _next(self) -> _Errand:
+        """What is to be done: what was put here, or else an examination whose pause is over."""
+        if not self._begun:
+            return self._batches.get()
+        pause_s = self._begun[0].due_s - self._clock.monotonic()
+        with suppress(queue.Empty):
+            return self._batches.get(timeout=pause_s) if pause_s > 0 else self._batches.get_nowait()
+        return self._begun.popleft()
 
     def _examine(self, examination: _Examination) -> None:
+        """One piece of it."""
+        began_s = self._clock.monotonic()
         try:
-            examination.work(self._runtime)
+            if examination.pieces is None:
+                examination.pieces = examination.work(self._runtime) or iter(())
+            next(examination.pieces)
+        except StopIteration:
+            examination.ended.set_result(examination.spent_s + self._clock.monotonic() - began_s)
         except BaseException as error:
             examination.ended.set_exception(_bare(error))
         else:
-            examination.ended.set_result(None)
+            now_s = self._clock.monotonic()
+            examination.spent_s += now_s - began_s
+            examination.due_s = now_s + min(PAUSE_TIMES * (now_s - began_s), PAUSE_S_MAX)
+            self._begun.append(examination)
 
     def _revive_runtime(self) -> None:
         try:
