@@ -22,35 +22,34 @@ def measure(bench: Bench) -> Result:
     ours = _run(bench, "benchmarks.features.subjects.online_read", None)
     theirs = _peer(bench)
     ratios = {} if theirs is None else _ratios(ours, theirs)
-    changed = {} if theirs is None else _ratios(ours["changed"], theirs)
+    stored = {} if theirs is None else _ratios(ours["stored"], theirs)
     return Result(
         name="online",
         claims=(
             Claim(name="online_keys_per_s", value=ours["keys_per_s"][CLAIMED], at_least=200_000),
             Claim(name="one_key_us", value=ours["one_key_us"], at_most=50.0),
             Claim(name="over_feast", value=_batched(ratios), at_least=20.0),
-            Claim(name="changed_keys_per_s", value=ours["changed"]["keys_per_s"][CLAIMED], at_least=200_000),
         ),
         facts={
             "penstock": ours,
             "feast": theirs,
             "over_feast": ratios,
-            "changed_over_feast": changed,
+            "stored_over_feast": stored,
             "versions": bench.environments.versions(PEER, ["feast", "pandas"]),
         },
         lines=[
             *_lines("Penstock", ours),
-            *_lines("Penstock, changed", ours["changed"]),
+            *_lines("Penstock, nothing held", ours["stored"]),
+            *_lines("Penstock, all changed", ours["changed"]),
             *(_lines("Feast", theirs) if theirs is not None else []),
-            *(
-                (f"Penstock, changed, to Feast: {size}", f"{value:.1f} times")
-                for size, value in changed.items()
-            ),
+            *((f"Penstock to Feast: {size}", f"{value:.1f} times") for size, value in ratios.items()),
+            *((f"Nothing held, to Feast: {size}", f"{value:.1f} times") for size, value in stored.items()),
             ("Penstock: written", f"{ours['put_per_s']:,.0f} keys/s"),
         ],
         remarks=[
             f"{bench.plan.keys:,} keys of three features; Penstock has 12 steps of a window of each.",
             "The process has read the keys before, and asks each time what has changed since: nothing, or all.",
+            "With nothing held, all comes from the file, as with Feast.",
             "Feast is read by its SDK from its own store on SQLite; the claim is of the worst of all batches.",
         ],
     )

@@ -13,10 +13,8 @@ import numpy as np
 from penstock.features.record_arrays import UNKNOWN, RecordArrays, Sound
 from penstock.features.timeline import Ints, Mask
 
-__all__ = ["NOWHERE", "HeldRecords"]
+__all__ = ["HeldRecords"]
 
-NOWHERE: Final = -1
-"""The place of a key that is not held."""
 UNKNOWN_MAX: Final = 10_000
 """Keys of which nothing is known that are held: anybody may ask for any."""
 KEY_BYTES_MAX: Final = 256
@@ -54,13 +52,16 @@ class HeldRecords:
         self._unknown = 0
         self._keys: list[bytes | None] = [None]
         self._vacant: list[int] = []
-        self._asked: Mask = np.zeros(2, np.bool_)
-        """Since the hand came by. The last is of no place: it is that of `NOWHERE`."""
+        self._asked: Mask = np.zeros(1, np.bool_)
+        """Since the hand came by."""
         self._hand = 1
 
-    def places(self, keys: Sequence[bytes]) -> Ints:
-        """Where each key is, `NOWHERE` for those that are not held."""
-        found = np.fromiter(map(self._places.get, keys, repeat(NOWHERE)), np.int64, count=len(keys))
+    def places(self, keys: Sequence[bytes]) -> Ints | None:
+        """Where each key is; None where not all are held."""
+        try:
+            found = np.fromiter(map(self._places.__getitem__, keys), np.int64, count=len(keys))
+        except KeyError:
+            return None
         self._asked[found] = True
         return found
 

@@ -1,6 +1,6 @@
 """Reads a view's features for the rows of a request: those of each row's key, or what stands for them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -102,6 +102,8 @@ class ViewReader:
 
     def _known(self, keys: list[bytes], *, looked: bool) -> "_Known":
         try:
+            if len(keys) > self._held.keys_max:
+                return self._read_anew(keys)
             if not looked:
                 self._store.look()
             return self._looked_up(keys)
@@ -115,7 +117,7 @@ class ViewReader:
         current = self._seen is not None and self._store.is_current(self.view, self._seen)
         if current:
             places = held.places(keys)
-            if not len(places) or places.min() >= 0:
+            if places is not None:
                 return _Known(held.arrays, places, self._standing)
         at_once = not current and (self._moving or len(keys) <= ASKED_AGAIN_MAX)
         wanted = list(dict.fromkeys(keys)) if at_once else held.missing(keys)
@@ -128,9 +130,17 @@ class ViewReader:
             if not wanted:
                 for error in damaged.values():
                     self._observer.failed(self.view, error)
-                places = held.places(keys)
-                return _Known(held.arrays, np.maximum(places, UNKNOWN), self._standing)
+                return _Known(held.arrays, self._places_but(keys, damaged), self._standing)
         return self._read_anew(keys)
+
+    def _places_but(self, keys: Sequence[bytes], damaged: Mapping[bytes, CorruptRecords]) -> Ints:
+        """Of keys all of which are held, but for those that are damaged: of these nothing is known."""
+        rows = [row for row, key in enumerate(keys) if key not in damaged] if damaged else range(len(keys))
+        found = self._held.places([keys[row] for row in rows])
+        assert found is not None, "all others were just found"
+        places = _nothing(len(keys))
+        places[rows] = found
+        return places
 
     def _brought_up(self, wanted: Sequence[bytes]) -> dict[bytes, CorruptRecords]:
         """What is held is as the store has it now, and the keys that are wanted are there, as far as there is
@@ -171,15 +181,15 @@ class ViewReader:
         return _Known(arrays, places, Standing(answer.progress, self._silent_ms_max))
 
     def _filled(self, words: Ints, positions: Ints, as_of_ms: Ints, stale: Mask) -> Reading:
-        bits = words[:, 0]
-        if stale.any():
-            bits = np.where(stale, 0, bits)
         columns: list[Column] = []
         defaulted: list[Mask] = []
-        whole = bool((bits == self._all_bits).all())
-        none = np.zeros(len(words), np.bool_)
+        bits, *given = np.ascontiguousarray(words.T)
+        if self._silent_ms_max is not None and stale.any():
+            bits = np.where(stale, 0, bits)
+        whole = not len(bits) or int(bits.min()) == self._all_bits
+        none = np.zeros(len(bits), np.bool_)
         for number, feature in enumerate(self.view.features):
-            column = from_words(words[:, 1 + number], feature.datatype)
+            column = from_words(given[number], feature.datatype)
             missing = none if whole else (bits >> number & 1) == 0
             columns.append(column if whole else np.where(missing, column.dtype.type(feature.default), column))
             defaulted.append(missing)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from penstock.features import held_records
-from penstock.features.held_records import NOWHERE, HeldRecords
+from penstock.features.held_records import HeldRecords
 from penstock.features.online import Answer, Record, Seen, pack_record
 from penstock.features.record_arrays import UNKNOWN, Sound, sound
 from penstock.features.timeline import TimelineRows, write_timelines
@@ -27,9 +27,11 @@ def hold(held: HeldRecords, numbers, *, steps: int = 1) -> None:
 
 
 def values(held: HeldRecords, numbers) -> list[int | None]:
-    places = held.places([key(number) for number in numbers])
-    rows = held.arrays.rows(np.maximum(places, 0), np.zeros(len(places), np.int64))[:, 1].tolist()
-    return [None if place == NOWHERE else row for place, row in zip(places.tolist(), rows, strict=True)]
+    found = []
+    for number in numbers:
+        places = held.places([key(number)])
+        found.append(None if places is None else int(held.arrays.rows(places, np.array([0]))[0, 1]))
+    return found
 
 
 def test_keys_are_found_again_until_they_are_forgotten():

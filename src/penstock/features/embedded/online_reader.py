@@ -1,12 +1,13 @@
 """Reads what is known of many keys at once, and what of that has changed."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 
 import msgspec
 
+from penstock.core.errors import StorageFailed
 from penstock.features.embedded.online_file import (
     NO_TABLE,
     OnlineFile,
@@ -57,7 +58,7 @@ class EmbeddedReader:
         """Of each table, the bytes of the largest record that was read of late."""
 
     def read(self, view: FeatureView, keys: Sequence[bytes], since: Seen | None = None) -> Answer:
-        with self._failing():
+        try:
             # It was just looked whether that is current, and at the file.
             follows = since is not None and since.source == self._source
             connection = self._connection if follows else self._connected()
@@ -67,14 +68,18 @@ class EmbeddedReader:
                 self._look(connection)
             version = self._version
             answer = self._read(connection, view, keys, since)
-            self._read_at[view.topic] = (version, answer.seen)
-            return answer
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        self._read_at[view.topic] = (version, answer.seen)
+        return answer
 
     def look(self) -> None:
-        with self._failing():
+        try:
             connection = self._connected()
             if connection is not None:
                 self._look(connection)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
 
     def is_current(self, view: FeatureView, seen: Seen) -> bool:
         if self._connection is None:
@@ -105,13 +110,9 @@ class EmbeddedReader:
     def _look(self, connection: sqlite3.Connection) -> None:
         (self._version,) = connection.execute("PRAGMA data_version").fetchone()
 
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            self.close()
-            raise self._file.failure(error, "nothing was read") from error
+    def _failed(self, error: sqlite3.Error) -> StorageFailed:
+        self.close()
+        return self._file.failure(error, "nothing was read")
 
     def _number(self, connection: sqlite3.Connection, view: FeatureView) -> int | None:
         number = self._numbers.get(view.topic)
@@ -201,10 +202,13 @@ def _read_some(connection: sqlite3.Connection, since: Seen, keys: Sequence[bytes
     """
     asked = 1 << (len(keys) - 1).bit_length() if keys else 1
     padding = [None] * (asked - len(keys))
-    with _noticing():
-        row = connection.execute(
-            _query(since.view, asked), (since.view, since.change, *digests(keys), *padding)
-        ).fetchone()
+    parameters = (since.view, since.change, *digests(keys), *padding)
+    try:
+        row = connection.execute(_query(since.view, asked), parameters).fetchone()
+    except sqlite3.OperationalError as error:
+        if NO_TABLE in str(error):
+            raise _Dropped from error
+        raise
     data, own_keys, sizes, told, changes_told, changed_keys = row
     if told is None:
         raise _Dropped
@@ -232,17 +236,6 @@ def _changed(since: Seen, told: str, keys: bytes | None) -> tuple[Seen, Sequence
     if since.change == _ANYTHING or of_known < transactions or first != since.change + 1:
         return seen, None
     return seen, _decode_keys(b"\xdd" + count.to_bytes(4, "big") + (keys or b""))
-
-
-@contextmanager
-def _noticing() -> Iterator[None]:
-    """That a view's tables are there no more."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if NO_TABLE in str(error):
-            raise _Dropped from error
-        raise
 
 
 @lru_cache(maxsize=1024)
