@@ -1,12 +1,13 @@
 """Features read by key from the online store, many at once and one by one, and by Feast from its own."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.features.bench import Bench
 from benchmarks.harness.figure import Claim, Result
-from benchmarks.harness.report import ratio
+from benchmarks.harness.report import median, ratio
 from benchmarks.streams.trial import run_module
 
 __all__ = ["measure"]
@@ -18,11 +19,18 @@ CLAIMED = "1024"
 
 
 def measure(bench: Bench) -> Result:
-    """Both have the same keys, of three numbers each; all values that are read are checked."""
-    ours = _run(bench, "benchmarks.features.subjects.online_read", None)
-    theirs = _peer(bench)
-    ratios = {} if theirs is None else _ratios(ours, theirs)
-    stored = {} if theirs is None else _ratios(ours["stored"], theirs)
+    """Both have the same keys, of three numbers each, and run in turns; all values that are read are held against
+    what was written.
+    """
+    has_peer = _has_peer(bench)
+    turns, peer_turns = [], []
+    for _ in range(bench.plan.repeats):
+        turns.append(_run(bench, "benchmarks.features.subjects.online_read", None))
+        if has_peer:
+            peer_turns.append(_run(bench, "benchmarks.features.peers.feast_read", PEER))
+    ours, theirs = _median(turns), _median(peer_turns) if peer_turns else None
+    ratios = _median([_ratios(our, their) for our, their in zip(turns, peer_turns, strict=False)])
+    stored = _median([_ratios(our["stored"], their) for our, their in zip(turns, peer_turns, strict=False)])
     return Result(
         name="online",
         claims=(
@@ -48,6 +56,7 @@ def measure(bench: Bench) -> Result:
         ],
         remarks=[
             f"{bench.plan.keys:,} keys of three features; Penstock has 12 steps of a window of each.",
+            f"Medians of {bench.plan.repeats} turns of both; ratios are of each turn.",
             "The process has read the keys before, and asks each time what has changed since: nothing, or all.",
             "With nothing held, all comes from the file, as with Feast.",
             "Feast is read by its SDK from its own store on SQLite; the claim is of the worst of all batches.",
@@ -69,12 +78,17 @@ def _run(bench: Bench, module: str, environment: str | None) -> dict[str, Any]:
     return seen
 
 
-def _peer(bench: Bench) -> dict[str, Any] | None:
+def _has_peer(bench: Bench) -> bool:
     if bench.make_peers:
         bench.environments.prepare(PEER, REQUIREMENTS)
-    if not bench.environments.versions(PEER, ["feast"]):
-        return None
-    return _run(bench, "benchmarks.features.peers.feast_read", PEER)
+    return bool(bench.environments.versions(PEER, ["feast"]))
+
+
+def _median(turns: Sequence[Any]) -> Any:
+    """Of numbers, by their names; nothing of nothing."""
+    if turns and not isinstance(turns[0], dict):
+        return median(turns)
+    return {name: _median([turn[name] for turn in turns]) for name in (turns[0] if turns else ())}
 
 
 def _ratios(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float]:

@@ -70,6 +70,7 @@ class OnlineFile:
 
     def __init__(self, home: Path) -> None:
         self.path = home / FILE
+        self._name = str(self.path)
 
     def connect_to_write(self) -> sqlite3.Connection:
         """Makes what is not there. Raises `sqlite3.Error`, `StorageFailed` where there can be no folder, and
@@ -117,7 +118,7 @@ class OnlineFile:
     def inode(self) -> tuple[int, int] | None:
         """Which file it is; None where there is none. Raises `StorageFailed`."""
         try:
-            found = os.stat(self.path)
+            found = os.stat(self._name)
         except FileNotFoundError:
             return None
         except OSError as error:
