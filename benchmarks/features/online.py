@@ -19,8 +19,8 @@ CLAIMED = "1024"
 
 
 def measure(bench: Bench) -> Result:
-    """Both have the same keys, of three numbers each, and run in turns; all values that are read are held against
-    what was written.
+    """Both have the same keys, of three numbers each, and run in turns; all values that are read are checked
+    against what was written.
     """
     has_peer = _has_peer(bench)
     turns, peer_turns = [], []

@@ -195,7 +195,7 @@ def test_a_store_that_is_damaged_costs_defaults_and_is_told_of(commands: Command
         whole = path.read_bytes()
         path.unlink()
         path.write_bytes(b"this is no database" * 1000)
-        assert delay(client, "JFK") == [2.5]
+        wait_until(lambda: delay(client, "JFK") == [2.5])
         wait_until(lambda: len(problems(commands)) == 1)
         (problem,) = problems(commands)
         assert "defaults are served" in problem

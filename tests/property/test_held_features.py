@@ -1,5 +1,6 @@
 """Who holds what was read of features says the same as who reads all of it anew, whatever happened since."""
 
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -55,7 +56,7 @@ class World:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.store = EmbeddedOnlineStore(home)
+        self.store = EmbeddedOnlineStore(home, count().__next__)
         self.definition = self.moved = 0
         self.clock = 100
         self.offset = 0

@@ -1,7 +1,7 @@
 """Reads what is known of many keys at once, and what of that has changed."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 
@@ -26,6 +26,8 @@ KEYS_AT_FIRST = 64
 """Of a view of which nothing was read yet."""
 _ANYTHING = -1
 """The change since which anything may have changed."""
+FILE_S_MAX = 0.02
+"""So much later, at most, it is seen that another file took the place of the one that is open."""
 BYTES_AT_ONCE = 16 * 1024 * 1024
 PROGRESS = (
     "SELECT json_group_array(json_array(partition, as_of_ms, next_offset, heard_ms))"
@@ -42,8 +44,11 @@ class EmbeddedReader:
     another by now.
     """
 
-    def __init__(self, file: OnlineFile) -> None:
+    def __init__(self, file: OnlineFile, monotonic: Callable[[], float]) -> None:
         self._file = file
+        self._monotonic = monotonic
+        self._found_s = 0.0
+        """When it was last seen that the file is the one that is open."""
         self._connection: sqlite3.Connection | None = None
         self._inode: tuple[int, int] | None = None
         self._source = 0
@@ -75,7 +80,7 @@ class EmbeddedReader:
 
     def look(self) -> None:
         try:
-            connection = self._connected()
+            connection = self._connected(at_most_s=FILE_S_MAX)
             if connection is not None:
                 self._look(connection)
         except sqlite3.Error as error:
@@ -96,7 +101,12 @@ class EmbeddedReader:
             with suppress(sqlite3.Error):
                 connection.close()
 
-    def _connected(self) -> sqlite3.Connection | None:
+    def _connected(self, *, at_most_s: float = 0.0) -> sqlite3.Connection | None:
+        """To the file that is there, or was so long ago."""
+        now_s = self._monotonic()
+        if self._connection is not None and now_s - self._found_s < at_most_s:
+            return self._connection
+        self._found_s = now_s
         found = self._file.inode()
         if found != self._inode:
             self.close()

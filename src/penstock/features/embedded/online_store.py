@@ -1,10 +1,12 @@
 """The store as a whole."""
 
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
+from penstock.core.clock import SystemClock
 from penstock.features.embedded.online_file import OnlineFile, number_of, rows, table
 from penstock.features.embedded.online_reader import EmbeddedReader
 from penstock.features.embedded.online_writer import EmbeddedWriter
@@ -15,11 +17,12 @@ __all__ = ["EmbeddedOnlineStore"]
 
 class EmbeddedOnlineStore:
     """An `OnlineStore`: a file in the home folder that stream processes write and serve processes read. A
-    reader makes no file: without one, nothing is known yet.
+    reader makes no file: without one, nothing is known yet. `monotonic` is a time in seconds.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, monotonic: Callable[[], float] = SystemClock.monotonic) -> None:
         self._file = OnlineFile(home)
+        self._monotonic = monotonic
 
     @property
     def path(self) -> Path:
@@ -33,7 +36,7 @@ class EmbeddedOnlineStore:
             return EmbeddedWriter(self._file, view)
 
     def reader(self) -> EmbeddedReader:
-        return EmbeddedReader(self._file)
+        return EmbeddedReader(self._file, self._monotonic)
 
     def views(self) -> list[FeatureView]:
         if not self.path.exists():

@@ -1,7 +1,9 @@
 import sqlite3
+from itertools import count
 
 import pytest
 
+from penstock.core.clock import ManualClock
 from penstock.core.errors import ConfigurationError, Fenced, StorageFailed
 from penstock.core.tensors import DataType
 from penstock.features.embedded import EmbeddedOnlineStore, online_reader
@@ -36,7 +38,7 @@ def known(answer) -> tuple[list[bytes | None], tuple[Progress, ...]]:
 
 @pytest.fixture
 def store(tmp_path):
-    return EmbeddedOnlineStore(tmp_path)
+    return EmbeddedOnlineStore(tmp_path, count().__next__)
 
 
 def timelines(store, of, *keys: bytes) -> list[bytes | None]:
@@ -470,3 +472,20 @@ def test_it_is_current_until_somebody_writes_anything(store):
         act()
         reader.look()
         assert not reader.is_current(view(), seen)
+
+
+def test_that_the_file_is_another_is_seen_after_a_moment(tmp_path):
+    clock = ManualClock()
+    store = EmbeddedOnlineStore(tmp_path, clock.monotonic)
+    store.writer(view()).put(0, [update(b"\x01", 1)], told())
+    reader = store.reader()
+    seen = reader.read(view(), []).seen
+    store.path.rename(store.path.with_name("moved"))
+
+    clock.advance(0.019)
+    reader.look()
+    assert reader.is_current(view(), seen)
+    clock.advance(0.002)
+    reader.look()
+    assert not reader.is_current(view(), seen)
+    assert reader.read(view(), [b"\x01"], seen).records == [None]
