@@ -1,5 +1,6 @@
 """The real server, asked for more than it can do."""
 
+import json
 import threading
 import time
 from collections import Counter
@@ -102,13 +103,29 @@ def test_it_answers_what_it_can_in_time_and_refuses_the_rest(server: RunningServ
 def test_the_most_important_are_answered_while_others_are_refused(server: RunningServer) -> None:
     with Flood(server, 30, {"x-criticality": "sheddable"}) as flood, server.client() as client:
         time.sleep(0.5)
-        important = Counter(
-            client.post(PATH, json=BODY, headers={"x-criticality": "CRITICAL_PLUS"}).status_code
-            for _ in range(40)
-        )
-    # All of them, but on a machine that makes the server stand still: then it refuses anybody for a moment.
-    assert important[200] >= 36, important
+        answers = [client.post(PATH, json=BODY, headers={"x-criticality": "CRITICAL_PLUS"}) for _ in range(40)]
+    # Also on a machine that makes the server stand still for a moment: late is better than refused.
+    told = Counter((answer.status_code, answer.headers.get("x-shed-reason")) for answer in answers)
+    assert told == {(200, None): 40}
     assert flood.statuses[503] > flood.statuses[200]
+
+
+def test_a_drill_shows_the_most_important_served_whole_in_a_surge(
+    commands: CommandLine, server: RunningServer
+) -> None:
+    """At four times the capacity, a tenth of it `CRITICAL_PLUS`; in two seconds also a busy machine answers."""
+    done = commands.run(
+        *("drill", "surge", "slow", "--url", server.url, "--shape", "spike", "--capacity", "45"),
+        *("--base", "0.4x", "--peak", "4x", "--duration", "6", "--connections", "500"),
+        *("--objective-ms", "2000", "--timeout-ms", "5000", "--allow-limited", "--json"),
+        *("--class", "CRITICAL_PLUS=1", "--class", "SHEDDABLE=9", "--require", "good[CRITICAL_PLUS]>=0.999"),
+    )
+    assert done.status == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    important, sheddable = report["by_class"]
+    assert important["good"] == important["offered"] > 0
+    assert sheddable["shed"] > sheddable["good"] > 0
+    assert set(report["shed_by_reason"]) <= {"too_late", "overload", "loop_lag"}
 
 
 def test_a_request_of_many_rows_does_not_keep_the_most_important_waiting(server: RunningServer) -> None:

@@ -95,7 +95,6 @@ class Deployment:
         self._runtime = served.runtime
         self._metrics = metrics
         self._monotonic = clock.monotonic
-        self._lag = lag
         self._objective_s = served.batching.objective_s
         self._conform = self.signature.conform
         self._measures = Measures(metrics, clock, model=served.model, version=served.version)
@@ -178,7 +177,7 @@ class Deployment:
 
     def refusal_of_all(self, criticality: int) -> ShedReason | None:
         """Why not even the ladder takes a request on, counted: the event loop is too far behind."""
-        if self._lag.lag_s(self._monotonic()) <= self._admission.lag_s_max:
+        if not self._admission.behind(self._monotonic(), criticality):
             return None
         self._measures.shed(ShedReason.LOOP_LAG, criticality)
         return ShedReason.LOOP_LAG

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from penstock.core.calling import Criticality
 from penstock.core.clock import SystemClock
 from penstock.core.errors import InvalidInput, ModelFailed, Refused
 from penstock.core.signature import Signature
@@ -15,6 +16,7 @@ from penstock.core.tensors import Tensors
 from penstock.models.runtimes.runtime import Runtime
 from penstock.observe.metrics import MetricSet
 from penstock.serving import deployment as deployment_module
+from penstock.serving.admission.admission import ShedReason
 from penstock.serving.batching.batcher import BatchingConfig
 from penstock.serving.deployment import Deployment, ServedModel
 from penstock.serving.fallback.breaker import BreakerConfig
@@ -52,12 +54,14 @@ class MoodyRuntime:
     def close(self) -> None: ...
 
 
+def served(runtime: MoodyRuntime, **further: Any) -> ServedModel:
+    batching = BatchingConfig(objective_s=1.0, rows_max=8, queue_rows_max=100, queue_bytes_max=10_000)
+    return ServedModel(model="m", version="1", platform="fake", runtime=runtime, batching=batching, **further)
+
+
 def deploy(**further: Any) -> tuple[MoodyRuntime, Deployment]:
     runtime = MoodyRuntime()
-    plane = DataPlane(MetricSet(), SystemClock())
-    batching = BatchingConfig(objective_s=1.0, rows_max=8, queue_rows_max=100, queue_bytes_max=10_000)
-    served = ServedModel(model="m", version="1", platform="fake", runtime=runtime, batching=batching, **further)
-    return runtime, plane.add(served)
+    return runtime, DataPlane(MetricSet(), SystemClock()).add(served(runtime, **further))
 
 
 async def ask(deployment: Deployment, **further: Any) -> list[int]:
@@ -142,6 +146,21 @@ def test_only_requests_that_may_fall_back_do() -> None:
             await ask(deployment)
         assert caught.value.reason == "breaker_open"
         assert 500.0 <= caught.value.retry_after_s <= 1000.0
+        await deployment.close()
+
+    run(life())
+
+
+@pytest.mark.parametrize("sheds", [True, False])
+def test_a_loop_that_is_behind_is_no_reason_to_refuse_where_nothing_is_shed(sheds: bool) -> None:
+    async def life() -> None:
+        clock = SystemClock()
+        plane = DataPlane(MetricSet(), clock, sheds=sheds)
+        deployment = plane.add(served(MoodyRuntime(), fallback=(Constant(values={"y": 7}),)))
+        plane.lag.beat(clock.monotonic() - 60.0)
+        reason = deployment.refusal_of_all(Criticality.CRITICAL)
+        assert reason is (ShedReason.LOOP_LAG if sheds else None)
+        assert deployment.cap(Criticality.CRITICAL) is reason
         await deployment.close()
 
     run(life())

@@ -61,7 +61,9 @@ class AdmissionStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 LAG_S_MIN, LAG_S_MAX = 0.25, 2.0
 LAG_SHARE = 0.25
-"""Of the objective, within these bounds: with the loop further behind, nothing that is asked is taken on."""
+"""Of the objective, within these bounds: with the loop further behind, nothing that is asked is taken on. Of
+the most important class it is, up to the upper bound: that is little, and a refusal is the worst for it.
+"""
 
 MARGIN = 1.4
 """What a predicted time is taken times, as runs take longer at times. Not for the most important class: there a
@@ -81,7 +83,7 @@ class Admission:
         self._objective_s = objective_s
         self._spare_s = SPARE_SHARE * objective_s
         self.lag_s_max = min(max(LAG_S_MIN, LAG_SHARE * objective_s), LAG_S_MAX)
-        """How far the event loop may be behind."""
+        """How far the event loop may be behind, for all but the most important class."""
         self.shedder = Shedder(objective_s)
         self._admitted = 0
         self._refused = dict.fromkeys(ShedReason, 0)
@@ -124,12 +126,17 @@ class Admission:
         self._refused[ShedReason.TOO_LATE] += 1
         return ShedReason.TOO_LATE
 
+    def behind(self, now_s: float, criticality: int) -> bool:
+        """Whether the event loop is too far behind for anything of that class to be taken on."""
+        most_s = self.lag_s_max if criticality > 1 else LAG_S_MAX
+        return self._enabled and self._lag.lag_s(now_s) > most_s
+
     def cap(self, now_s: float, criticality: int) -> ShedReason | None:
         """Why nothing at all of that class is taken on; None: what is asked may be looked at."""
         reason = None
         if self._enabled and self._backlog.full(criticality):
             reason = ShedReason.QUEUE_FULL
-        elif self._enabled and self._lag.lag_s(now_s) > self.lag_s_max:
+        elif self.behind(now_s, criticality):
             reason = ShedReason.LOOP_LAG
         if reason is not None:
             self._refused[reason] += 1
@@ -161,7 +168,7 @@ class Admission:
         if backlog.full(criticality):
             return ShedReason.QUEUE_FULL
         lag_s = self._lag.lag_s(now_s)
-        if lag_s > self.lag_s_max:
+        if lag_s > self.lag_s_max and self.behind(now_s, criticality):
             return ShedReason.LOOP_LAG
         wait_s = backlog.wait_in_s(criticality, now_s)
         if self._sheds(now_s, wait_s, criticality, caller, retry):
@@ -183,14 +190,23 @@ class Admission:
         shedder.seen(rank)
         # Never who would hardly wait: an idle runtime helps nobody, and those who are less important wait
         # behind, so that they take nothing from who is more.
-        return wait_s > self._spare_s and shedder.sheds(rank)
+        return wait_s > self._spare_s and not self._goes_next(criticality) and shedder.sheds(rank)
+
+    def _goes_next(self, criticality: int) -> bool:
+        """Whether it is of the most important class, and there is room for it in the batch that comes next.
+
+        It waits for the running one alone then: to shed it would make room for those who stand behind it. A
+        ratio that overshoots, or a run that takes long, is no queue of its own.
+        """
+        return criticality == 1 and not self._backlog.next_full(criticality)
 
     def _is_late(
         self, now_s: float, lag_s: float, due_s: float | None, criticality: int, wait_s: float
     ) -> bool:
         backlog = self._backlog
         if due_s is None:
-            if not self.shedder.ratio and not backlog.next_full(criticality):
+            shedding = self.shedder.ratio and criticality > 1
+            if not shedding and not backlog.next_full(criticality):
                 return False
             due_s = now_s + self._objective_s
         margin = MARGIN if criticality > 1 else 1.0

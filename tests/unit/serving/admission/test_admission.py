@@ -80,6 +80,28 @@ def test_who_named_no_time_is_refused_for_a_queue_and_not_for_a_slow_run() -> No
     assert asked(admission(Waiting(answer_s=0.1 / MARGIN - 1e-6)), due_s=None) is None, "the objective"
 
 
+def test_of_the_most_important_only_a_queue_of_its_own_is_shed() -> None:
+    """Three in four of what comes are less important; 0.95 of all is more than those."""
+    backlog = Waiting()
+    made = shedding(backlog)
+    told = [asked(made, 4.0, 5.0, criticality=1) for _ in range(10)]
+    assert ShedReason.OVERLOAD in told
+    backlog.next_is_full = False
+    assert [asked(made, 4.0, 5.0, criticality=1) for _ in range(10)] == [None] * 10
+    assert asked(made, 4.0, 5.0, criticality=2) is ShedReason.OVERLOAD
+    told = [asked(made, 4.0, 5.0, criticality=1, retry=True) for _ in range(10)]
+    assert told == [ShedReason.OVERLOAD] * 10, "it counts as less important"
+
+
+def test_a_slow_run_keeps_the_most_important_out_no_more_while_others_are_shed() -> None:
+    slow = Waiting(wait_s=5.0, answer_s=5.0, next_is_full=False)
+    made = shedding(slow)
+    assert asked(made, 10.0, due_s=None, criticality=2) is not None
+    assert asked(made, 10.0, due_s=None, criticality=1) is None
+    slow.next_is_full = True
+    assert asked(made, 10.0, due_s=None, criticality=1) is not None
+
+
 def test_an_idle_runtime_takes_anybody_so_that_a_wrong_prediction_is_found_out() -> None:
     assert asked(admission(Waiting(wait_s=0.0, answer_s=99.0))) is None
 
@@ -156,3 +178,25 @@ def test_how_far_a_loop_may_be_behind_is_a_share_of_the_objective(objective_s: f
     assert asked(made, late_s + 0.001, 100.0) is ShedReason.LOOP_LAG
     assert made.cap(late_s - 0.001, 2) is None
     assert made.cap(late_s + 0.001, 2) is ShedReason.LOOP_LAG
+
+
+def test_the_most_important_is_taken_by_a_loop_that_is_behind_for_the_others() -> None:
+    lag = LoopLag()
+    made = Admission(Waiting(), lag, objective_s=0.1)
+    lag.beat(0.0)
+    for behind_s, criticality, reason in (
+        (LAG_S_MIN + 0.01, 2, ShedReason.LOOP_LAG),
+        (LAG_S_MIN + 0.01, 1, None),
+        (LAG_S_MAX - 0.01, 1, None),
+        (LAG_S_MAX + 0.01, 1, ShedReason.LOOP_LAG),
+    ):
+        assert asked(made, BEAT_S + behind_s, 10.0, criticality=criticality) is reason
+        assert made.cap(BEAT_S + behind_s, criticality) is reason
+        assert made.behind(BEAT_S + behind_s, criticality) is (reason is not None)
+
+
+def test_switched_off_no_lag_counts() -> None:
+    lag = LoopLag()
+    made = Admission(Waiting(), lag, objective_s=0.1, enabled=False)
+    lag.beat(0.0)
+    assert not made.behind(BEAT_S + LAG_S_MAX + 1.0, 2)
