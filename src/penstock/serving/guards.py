@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from penstock.core.clock import Clock
 from penstock.core.errors import Refused, WrongOutputs
 from penstock.core.rng import unit_random
-from penstock.models.runtimes.runtime import Examine
+from penstock.models.runtimes.runtime import Examine, Runtime
 from penstock.serving.fallback.breaker import BreakerConfig, BreakerStatistics, CircuitBreaker, Probe
 from penstock.serving.fallback.ladder import blames_model
 from penstock.serving.health import HealthConfig, HealthStatistics, VersionHealth
@@ -109,6 +109,8 @@ class HealthWatch:
         """Told when it is out and gave wrong outputs: what it gave to others may be as wrong. That of one which
         crashed, hangs or is slow is not.
         """
+        self._stepped_s = float("-inf")
+        """When a piece of a check last ended."""
         self._wrong = False
         """Whether it gave wrong outputs since it last passed, and nobody was told."""
         self.sick: str | None = None
@@ -117,10 +119,11 @@ class HealthWatch:
     def check(self, fault: str | None, *, idle: bool) -> None:
         """Begins a check where it is time for one; `fault` is why the runtime cannot run. Does not block."""
         now_s = self._monotonic()
+        self._health.went_on(self._stepped_s)
         if self._health.due(now_s, idle=idle):
             self._health.began(now_s)
             if fault is None:
-                examining = asyncio.wrap_future(self._ask(self._examine))
+                examining = asyncio.wrap_future(self._ask(self._steps))
                 examining.add_done_callback(self._examined)
             else:
                 self._ended(fault, 0.0)
@@ -128,6 +131,12 @@ class HealthWatch:
 
     def statistics(self) -> HealthStatistics:
         return self._health.statistics()
+
+    def _steps(self, runtime: Runtime) -> Iterator[None]:
+        """The examination. In the runtime's thread."""
+        for _ in self._examine(runtime) or ():
+            self._stepped_s = self._monotonic()
+            yield
 
     def _examined(self, ended: "asyncio.Future[float]") -> None:
         error = None if ended.cancelled() else ended.exception()

@@ -20,8 +20,8 @@ PATIENCE = 0.5
 class HealthConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A check about every `every_s`; `failures_max` failures in a row make a version sick.
 
-    Checks take at most `runtime_share` of the runtime's time: slow ones come more seldom. One that has not
-    ended after `timeout_s` has failed.
+    Checks take at most `runtime_share` of the runtime's time: slow ones come more seldom. One of which no
+    piece has ended for `timeout_s` has failed.
     """
 
     every_s: float = 30.0
@@ -70,6 +70,13 @@ class VersionHealth:
         self._began_s = now_s
         self._overdue = False
 
+    def went_on(self, at_s: float) -> None:
+        """A piece of the check ended then. All of them together may take longer than `timeout_s`: they wait for
+        each other, and for what runs between them.
+        """
+        if self._began_s is not None:
+            self._began_s = max(self._began_s, at_s)
+
     def ended(self, now_s: float, fault: str | None, spent_s: float = 0.0) -> None:
         """The check found `fault`, or (None) that all is well, and took `spent_s` of the runtime's time."""
         self._began_s = None
@@ -90,7 +97,7 @@ class VersionHealth:
         """A check that does not end is a failure, and after as long again another one: the runtime hangs."""
         assert self._began_s is not None, "a check is running"
         if now_s - self._began_s > self._config.timeout_s:
-            self._fail(f"a check has not ended for {self._config.timeout_s:.0f} s and more")
+            self._fail(f"a check has stood still for {self._config.timeout_s:.0f} s and more")
             self._overdue = True
             self._began_s = now_s
 
