@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from benchmarks.surge.generator import Seen, SeenPhase, Window
 
 __all__ = [
+    "NORMAL_SHARE",
     "Capacity",
     "best_level",
     "bound",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from benchmarks.harness.figure import FigureFailed
 from benchmarks.surge.bench import Bench
 from benchmarks.surge.generator import Clients, Phase, Seen, SeenPhase
-from benchmarks.surge.judge import Capacity, best_level, levels_worth_trying, recovered_s
+from benchmarks.surge.judge import NORMAL_SHARE, Capacity, best_level, levels_worth_trying, recovered_s
 from benchmarks.surge.systems import Running
 from benchmarks.surge.usage import Usage
 
@@ -46,6 +46,13 @@ class Surge:
         """As a number to hold against a bound: all of the time that was looked at where it was not normal."""
         return self.after_s if self.recovered_s is None else self.recovered_s
 
+    def good_share(self, phase: str) -> float:
+        """Of all that was asked in `calm`, just before the surge, or `after`, both at half of the capacity; 1
+        where nothing was.
+        """
+        share = self.seen.phase(phase).total.good_share
+        return 1.0 if share is None else share
+
     def facts(self) -> dict[str, object]:
         total = self.phase.total
         return {
@@ -71,6 +78,8 @@ class Surge:
             "refused_p50_ms": total.refusal_p50_ms,
             "refused_p99_ms": total.refusal_p99_ms,
             "recovered_s": self.recovered_s,
+            "calm_good_share": round(self.good_share("calm"), 4),
+            "after_good_share": round(self.good_share("after"), 4),
             "server_cpu_s": round(self.cpu_s, 3),
             "growth_mb": round(self.growth_mb, 2),
             "generator": {
@@ -84,13 +93,16 @@ class Surge:
 
     def remarks(self, what: str) -> list[str]:
         """What a reader has to know of how it was measured."""
-        if not self.phase.limited:
-            return []
-        phase = self.phase
-        late = f"{phase.lag_late} of {phase.total.arrivals} requests went out over 5 ms late"
-        return [
-            f"{what} at {self.times:g}×: the generator was at its limit: {late}, {phase.lag_ms_max} ms at most"
-        ]
+        at, phase = f"{what} at {self.times:g}×", self.phase
+        told: list[str] = []
+        if phase.limited:
+            late = f"{phase.lag_late} of {phase.total.arrivals} requests went out over 5 ms late"
+            told.append(f"{at}: the generator was at its limit: {late}, {phase.lag_ms_max} ms at most")
+        if (calm := self.good_share("calm")) < NORMAL_SHARE:
+            told.append(
+                f"{at}: it was not normal before the surge either: {calm:.3f} good at half of the capacity"
+            )
+        return told
 
 
 class Trial:

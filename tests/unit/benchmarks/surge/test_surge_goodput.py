@@ -11,7 +11,13 @@ BENCH = SimpleNamespace(models={name: SimpleNamespace(facts=dict) for name in ("
 
 
 def surge(
-    times: float, ratio: float, *, top_good: int = 100, recovered_s: float | None = 0.2, lag_late: int = 0
+    times: float,
+    ratio: float,
+    *,
+    top_good: int = 100,
+    recovered_s: float | None = 0.2,
+    lag_late: int = 0,
+    calm_good: int = 100,
 ):
     classes = (
         seen_class("CRITICAL_PLUS", arrivals=100, good=top_good),
@@ -21,7 +27,12 @@ def surge(
         times=times,
         ratio=ratio,
         capacity_rps=300.0,
-        seen=seen([], seen_phase("surge", *classes, lag_late=lag_late)),
+        seen=seen(
+            [],
+            seen_phase("calm", seen_class(arrivals=100, good=calm_good)),
+            seen_phase("surge", *classes, lag_late=lag_late),
+            seen_phase("after", seen_class(arrivals=300, good=270)),
+        ),
         recovered_s=recovered_s,
         after_s=4.0,
         cpu_s=1.0,
@@ -86,3 +97,15 @@ def test_a_generator_at_its_limit_is_remarked_on():
 
     (remark,) = found.remarks
     assert "3ms at 10×: the generator was at its limit" in remark
+
+
+def test_what_was_not_normal_before_the_surge_either_is_remarked_on():
+    calm, poor = surge(10, 0.9, calm_good=99), surge(10, 0.9, calm_good=98)
+
+    found = result(BENCH, [measured("3ms", calm, poor)])
+
+    (remark,) = found.remarks
+    assert "3ms at 10×: it was not normal before the surge either: 0.980" in remark
+    facts = [each["calm_good_share"] for each in found.facts["3ms"]["surges"]["10"]]
+    assert facts == [0.99, 0.98]
+    assert poor.facts()["after_good_share"] == 0.9
