@@ -2,7 +2,7 @@
 
 `python drill_server.py SERVICE_MS WAIT_MS_MAX` prints its port. A service time of 0 answers at once; a longest
 wait of 0 refuses nothing. Half of the refusals say `queue`, half `deadline`; every 10th answer comes from the
-rung `cached`. What stood in the requests' headers is counted at GET /seen.
+rung `cached`. What stood in the requests' headers, and `answered` with 200, is counted at GET /seen.
 """
 
 import asyncio
@@ -49,6 +49,7 @@ class Backend:
             self.seen[f"refused={reason}"] += 1
             return now_s, http(503, b"{}", f"X-Shed-Reason: {reason}", "retry-after: 1")
         self.free_s = starts_s + self.service_s
+        self.seen["answered"] += 1
         rung = ["x-penstock-rung: cached"] if self.asked % 10 == 0 else []
         return self.free_s, http(200, b'{"outputs": []}', *rung)
 

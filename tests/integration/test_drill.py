@@ -35,6 +35,14 @@ def surge(commands: CommandLine, url: str, *options: str, status: int = 0) -> di
     return report
 
 
+def possible(timeline: dict[str, Any]) -> float:
+    """What a server of that capacity could have answered of what was offered, second by second."""
+    step_s, rates = timeline["step_s"], timeline["offered_per_s"]
+    steps = round(1 / step_s)
+    seconds = [step_s * sum(rates[place : place + steps]) for place in range(0, len(rates), steps)]
+    return sum(min(each, CAPACITY_PER_S) for each in seconds)
+
+
 def test_a_spike_over_a_known_capacity(commands: CommandLine, backend: str, tmp_path: Path) -> None:
     report = surge(
         *(commands, backend, "--capacity", str(CAPACITY_PER_S), "--base", "0.4x", "--peak", "3x"),
@@ -46,8 +54,7 @@ def test_a_spike_over_a_known_capacity(commands: CommandLine, backend: str, tmp_
     # 400 + 3,000 + 400 are expected; five deviations of a Poisson count are 310.
     assert abs(report["total"]["offered"] - 3800) < 310
     # The queue is full all through the surge: what is answered then is the capacity, and a queue of 60 ms.
-    # On a busy machine the server does less, and never more.
-    assert 0.6 <= report["goodput"] <= 1.1
+    assert report["goodput"] <= 1.1
     assert report["recovered"]
     assert [each["outcome"] for each in report["thresholds"]] == ["held", "not held"]
     assert {each["name"] for each in report["by_rung"]} == {"the model", "cached"}
@@ -59,6 +66,13 @@ def test_a_spike_over_a_known_capacity(commands: CommandLine, backend: str, tmp_
     assert {name: seen[f"refused={name}"] for name in ("queue", "deadline")} == shed
     assert seen["x-request-timeout-ms=77"] == report["total"]["offered"]
     assert seen["x-api-key=k3y"] >= report["total"]["offered"]
+    # On a busy machine the server does less; what it did is in the report, whole, and nearly all good. Not in
+    # it is the one request that a drill tries before the load.
+    total, gave = report["total"], seen["answered"] - 1
+    answered = total["good"] + total["late"]
+    assert answered <= gave <= answered + total["timeout"] + total["broken"]
+    assert total["good"] >= 0.8 * gave
+    assert report["goodput"] == pytest.approx(total["good"] / possible(report["timeline"]), rel=0.02)
     page = (tmp_path / "report.html").read_text()
     assert "k3y" not in page + json.dumps(report)
     assert "<svg" in page
