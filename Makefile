@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo proto test surges crash crash-jobs explore clients client-environments check format lint types layers bench-% clean
+.PHONY: help demo proto test surges crash crash-jobs explore clients client-environments kafka check format lint types layers bench-% clean
 
 help:  ## This list.
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -38,6 +38,9 @@ clients: client-environments  ## Real clients' tests (Triton's, KServe's, MLflow
 client-environments: .venv/.dev  ## Sets the clients up in .clients, each in an environment of its own.
 	$(BIN)/python tests/clients/make_environments.py
 
+kafka: .venv/bin/python  ## A Kafka on this machine until Ctrl-C (NODES=3, PORT=9092); needs Java 17 and Maven.
+	$(BIN)/python -m deploy.kafka --nodes $(or $(NODES),1) --port $(or $(PORT),0)
+
 check: format lint types layers test  ## What has to pass: format, lint, types, layers, tidy and all tests.
 
 format: .venv/.dev  ## Fails where a file is not formatted.
@@ -60,7 +63,7 @@ bench-%: .venv/.dev  ## A benchmark, e.g. bench-serving (ARGS="--quick --json FI
 	$(BIN)/python -m benchmarks.$* $(ARGS)
 
 clean:  ## Removes what the targets made, but not .penstock, where models are.
-	rm -rf .venv .clients .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .clients .kafka .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "error: no Python found; install Python 3.11 or set PYTHON=/path/to/python" >&2; exit 1; }
