@@ -1,16 +1,25 @@
-"""One contract, run over every log. A log that is added joins `FACTORIES`."""
+"""One contract, run over every log. A log that is added joins `FACTORIES`.
+
+A few tests are of the embedded log alone (`embedded_log`): their docstrings say what Kafka does instead.
+"""
 
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
+from contextlib import suppress
 from threading import Thread
 
 import numpy as np
 import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
-from penstock.core.clock import ManualClock
+from penstock.core.clock import Clock, ManualClock, SystemClock
 from penstock.core.errors import Conflict, Fenced, InvalidInput, NotFound, TooLarge
+from penstock.core.settings import KafkaSettings
 from penstock.log.embedded import EmbeddedLog, LogLimits
-from penstock.log.port import Consumer, Log, TopicSpec
+from penstock.log.embedded.consumer import EmbeddedConsumer
+from penstock.log.kafka import ClientConfiguration, KafkaLog
+from penstock.log.kafka.consumer import KafkaConsumer
+from penstock.log.port import Consumer, Log, TopicInfo, TopicSpec
 from penstock.log.records import Fetched, Records, TopicPartition
 
 LogFactory = Callable[[], Log]
@@ -18,6 +27,10 @@ LIMITS = LogLimits(lease_s=10.0, record_bytes_max=1024 * 1024, frame_rows_max=10
 EVENTS = TopicPartition("events", 0)
 OTHER = TopicPartition("events", 1)
 RESULTS = TopicPartition("results", 0)
+TOPICS = {"events", "results", "more"}
+GROUPS = ("group", "another")
+KAFKA_S = 1.5
+ROUNDS_MAX = 200
 
 
 class Told:
@@ -46,20 +59,52 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-def embedded(folder: Path, clock: ManualClock) -> Log:
-    return EmbeddedLog(folder / "log", clock, LIMITS)
+def embedded(request: pytest.FixtureRequest) -> LogFactory:
+    folder, clock = request.getfixturevalue("tmp_path"), request.getfixturevalue("clock")
+    return lambda: EmbeddedLog(folder / "log", clock, LIMITS)
 
 
-FACTORIES = {"embedded": embedded}
+class Leaving(KafkaLog):
+    """Whose consumers leave their groups also where a test has failed: the broker is for the next one, too."""
+
+    def __init__(self, configuration: ClientConfiguration, clock: Clock) -> None:
+        super().__init__(configuration, clock)
+        self._consumers: list[KafkaConsumer] = []
+
+    def consumer(self, group: str) -> KafkaConsumer:
+        self._consumers.append(super().consumer(group))
+        return self._consumers[-1]
+
+    def close(self) -> None:
+        for consumer in self._consumers:
+            with suppress(Exception):
+                consumer.close()
+        super().close()
+
+
+def on_kafka(request: pytest.FixtureRequest) -> LogFactory:
+    address = request.getfixturevalue("kafka")
+    cleared(address)
+    configuration = ClientConfiguration(
+        brokers=address, settings=KafkaSettings(record_bytes_max=LIMITS.record_bytes_max)
+    )
+    return lambda: Leaving(configuration, SystemClock())
+
+
+FACTORIES = {"embedded": embedded, "kafka": on_kafka}
 
 
 @pytest.fixture(params=FACTORIES)
-def log_factory(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[LogFactory]:
+def log_factory(request: pytest.FixtureRequest) -> Iterator[LogFactory]:
     """Opens the same log, as often as it is called, as so many processes would."""
+    yield from opened(FACTORIES[request.param](request))
+
+
+def opened(factory: LogFactory) -> Iterator[LogFactory]:
     logs: list[Log] = []
 
     def open_log() -> Log:
-        logs.append(FACTORIES[request.param](tmp_path, clock))
+        logs.append(factory())
         return logs[-1]
 
     yield open_log
@@ -67,11 +112,54 @@ def log_factory(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClo
         log.close()
 
 
-@pytest.fixture
-def log(log_factory: LogFactory) -> Log:
-    log = log_factory()
+def with_topics(log: Log) -> Log:
     log.admin.ensure_topics([TopicSpec(name="events", partitions=2), TopicSpec(name="results")])
     return log
+
+
+@pytest.fixture
+def log(log_factory: LogFactory) -> Log:
+    return with_topics(log_factory())
+
+
+@pytest.fixture
+def embedded_factory(request: pytest.FixtureRequest) -> Iterator[LogFactory]:
+    yield from opened(embedded(request))
+
+
+@pytest.fixture
+def embedded_log(embedded_factory: LogFactory) -> Log:
+    return with_topics(embedded_factory())
+
+
+def cleared(address: str) -> None:
+    """Without what the test before made: its topics and groups."""
+    client = AdminClient({"bootstrap.servers": address})
+    for futures in (client.delete_consumer_groups(list(GROUPS)), client.delete_topics(list(TOPICS))):
+        for future in futures.values():
+            with suppress(KafkaException):  # it was not there
+                future.result(30)
+    while TOPICS & client.list_topics(timeout=30).topics.keys():
+        pass
+
+
+def topics(log: Log) -> tuple[TopicInfo, ...]:
+    """Those of this test: others have topics on the same brokers."""
+    return tuple(info for info in log.admin.topics() if info.spec.name in TOPICS)
+
+
+def until(condition: Callable[[], bool], *consumers: Consumer) -> None:
+    """Consumers poll in turn, until their group has come to that. On Kafka that takes a few heartbeats."""
+    for _ in range(ROUNDS_MAX):
+        if condition():
+            return
+        for consumer in consumers:
+            consumer.poll(records_max=1, bytes_max=1, timeout_s=0.0 if embeds(consumer) else 0.1)
+    pytest.fail(f"the group has not come to it in {ROUNDS_MAX} rounds")
+
+
+def embeds(consumer: Consumer) -> bool:
+    return isinstance(consumer, EmbeddedConsumer)
 
 
 def records(*values: str, start_ms: int = 1000) -> Records:
@@ -94,7 +182,9 @@ def joined(log: Log, *, group: str = "group", topics: Collection[str] = ("events
 
 
 def poll(consumer: Consumer, *, records_max: int = 1000, bytes_max: int = 1 << 20) -> list[Fetched]:
-    return consumer.poll(records_max=records_max, bytes_max=bytes_max, timeout_s=0)
+    # What is not there on Kafka may only be under way.
+    timeout_s = 0.0 if embeds(consumer) else KAFKA_S
+    return consumer.poll(records_max=records_max, bytes_max=bytes_max, timeout_s=timeout_s)
 
 
 def values_of(fetched: Collection[Fetched]) -> list[str]:
@@ -173,7 +263,7 @@ def test_what_is_not_there_is_not_found(log: Log) -> None:
     transaction.append(TopicPartition("none", 0), records("a"))
     with pytest.raises(NotFound):
         transaction.commit()
-    assert log.admin.topics()[0].ends == (0, 0)
+    assert not any(len(log.admin.read(source, 0, records_max=9).records) for source in (EVENTS, OTHER))
 
 
 def test_a_record_beyond_the_limit_is_refused(log: Log) -> None:
@@ -186,14 +276,14 @@ def test_a_record_beyond_the_limit_is_refused(log: Log) -> None:
 
 def test_topics(log: Log) -> None:
     append(log, OTHER, "a", "b")
-    events, results = log.admin.topics()
+    events, results = topics(log)
     assert (events.spec.name, events.spec.partitions) == ("events", 2)
     assert (events.begins, events.ends) == ((0, 0), (0, 2))
-    assert events.size_bytes > 0
-    assert results.size_bytes == 0
+    # Kafka's client is not told.
+    assert (events.size_bytes, results.size_bytes) == (None, None) or (events.size_bytes or 0) > 0
     with pytest.raises(Conflict, match="2 partitions, not 3"):
         log.admin.ensure_topics([TopicSpec(name="more"), TopicSpec(name="events", partitions=3)])
-    assert len(log.admin.topics()) == 2
+    assert len(topics(log)) == 2
     for bad in (
         TopicSpec(name="a b"),
         TopicSpec(name=""),
@@ -203,7 +293,7 @@ def test_topics(log: Log) -> None:
         with pytest.raises(InvalidInput):
             log.admin.ensure_topics([bad])
     log.admin.ensure_topics([TopicSpec(name="results", retention_bytes=10)])
-    assert log.admin.topics()[1].spec.retention_bytes == 10
+    assert topics(log)[1].spec.retention_bytes == 10
 
 
 def test_offset_at_a_time(log: Log) -> None:
@@ -227,10 +317,11 @@ def test_polls_keep_to_their_bounds(log: Log) -> None:
     consumer.close()
 
 
-def test_partitions_take_turns(log: Log) -> None:
-    append(log, EVENTS, *["0"] * 100)
-    append(log, OTHER, *["1"] * 100)
-    consumer, _ = joined(log)
+def test_partitions_take_turns(embedded_log: Log) -> None:
+    """On Kafka a partition's turn is what the client fetched of it at a time."""
+    append(embedded_log, EVENTS, *["0"] * 100)
+    append(embedded_log, OTHER, *["1"] * 100)
+    consumer, _ = joined(embedded_log)
     assert {value for _ in range(2) for value in values_of(poll(consumer, records_max=10))} == {"0", "1"}
     consumer.close()
 
@@ -267,10 +358,10 @@ def test_groups_go_on_where_they_committed(log: Log) -> None:
     again.close()
     another, _ = joined(log, group="another")
     assert drained(another) == ["a", "b", "c"]
-    another.close()
     lags = {(lag.group, lag.source): (lag.committed, lag.lag) for lag in log.admin.lags()}
     assert lags["group", EVENTS] == (2, 1)
     assert lags["another", EVENTS] == (None, 3)
+    another.close()
 
 
 def test_an_aborted_transaction_leaves_nothing(log: Log) -> None:
@@ -279,7 +370,7 @@ def test_an_aborted_transaction_leaves_nothing(log: Log) -> None:
     transaction.append(RESULTS, records("A"))
     transaction.abort()
     assert producer.begin().commit() == {}
-    assert log.admin.topics()[1].ends == (0,)
+    assert topics(log)[1].ends == (0,)
 
 
 def test_a_second_opening_of_an_identity_fences_the_first(log: Log, log_factory: LogFactory) -> None:
@@ -297,13 +388,16 @@ def test_a_second_opening_of_an_identity_fences_the_first(log: Log, log_factory:
     assert values_of([log.admin.read(RESULTS, 0, records_max=9)]) == ["B"]
 
 
-def test_partitions_are_handed_over_only_once_they_are_let_go(log: Log, log_factory: LogFactory) -> None:
-    append(log, EVENTS, "a")
-    append(log, OTHER, "b")
-    first, told_first = joined(log)
+def test_partitions_are_handed_over_only_once_they_are_let_go(
+    embedded_log: Log, embedded_factory: LogFactory
+) -> None:
+    """With a membership from before the change, which Kafka fences."""
+    append(embedded_log, EVENTS, "a")
+    append(embedded_log, OTHER, "b")
+    first, told_first = joined(embedded_log)
     poll(first)
     assert told_first.has == {EVENTS, OTHER}
-    second, told_second = joined(log_factory())
+    second, told_second = joined(embedded_factory())
     assert poll(second) == []
     assert told_second.has == set()
     membership = first.membership()
@@ -314,14 +408,14 @@ def test_partitions_are_handed_over_only_once_they_are_let_go(log: Log, log_fact
     assert told_second.has == {EVENTS, OTHER} - told_first.has
     assert told_second.calls == [("assigned", frozenset(told_second.has))]
     with pytest.raises(Fenced):
-        commit(log, dict.fromkeys(told_second.has, 1), membership)
-    commit(log, dict.fromkeys(told_first.has, 1), membership)
+        commit(embedded_log, dict.fromkeys(told_second.has, 1), membership)
+    commit(embedded_log, dict.fromkeys(told_first.has, 1), membership)
     first.close()
     poll(second)
     assert told_second.has == {EVENTS, OTHER}
-    assert [each.partitions for each in log.admin.members("group")] == [(EVENTS, OTHER)]
+    assert [each.partitions for each in embedded_log.admin.members("group")] == [(EVENTS, OTHER)]
     second.close()
-    assert log.admin.members("group") == ()
+    assert embedded_log.admin.members("group") == ()
 
 
 def commit(log: Log, offsets: dict[TopicPartition, int], membership: object) -> None:
@@ -331,19 +425,20 @@ def commit(log: Log, offsets: dict[TopicPartition, int], membership: object) -> 
     transaction.commit()
 
 
-def test_what_is_revoked_can_be_committed_until_the_listener_returns(log: Log) -> None:
-    append(log, EVENTS, "a")
-    append(log, OTHER, "b")
-    first = log.consumer("group")
+def test_what_is_revoked_can_be_committed_until_the_listener_returns(embedded_log: Log) -> None:
+    """Step by step; on Kafka it takes heartbeats."""
+    append(embedded_log, EVENTS, "a")
+    append(embedded_log, OTHER, "b")
+    first = embedded_log.consumer("group")
 
     class Committing(Told):
         def revoked(self, partitions: Collection[TopicPartition]) -> None:
             super().revoked(partitions)
-            commit(log, dict.fromkeys(partitions, 1), first.membership())
+            commit(embedded_log, dict.fromkeys(partitions, 1), first.membership())
 
     first.subscribe(["events"], Committing())
     poll(first)
-    second, told = joined(log)
+    second, told = joined(embedded_log)
     poll(first)
     assert poll(second) == []
     assert all(second.committed(source) == 1 for source in told.has)
@@ -352,22 +447,23 @@ def test_what_is_revoked_can_be_committed_until_the_listener_returns(log: Log) -
     second.close()
 
 
-def test_a_member_past_its_lease_is_fenced_and_told(log: Log, clock: ManualClock) -> None:
-    append(log, EVENTS, "a")
-    sleeper, told = joined(log)
+def test_a_member_past_its_lease_is_fenced_and_told(embedded_log: Log, clock: ManualClock) -> None:
+    """Kafka's session ends in real time: a test of its own lets it."""
+    append(embedded_log, EVENTS, "a")
+    sleeper, told = joined(embedded_log)
     poll(sleeper)
     membership = sleeper.membership()
     clock.advance(6)
-    waking, told_waking = joined(log)
+    waking, told_waking = joined(embedded_log)
     clock.advance(6)
     poll(waking)
     poll(waking)
     assert told_waking.has == {EVENTS, OTHER}
     with pytest.raises(Fenced, match="events/0"):
-        commit(log, {EVENTS: 1}, membership)
+        commit(embedded_log, {EVENTS: 1}, membership)
     assert waking.committed(EVENTS) is None
-    assert log.admin.topics()[1].ends == (0,)
-    commit(log, {EVENTS: 1}, waking.membership())
+    assert topics(embedded_log)[1].ends == (0,)
+    commit(embedded_log, {EVENTS: 1}, waking.membership())
     poll(sleeper)
     assert told.calls[-1] == ("lost", frozenset({EVENTS, OTHER}))
     poll(waking)
@@ -378,28 +474,30 @@ def test_a_member_past_its_lease_is_fenced_and_told(log: Log, clock: ManualClock
     waking.close()
 
 
-def test_committing_renews_the_lease(log: Log, clock: ManualClock) -> None:
-    worker, told = joined(log)
+def test_committing_renews_the_lease(embedded_log: Log, clock: ManualClock) -> None:
+    """On Kafka the client's own thread renews it."""
+    worker, told = joined(embedded_log)
     poll(worker)
-    other, told_other = joined(log)
+    other, told_other = joined(embedded_log)
     poll(worker)
     poll(other)
     (mine,) = told.has
     for _ in range(4):
         clock.advance(6)
-        commit(log, {mine: 0}, worker.membership())
+        commit(embedded_log, {mine: 0}, worker.membership())
         poll(other)
-    commit(log, {mine: 0}, worker.membership())
+    commit(embedded_log, {mine: 0}, worker.membership())
     assert len(told_other.has) == 1
     worker.close()
     other.close()
 
 
-def test_a_member_at_work_keeps_its_lease_from_another_thread(log: Log, clock: ManualClock) -> None:
-    append(log, EVENTS, "a")
-    worker, told = joined(log)
+def test_a_member_at_work_keeps_its_lease_from_another_thread(embedded_log: Log, clock: ManualClock) -> None:
+    """On Kafka the client's own thread renews it."""
+    append(embedded_log, EVENTS, "a")
+    worker, told = joined(embedded_log)
     poll(worker)
-    other, told_other = joined(log)
+    other, told_other = joined(embedded_log)
     for _ in range(4):
         clock.advance(6)
         renewing = Thread(target=worker.renew)
@@ -407,7 +505,7 @@ def test_a_member_at_work_keeps_its_lease_from_another_thread(log: Log, clock: M
         renewing.join()
         poll(other)
     assert (told.has, told_other.has) == ({EVENTS, OTHER}, set())
-    commit(log, {EVENTS: 1}, worker.membership())
+    commit(embedded_log, {EVENTS: 1}, worker.membership())
     poll(worker)
     poll(other)
     assert (len(told.has), len(told_other.has)) == (1, 1)
@@ -416,11 +514,12 @@ def test_a_member_at_work_keeps_its_lease_from_another_thread(log: Log, clock: M
     other.close()
 
 
-def test_a_paused_member_that_nobody_replaced_goes_on(log: Log, clock: ManualClock) -> None:
-    worker, told = joined(log)
+def test_a_paused_member_that_nobody_replaced_goes_on(embedded_log: Log, clock: ManualClock) -> None:
+    """On Kafka it has lost its partitions, and gets them anew."""
+    worker, told = joined(embedded_log)
     poll(worker)
     clock.advance(100)
-    commit(log, {EVENTS: 0}, worker.membership())
+    commit(embedded_log, {EVENTS: 0}, worker.membership())
     poll(worker)
     assert told.has == {EVENTS, OTHER}
     worker.close()
@@ -441,22 +540,61 @@ def test_reset(log: Log) -> None:
     worker.close()
 
 
-def test_truncate_and_a_consumer_behind_it(log: Log, caplog: pytest.LogCaptureFixture) -> None:
+def test_truncate_and_a_consumer_behind_it(embedded_log: Log, caplog: pytest.LogCaptureFixture) -> None:
+    """In whole frames; Kafka lets go of any number, and its client has read ahead by then."""
+    for number in range(10):
+        append(embedded_log, EVENTS, f"{number}", f"{number}'")
+    slow, _ = joined(embedded_log)
+    assert len(values_of(poll(slow, records_max=2))) == 2
+    embedded_log.admin.truncate(EVENTS, 15)
+    assert topics(embedded_log)[0].begins == (14, 0)
+    assert drained(slow) == ["7", "7'", "8", "8'", "9", "9'"]
+    assert "12 records" in caplog.text
+    assert embedded_log.admin.read(EVENTS, 0, records_max=1).offsets.tolist() == [14]
+    embedded_log.admin.truncate(EVENTS, 100)
+    assert topics(embedded_log)[0].begins == (20, 0)
+    assert topics(embedded_log)[0].size_bytes == 0
+    assert append(embedded_log, EVENTS, "next") == 20
+    assert drained(slow) == ["next"]
+    slow.close()
+
+
+def test_a_group_behind_what_is_kept_goes_on_and_says_so(log: Log, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(10):
         append(log, EVENTS, f"{number}", f"{number}'")
     slow, _ = joined(log)
     assert len(values_of(poll(slow, records_max=2))) == 2
-    log.admin.truncate(EVENTS, 15)
-    assert log.admin.topics()[0].begins == (14, 0)
-    assert drained(slow) == ["7", "7'", "8", "8'", "9", "9'"]
+    commit(log, {EVENTS: 2}, slow.membership())
+    slow.close()
+    log.admin.truncate(EVENTS, 14)
+    assert topics(log)[0].begins == (14, 0)
+    again, _ = joined(log)
+    assert drained(again) == ["7", "7'", "8", "8'", "9", "9'"]
     assert "12 records" in caplog.text
     assert log.admin.read(EVENTS, 0, records_max=1).offsets.tolist() == [14]
     log.admin.truncate(EVENTS, 100)
-    assert log.admin.topics()[0].begins == (20, 0)
-    assert log.admin.topics()[0].size_bytes == 0
+    assert topics(log)[0].begins == (20, 0)
     assert append(log, EVENTS, "next") == 20
-    assert drained(slow) == ["next"]
-    slow.close()
+    assert drained(again) == ["next"]
+    again.close()
+
+
+def test_where_to_go_on_is_behind_the_marks_of_transactions(log: Log) -> None:
+    """On Kafka they take offsets, and the last one's mark counts as lag until something comes after it."""
+    producer = log.transactional("one")
+    for value in ("a", "b"):
+        transaction = producer.begin()
+        transaction.append(EVENTS, records(value))
+        transaction.commit()
+    worker, _ = joined(log)
+    fetched: list[Fetched] = []
+    while found := poll(worker):
+        fetched += found
+    assert values_of(fetched) == ["a", "b"]
+    commit(log, {EVENTS: fetched[-1].next_offset}, worker.membership())
+    (lag,) = (each for each in log.admin.lags("group") if each.source == EVENTS)
+    assert lag.lag <= (0 if embeds(worker) else 1)
+    worker.close()
 
 
 def test_waiting_ends_with_an_append_of_another(log: Log, log_factory: LogFactory) -> None:
@@ -469,3 +607,36 @@ def test_waiting_ends_with_an_append_of_another(log: Log, log_factory: LogFactor
     assert values_of(found) == ["a"]
     assert consumer.poll(records_max=1, bytes_max=1, timeout_s=0.2) == []
     consumer.close()
+
+
+def test_two_members_share_and_hand_over(log: Log, log_factory: LogFactory) -> None:
+    """What the first has is committed in `revoked`, and the second goes on there; nothing is had by both."""
+    append(log, EVENTS, "a")
+    append(log, OTHER, "b")
+    first = log.consumer("group")
+
+    class Committing(Told):
+        def revoked(self, partitions: Collection[TopicPartition]) -> None:
+            super().revoked(partitions)
+            commit(log, dict.fromkeys(partitions, 1), first.membership())
+
+    told_first = Committing()
+    first.subscribe(["events"], told_first)
+    until(lambda: told_first.has == {EVENTS, OTHER}, first)
+    stale = first.membership()
+    second, told_second = joined(log_factory())
+    until(lambda: len(told_second.has) == 1, first, second)
+    assert told_first.has == {EVENTS, OTHER} - told_second.has
+    assert all(second.committed(source) == 1 for source in told_second.has)
+    with pytest.raises(Fenced):
+        commit(log, dict.fromkeys(told_second.has, 0), stale)
+    with pytest.raises(Fenced):
+        commit(log, dict.fromkeys(told_second.has, 0), first.membership())
+    assert all(second.committed(source) == 1 for source in told_second.has)
+    commit(log, dict.fromkeys(told_first.has, 1), first.membership())
+    first.close()
+    until(lambda: told_second.has == {EVENTS, OTHER}, second)
+    assert [each.partitions for each in log.admin.members("group")] == [(EVENTS, OTHER)]
+    assert not poll(second)
+    second.close()
+    assert log.admin.members("group") == ()

@@ -34,6 +34,6 @@ def show(config: ConfigOption = None, overrides: SetOption = None, as_json: Json
 
 def _masked(key: str, value: object) -> object:
     """A secret as stars, a database's URL without its password."""
-    if key.endswith("_secret"):
+    if key.endswith(("_secret", "password")):
         return "***" if value else ""
     return _PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) and "://" in value else value

@@ -55,7 +55,7 @@ def topics(as_json: JsonOption = False, config: ConfigOption = None, overrides: 
                 info.spec.name,
                 info.spec.partitions,
                 sum(info.ends) - sum(info.begins),
-                info.size_bytes,
+                "-" if info.size_bytes is None else info.size_bytes,
                 _kept(info),
             )
             for info in infos

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from penstock.core.errors import ConfigurationError
 from penstock.core.failpoints import FAILPOINT_VARIABLE
+from penstock.core.log_settings import KafkaSettings, LogSettings
 
 __all__ = [
     "AdmissionSettings",
@@ -24,6 +25,7 @@ __all__ = [
     "FeatureSettings",
     "HealthSettings",
     "JobsSettings",
+    "KafkaSettings",
     "LimitsSettings",
     "LoadedSettings",
     "LogSettings",
@@ -163,20 +165,6 @@ class HealthSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Checks take at most so much of a runtime's time: slow ones come more seldom."""
 
 
-class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where events are kept, and how."""
-
-    url: str = ""
-    """Empty: the embedded log, in the folder `log` of the home folder."""
-    lease_s: Seconds = 10.0
-    """A consumer that neither polls, commits nor renews its lease for so long loses its partitions. The same in
-    all processes.
-    """
-    queue_rows_max: Count = 262_144
-    """Records that a process has appended and not written yet; whoever appends more waits."""
-    queue_bytes_max: Count = 256 * 1024 * 1024
-
-
 class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What processes streams."""
 
@@ -261,6 +249,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     health: HealthSettings = msgspec.field(default_factory=HealthSettings)
     registry: RegistrySettings = msgspec.field(default_factory=RegistrySettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)
+    kafka: KafkaSettings = msgspec.field(default_factory=KafkaSettings)
     jobs: JobsSettings = msgspec.field(default_factory=JobsSettings)
     stream: StreamSettings = msgspec.field(default_factory=StreamSettings)
 

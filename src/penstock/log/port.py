@@ -50,7 +50,8 @@ class TopicInfo:
     spec: TopicSpec
     begins: tuple[int, ...]
     ends: tuple[int, ...]
-    size_bytes: int
+    size_bytes: int | None
+    """None where the log does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,19 +1,15 @@
 """Topics and their partitions: made, found, listed."""
 
-import re
 import sqlite3
 from collections.abc import Iterable
 
-from penstock.core.errors import Conflict, InvalidInput, NotFound, StorageFailed, shown
+from penstock.core.errors import Conflict, NotFound, StorageFailed, shown
 from penstock.log.embedded.schema import PARTITIONS_MAX
 from penstock.log.port import TopicInfo, TopicSpec
 from penstock.log.records import TopicPartition
+from penstock.log.topic_specs import check_spec
 
 __all__ = ["Catalog", "ensure_topics", "topic_infos"]
-
-NAME_LENGTH_MAX = 249
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
-"""Kafka's rule, so that a name is good in either."""
 
 
 class Catalog:
@@ -66,7 +62,7 @@ def ensure_topics(connection: sqlite3.Connection, specs: Iterable[TopicSpec]) ->
     Raises `InvalidInput` for a spec that cannot be, `Conflict` for another number of partitions.
     """
     for spec in specs:
-        _check(spec)
+        check_spec(spec, PARTITIONS_MAX)
         found = connection.execute("SELECT id, partitions FROM topics WHERE name = ?", (spec.name,)).fetchone()
         if found is None:
             _make(connection, spec)
@@ -107,26 +103,6 @@ def topic_infos(connection: sqlite3.Connection) -> tuple[TopicInfo, ...]:
             )
         )
     return tuple(infos)
-
-
-def _check(spec: TopicSpec) -> None:
-    if not _NAME.fullmatch(spec.name) or len(spec.name) > NAME_LENGTH_MAX or spec.name in (".", ".."):
-        raise InvalidInput(
-            f"a topic cannot be called {shown(spec.name)}",
-            where="name",
-            hint=f"take letters, digits, '.', '_' and '-', {NAME_LENGTH_MAX} at most",
-        )
-    if not 1 <= spec.partitions <= PARTITIONS_MAX:
-        raise InvalidInput(
-            f"topic {spec.name} cannot have {spec.partitions} partitions",
-            where="partitions",
-            hint=f"take 1 to {PARTITIONS_MAX}",
-        )
-    for name, value in (("retention_s", spec.retention_s), ("retention_bytes", spec.retention_bytes)):
-        if value is not None and not value > 0:
-            raise InvalidInput(
-                f"topic {spec.name}: {name} cannot be {value}", where=name, hint="None keeps everything"
-            )
 
 
 def _make(connection: sqlite3.Connection, spec: TopicSpec) -> None:
