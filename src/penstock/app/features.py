@@ -22,7 +22,7 @@ from penstock.streams.feature_views.feature_rows import FeatureRowsConfig
 from penstock.streams.feature_views.history_output import HistorySink
 from penstock.streams.feature_views.online_output import OnlineSink
 from penstock.streams.feature_views.updates_output import UPDATE_SCHEMA, UpdatesSink, well_formed
-from penstock.streams.graph import From, Joined, Sent, Source, plain_name, sources_of
+from penstock.streams.graph import From, Sent, Source, plain_name, sources_of
 from penstock.streams.parquet import ParquetSink
 from penstock.streams.plan import MAIN
 from penstock.streams.schema import StreamSchema
@@ -142,8 +142,8 @@ def _send(declared: Declared, features: DeclaredFeatures) -> None:
     """From the window to the view's topic, and from there to the online store and to the history."""
     view, graph = features.view, declared.graph
     origin = From(features.windowed.node)
-    joined = isinstance(origin.node, Joined)
-    lateness_ms = 0 if joined else max(source.lateness_ms for source in sources_of(origin))
+    # A join's watermark is that of the side that is behind: with the least of both, time is never ahead of it.
+    lateness_ms = min(source.lateness_ms for source in sources_of(origin))
     updates = features.windowed.updated(lateness_ms)
     schema = StreamSchema.of(UPDATE_SCHEMA)
     columns = pl.Schema(schema.columns)

@@ -1,20 +1,23 @@
 """What a feature view's topic says of keys, appended to its history: each update once, a row for each time from
 which on something changes. See `penstock.features.history`.
+
+What was gathered and not yet written when the view was defined otherwise belongs into no folder: it goes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import polars as pl
 
-from penstock.core.errors import ConfigurationError, StorageFailed
+from penstock.core.errors import ConfigurationError, CorruptState, StorageFailed
 from penstock.features.history import history_rows
 from penstock.features.history_mark import check_mark, claim_folder
 from penstock.features.view import FeatureView
 from penstock.log.records import TopicPartition
 from penstock.streams.delta import DeltaSink
-from penstock.streams.feature_views.updates_output import AS_OF, KEY, TIMELINE
+from penstock.streams.feature_views.updates_output import AS_OF, KEY, TIMELINE, number_of, of_view
 from penstock.streams.operator import OFFSET, TIME, Moment
 from penstock.streams.outputs import Effect, Outlet, OutputConfig, Put
 from penstock.streams.parquet import ParquetSink
@@ -51,7 +54,34 @@ class _HistoryOutput:
     inner: OutputConfig
 
     def build(self, source: TopicPartition, state: bytes | None) -> Outlet:
-        return _HistoryOutlet(self, self.inner.build(source, state), source.partition)
+        kept = None if state is None else _of_definition(state, number_of(self.view))
+        return _HistoryOutlet(self, self.inner.build(source, kept), source.partition)
+
+
+class _Kept(msgspec.Struct, array_like=True):
+    """What a gathering outlet keeps, and of which definition of the view its rows are."""
+
+    definition: int
+    inner: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Kept).decode
+
+
+def _of_definition(state: bytes, definition: int) -> bytes | None:
+    """None for rows that were gathered when the view was defined otherwise. Raises `CorruptState`."""
+    if not state:
+        return None
+    try:
+        kept = _decode(state)
+    except msgspec.DecodeError as error:
+        raise CorruptState(
+            f"what was gathered for a history cannot be read: {error}",
+            hint="run the release that wrote it until the history has it; or reset the app's group, and the"
+            " stream begins anew",
+        ) from error
+    return kept.inner if kept.definition == definition else None
 
 
 class _HistoryOutlet:
@@ -60,12 +90,13 @@ class _HistoryOutlet:
     def __init__(self, config: _HistoryOutput, inner: Outlet, partition: int) -> None:
         self._config = config
         self._view = config.view
+        self._definition = number_of(config.view)
         self._inner = inner
         self._partition = partition
 
     def put(self, frame: pl.DataFrame, moment: Moment, idle: bool) -> Put:
         if frame.height:
-            frame = frame.filter(pl.col(KEY).is_not_null())
+            frame = of_view(frame, self._view).filter(pl.col(KEY).is_not_null())
         if not frame.height:
             return self.tick(moment.now_ms)
         updates = frame.select(
@@ -77,16 +108,21 @@ class _HistoryOutlet:
         return self._marking(self._inner.tick(now_ms))
 
     def take_changes(self) -> bytes:
-        return self._inner.take_changes()
+        return self._kept(self._inner.take_changes())
 
     def apply_changes(self, changes: bytes) -> None:
-        self._inner.apply_changes(changes)
+        own = _of_definition(changes, self._definition)
+        if own:
+            self._inner.apply_changes(own)
 
     def snapshot(self) -> bytes:
-        return self._inner.snapshot()
+        return self._kept(self._inner.snapshot())
 
     def recover(self, committed: Sequence[str]) -> None:
         self._inner.recover(committed)
+
+    def _kept(self, inner: bytes) -> bytes:
+        return _encode(_Kept(self._definition, inner)) if inner else b""
 
     def _marking(self, put: Put) -> Put:
         if not put.effects:

@@ -19,7 +19,7 @@ from penstock.core.errors import CorruptState, Fenced, StorageFailed
 from penstock.features.online import NO_TIME_MS, OnlineWriter, Progress, Update
 from penstock.features.view import FeatureView
 from penstock.log.records import TopicPartition
-from penstock.streams.feature_views.updates_output import AS_OF, KEY, TIMELINE
+from penstock.streams.feature_views.updates_output import AS_OF, KEY, TIMELINE, number_of, of_view
 from penstock.streams.operator import OFFSET, TIME, Moment
 from penstock.streams.outputs import NOTHING, Outlet, OutputConfig, Put
 from penstock.streams.sinks import OutputPlace
@@ -62,11 +62,14 @@ class _OnlineOutput:
 
 
 class _Reached(msgspec.Struct, array_like=True):
-    """How far the stream's time has come, what has passed beside it, and when that was heard."""
+    """How far the stream's time has come, what has passed beside it, and when that was heard; and of which
+    definition of the view (None: nothing was heard yet).
+    """
 
     as_of_ms: int = NO_TIME_MS
     passed_ms: int = 0
     heard_ms: int | None = None
+    definition: int | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -84,6 +87,8 @@ class _OnlineOutlet:
         self.apply_changes(state or b"")
 
     def put(self, frame: pl.DataFrame, moment: Moment, idle: bool) -> Put:  # noqa: ARG002 - as outlets have it
+        if frame.height:
+            frame = of_view(frame, self._config.view)
         if not frame.height:
             return NOTHING
         self._hear(frame)
@@ -119,6 +124,10 @@ class _OnlineOutlet:
 
     def _hear(self, frame: pl.DataFrame) -> None:
         """A record after the other, however they are cut into frames."""
+        definition = number_of(self._config.view)
+        if self._reached.definition != definition:
+            # Another stream may be behind what the view was before, and its time another.
+            self._reached = _Reached(definition=definition)
         reached, self._changed = self._reached, True
         told = (
             frame.group_by(OFFSET, maintain_order=True)

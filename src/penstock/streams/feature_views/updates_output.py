@@ -1,11 +1,13 @@
 """The topic of a feature view: what its keys' features are from now on, as far as frames have touched them.
 
 A record is an Arrow stream with a row for each key: the key as bytes, its timeline, and the time of the stream
-as of which that is. A row without a key only says how far the stream's time has come, and that somebody sees to
-it: there is one at least every second, also where no events come. Rows stay in their partition, in which all
+as of which that is; and a number that is made of the view's definition, by which readers know what an older one
+has left in the topic. A row without a key only says how far the stream's time has come, and that somebody sees
+to it: there is one at least every second, also where no events come. Rows stay in their partition, in which all
 events of their key are.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,12 +23,13 @@ from penstock.streams.operator import TIME, Moment
 from penstock.streams.outputs import NOTHING, Append, Outlet, OutputConfig, Put
 from penstock.streams.sinks import OutputPlace
 
-__all__ = ["AS_OF", "KEY", "TIMELINE", "UPDATE_SCHEMA", "UpdatesSink", "well_formed"]
+__all__ = ["AS_OF", "KEY", "TIMELINE", "UPDATE_SCHEMA", "UpdatesSink", "number_of", "of_view", "well_formed"]
 
 KEY = "key"
 TIMELINE = "timeline"
 AS_OF = "as_of"
-UPDATE_SCHEMA = {KEY: pl.Binary(), TIMELINE: pl.Binary(), AS_OF: pl.Int64()}
+DEFINITION = "definition"
+UPDATE_SCHEMA = {KEY: pl.Binary(), TIMELINE: pl.Binary(), AS_OF: pl.Int64(), DEFINITION: pl.Int64()}
 """Of the topic's rows."""
 HEARTBEAT_MS = 1000
 BEGUN_MS = -(2**61)
@@ -35,11 +38,27 @@ RECORD_BYTES = 4 * 1024 * 1024
 """Timelines that are put into one record, about."""
 
 
+def number_of(view: FeatureView) -> int:
+    """What rows of the topic have of the view's definition."""
+    digest = hashlib.blake2b(view.definition.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def of_view(frame: pl.DataFrame, view: FeatureView) -> pl.DataFrame:
+    """The rows of the topic that the view has told as it is defined now."""
+    definition = frame.get_column(DEFINITION)
+    number = number_of(view)
+    if frame.height and not definition.null_count() and definition.min() == definition.max() == number:
+        return frame
+    return frame.filter(definition == number)
+
+
 def well_formed(view: FeatureView) -> pl.Expr:
-    """Whether a row of the topic has a timeline of the view's features, or no key."""
+    """Whether a row of the topic has a timeline of the view's features, no key, or another definition."""
     row_bytes = 8 * (HEAD_WORDS + len(view.features))
     size = pl.col(TIMELINE).bin.size().fill_null(0)
-    return pl.col(KEY).is_null() | ((size > 0) & (size % row_bytes == 0) & pl.col(AS_OF).is_not_null())
+    other = (pl.col(DEFINITION) != number_of(view)).fill_null(value=False)
+    return other | pl.col(KEY).is_null() | ((size > 0) & (size % row_bytes == 0) & pl.col(AS_OF).is_not_null())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +95,7 @@ class _UpdatesOutlet:
     def __init__(self, sink: UpdatesSink, partition: int) -> None:
         self._rows = sink.rows.build()
         self._target = TopicPartition(sink.view.topic, partition)
+        self._definition = number_of(sink.view)
         self._lateness_ms = sink.lateness_ms
         self._encoder = encoder_of("arrow")
         self._as_of_ms: int | None = None
@@ -130,7 +150,13 @@ class _UpdatesOutlet:
         now_ms: int,
     ) -> Append:
         rows = pl.DataFrame(
-            {KEY: keys, TIMELINE: timelines, AS_OF: [as_of_ms] * len(keys)}, schema=UPDATE_SCHEMA
+            {
+                KEY: keys,
+                TIMELINE: timelines,
+                AS_OF: [as_of_ms] * len(keys),
+                DEFINITION: [self._definition] * len(keys),
+            },
+            schema=UPDATE_SCHEMA,
         )
         values = self._encoder.encode(rows)
         return Append(target=self._target, records=Records(values=values, times_ms=np.array([now_ms])))

@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from penstock.core.errors import ConfigurationError, StorageFailed
+from penstock.core.errors import ConfigurationError, CorruptState, StorageFailed
 from penstock.core.tensors import DataType
 from penstock.features.history import history_schema
 from penstock.features.timeline import TimelineRows, write_timelines
@@ -13,7 +13,7 @@ from penstock.features.view import Feature, FeatureView, KeyColumn, encode_keys
 from penstock.log.records import TopicPartition
 from penstock.streams.delta import DeltaSink
 from penstock.streams.feature_views.history_output import HistorySink
-from penstock.streams.feature_views.updates_output import UPDATE_SCHEMA
+from penstock.streams.feature_views.updates_output import UPDATE_SCHEMA, number_of
 from penstock.streams.operator import OFFSET, TIME, Moment
 from penstock.streams.outputs import Outlet, Put
 from penstock.streams.parquet import ParquetSink
@@ -27,23 +27,26 @@ VIEW = FeatureView(
 )
 
 
-def outlet(sink: ParquetSink | DeltaSink, state: bytes | None = None) -> Outlet:
+def outlet(sink: ParquetSink | DeltaSink, state: bytes | None = None, view: FeatureView = VIEW) -> Outlet:
     place = OutputPlace(app="a", stage="s", output="o", topics=None, partitions=4)  # type: ignore[arg-type]
-    history = HistorySink(view=VIEW, sink=sink)
+    history = HistorySink(view=view, sink=sink)
     assert history.folder == sink.folder
     return history.output(place).build(TopicPartition(VIEW.topic, 3), state)
 
 
-def rows(*updates: tuple[str | None, list[tuple[int, int]], int, int, int]) -> pl.DataFrame:
+def rows(
+    *updates: tuple[str | None, list[tuple[int, int]], int, int, int], view: FeatureView = VIEW
+) -> pl.DataFrame:
     """Keys, timelines of times and counts, the stream's time, the record's time and offset."""
     made = []
+    definition = number_of(view)
     for key, timeline, as_of_ms, time_ms, offset in updates:
         if key is None:
-            made.append((None, None, as_of_ms, time_ms, offset))
+            made.append((None, None, as_of_ms, definition, time_ms, offset))
             continue
         begins, counts = (np.array(column) for column in zip(*timeline, strict=True))
         written = write_timelines(TimelineRows(begins, [counts], [counts >= 0], np.array([len(timeline)])))
-        made.append((*encode_keys([[key]]), *written, as_of_ms, time_ms, offset))
+        made.append((*encode_keys([[key]]), *written, as_of_ms, definition, time_ms, offset))
     return pl.DataFrame(made, schema={**UPDATE_SCHEMA, TIME: pl.Int64(), OFFSET: pl.Int64()}, orient="row")
 
 
@@ -108,7 +111,34 @@ def test_a_folder_is_of_the_view_whose_files_are_in_it(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigurationError, match="as it was defined otherwise"):
         other.output(place)
-    started.put(frame, at(0), False)
+    started.put(rows(("JFK", [(0, 1)], 5, 6, 7), view=other.view), at(0), False)
     with pytest.raises(StorageFailed, match="as it was defined otherwise"):
         done(started.tick(2000))
     assert len(list(folder.glob("*.parquet"))) == 1
+
+
+@pytest.mark.parametrize("kind", [ParquetSink, DeltaSink])
+def test_what_an_older_definition_said_is_in_no_history_of_the_new_one(kind: type, tmp_path: Path) -> None:
+    """Neither what is unread in the topic, nor what was gathered for the old folder and not written yet."""
+    before = msgspec.structs.replace(VIEW, definition="before")
+    old = outlet(kind(folder=tmp_path / "old", every_ms=1000), view=before)
+    old.put(rows(("JFK", [(5, 3)], 7, 100, 41), view=before), at(0), False)
+    snapshot, changes = old.snapshot(), old.take_changes()
+    sink = kind(folder=tmp_path / "new", every_ms=1000)
+    for state, told in ((snapshot, b""), (None, changes)):
+        out = outlet(sink, state)
+        out.apply_changes(told)
+        assert not out.tick(5000).effects
+    out.put(rows(("JFK", [(6, 8)], 8, 110, 42), view=before), at(0), False)
+    out.put(rows(("EWR", [(6, 4)], 8, 120, 43)), at(0), False)
+    done(out.tick(1000))
+    history = (
+        pl.read_delta(str(sink.folder)) if kind is DeltaSink else pl.read_parquet(sink.folder / "*.parquet")
+    )
+    assert history.select("origin", "n", "offset").rows() == [("EWR", 4, 43)]
+    assert not (tmp_path / "old").exists()
+
+
+def test_a_damaged_state_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CorruptState, match="for a history"):
+        outlet(ParquetSink(folder=tmp_path), b"damaged")

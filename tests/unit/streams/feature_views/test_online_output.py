@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 
+import msgspec
 import polars as pl
 import pytest
 
@@ -9,7 +10,7 @@ from penstock.features.online import Progress, Update
 from penstock.features.view import Feature, FeatureView, KeyColumn
 from penstock.log.records import TopicPartition
 from penstock.streams.feature_views.online_output import OnlineSink
-from penstock.streams.feature_views.updates_output import UPDATE_SCHEMA
+from penstock.streams.feature_views.updates_output import UPDATE_SCHEMA, number_of
 from penstock.streams.operator import OFFSET, TIME, Moment
 from penstock.streams.outputs import Outlet
 from penstock.streams.sinks import OutputPlace
@@ -20,6 +21,7 @@ VIEW = FeatureView(
     features=(Feature(name="n", datatype=DataType.INT64, default=0),),
     topic="a.congestion.features",
 )
+OWN = number_of(VIEW)
 NOW = Moment(watermark_ms=0, next_watermark_ms=0, now_ms=0)
 
 
@@ -29,10 +31,11 @@ class Store:
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
         self.writers = 0
+        self.view = VIEW
         self.puts: list[tuple[int, list[Update], Progress]] = []
 
     def writer(self, view: FeatureView) -> "Store":
-        assert view is VIEW
+        assert view is self.view
         self.writers += 1
         return self
 
@@ -48,9 +51,12 @@ def outlets(store: Store, partitions: int = 1) -> list[Outlet]:
     return [output.build(TopicPartition(VIEW.topic, partition), None) for partition in range(partitions)]
 
 
-def rows(*updates: tuple[bytes | None, bytes | None, int | None, int, int]) -> pl.DataFrame:
+def rows(
+    *updates: tuple[bytes | None, bytes | None, int | None, int, int], definition: int = OWN
+) -> pl.DataFrame:
     """Keys, timelines, the stream's time, the record's time and offset."""
-    return pl.DataFrame(updates, schema={**UPDATE_SCHEMA, TIME: pl.Int64(), OFFSET: pl.Int64()}, orient="row")
+    own = [(*update[:3], definition, *update[3:]) for update in updates]
+    return pl.DataFrame(own, schema={**UPDATE_SCHEMA, TIME: pl.Int64(), OFFSET: pl.Int64()}, orient="row")
 
 
 def test_the_last_update_of_each_key_is_put_before_the_commit() -> None:
@@ -154,3 +160,33 @@ def test_a_time_that_cannot_be_read_is_told_of() -> None:
     (out,) = outlets(Store())
     with pytest.raises(CorruptState):
         out.apply_changes(b"\xc1")
+
+
+def test_what_an_older_definition_left_in_the_topic_is_left_out_and_its_time_with_it() -> None:
+    """Its stream may have been another one, and its rows are no features of the view."""
+    store = Store()
+    (out,) = outlets(store)
+    before = rows((b"a", b"1", 90_000, 100, 7), (None, None, 91_000, 101, 8), definition=OWN + 1)
+    assert not out.put(before, NOW, False).effects
+    assert out.take_changes() == b""
+    both = pl.concat([before, rows((b"b", b"2", 50_000, 102, 9))])
+    out.put(both, NOW, False).effects[0].prepare()
+    (put,) = store.puts
+    assert put == (
+        0,
+        [Update(b"b", 9, 102, b"2")],
+        Progress(partition=0, as_of_ms=50_000, next_offset=10, heard_ms=102),
+    )
+
+
+def test_how_far_an_older_definition_had_come_is_forgotten() -> None:
+    store = Store()
+    place = OutputPlace(app="a", stage="s", output="o", topics=None, partitions=1, online=store)  # type: ignore[arg-type]
+    before = msgspec.structs.replace(VIEW, definition="before")
+    store.view = before
+    first = OnlineSink(view=before).output(place).build(TopicPartition(VIEW.topic, 0), None)
+    first.put(rows((b"a", b"1", 90_000, 100, 7), definition=number_of(before)), NOW, False)
+    store.view = VIEW
+    out = OnlineSink(view=VIEW).output(place).build(TopicPartition(VIEW.topic, 0), first.snapshot())
+    out.put(rows((b"a", b"1", 50_000, 110, 8)), NOW, False).effects[0].prepare()
+    assert times_of(store) == [50_000]

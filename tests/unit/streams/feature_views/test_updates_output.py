@@ -1,5 +1,6 @@
 import io
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -10,7 +11,13 @@ from penstock.features.view import Feature, FeatureView, KeyColumn, encode_keys
 from penstock.log.records import TopicPartition
 from penstock.streams.feature_views import updates_output
 from penstock.streams.feature_views.feature_rows import FeatureRowsConfig
-from penstock.streams.feature_views.updates_output import UPDATE_SCHEMA, UpdatesSink, well_formed
+from penstock.streams.feature_views.updates_output import (
+    UPDATE_SCHEMA,
+    UpdatesSink,
+    number_of,
+    of_view,
+    well_formed,
+)
 from penstock.streams.operator import Moment
 from penstock.streams.outputs import Outlet, Put
 from penstock.streams.sinks import OutputPlace
@@ -24,6 +31,7 @@ VIEW = FeatureView(
     ),
     topic="a.congestion.features",
 )
+OWN = number_of(VIEW)
 LATENESS_MS = 500
 SCHEMA = pl.Schema({"origin": pl.String(), "n": pl.Int64()})
 
@@ -96,17 +104,17 @@ def test_a_row_on_which_an_expression_fails_is_a_dead_letter_and_not_known() -> 
 
 def test_somebody_sees_to_it_each_second() -> None:
     out = outlet()
-    assert [frame.rows() for frame in told(out.tick(1_000))] == [[(None, None, None)]]
+    assert [frame.rows() for frame in told(out.tick(1_000))] == [[(None, None, None, OWN)]]
     assert not out.tick(1_999).appends
     assert [frame.rows() for frame in told(out.put(pl.DataFrame(), moment(2_000), False))] == [
-        [(None, None, 4_500)]
+        [(None, None, 4_500, OWN)]
     ]
     assert not out.put(pl.DataFrame(), moment(2_500, 4_400), False).appends
     (frame,) = told(out.put(updates([(100, 4)]), moment(2_600, 4_400), False))
     assert frame["as_of"].to_list() == [5_000]
     assert not out.tick(3_599).appends
     # The stream's time does not go back where its watermark is behind.
-    assert [frame.rows() for frame in told(out.tick(3_600))] == [[(None, None, 5_000)]]
+    assert [frame.rows() for frame in told(out.tick(3_600))] == [[(None, None, 5_000, OWN)]]
     assert well_formed_rows(frame) == [True]
 
 
@@ -133,5 +141,20 @@ def test_what_has_no_timeline_is_not_well_formed() -> None:
         (None, None, None), (b"k", b"0" * 64, 5), (b"k", b"0" * 63, 5), (b"k", b"", 5), (b"k", None, 5),
         (b"k", b"0" * 32, None),
     ]  # fmt: skip
-    frame = pl.DataFrame(rows, schema=UPDATE_SCHEMA, orient="row")
+    frame = pl.DataFrame([(*row, OWN) for row in rows], schema=UPDATE_SCHEMA, orient="row")
     assert well_formed_rows(frame) == [True, True, False, False, False, False]
+    other = frame.with_columns(definition=pl.lit(OWN + 1))
+    assert well_formed_rows(other) == [True] * 6, "what a view was before is left out, and no dead letter"
+    foreign = frame.with_columns(definition=pl.lit(None, pl.Int64()))
+    assert well_formed_rows(foreign) == [True, True, False, False, False, False]
+
+
+def test_what_the_view_was_before_is_told_apart() -> None:
+    before = msgspec.structs.replace(VIEW, definition="before")
+    rows = [(None, None, 5, definition) for definition in (OWN, number_of(before), None, OWN)]
+    frame = pl.DataFrame(rows, schema=UPDATE_SCHEMA, orient="row")
+    assert of_view(frame, VIEW).rows() == [rows[0], rows[3]]
+    assert of_view(frame, before).rows() == [rows[1]]
+    own = frame[[0, 3]]
+    assert of_view(own, VIEW) is own
+    assert of_view(frame[:0], VIEW).height == 0
