@@ -1,16 +1,48 @@
 """What an app file says of scoring streams, and who scores once the models are loaded."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
+from penstock.app.model_declarations import ModelDeclaration
 from penstock.app.scored_columns import columns_of_input, fits
-from penstock.core.errors import ConfigurationError
+from penstock.core.errors import ConfigurationError, shown
 from penstock.core.signature import Signature, TensorSpec
 from penstock.streams.scoring import Inputs, Scorer, Scores
 
-__all__ = ["LateScorer", "ScoredInputs"]
+__all__ = ["LateScorer", "ScoredInputs", "scored_name", "scored_outputs"]
+
+
+def scored_name(model: object) -> str:
+    """Of what `score` was given. Raises `ConfigurationError`."""
+    if isinstance(model, str):
+        return model
+    if isinstance(model, ModelDeclaration):
+        return model.name
+    raise ConfigurationError(
+        f"score({shown(model)}): that is no model",
+        hint="give what app.model(...) gave, or the name under which a function of the app file is declared",
+    )
+
+
+def scored_outputs(model: str, outputs: Mapping[str, object] | None) -> pl.Schema:
+    """What is to become columns. A version is only chosen when the app runs, and the columns of its streams are
+    known before: so they are named. Raises `ConfigurationError` where they are not.
+    """
+    if not outputs:
+        raise ConfigurationError(
+            f"score({model!r}) names no outputs, and the stream's columns have to be known before a version is",
+            hint="name those that you want, with their types: outputs={'probability': pl.Float64};"
+            f" `penstock model show {model}` lists what a version in the registry gives",
+        )
+    try:
+        return pl.Schema(outputs)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"score({model!r}): outputs is {shown(outputs)}, no names with Polars types",
+            hint="for example outputs={'probability': pl.Float64}",
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,6 +80,7 @@ def _check_names(model: str, views: Sequence[FeatureView]) -> None:
             if name in owners:
                 raise ConfigurationError(
                     f"model {model!r}: {shown(name)} is a feature of {owners[name]!r} and of {view.name!r}",
-                    hint="name one of them otherwise, by an expression of its view",
+                    hint="name one otherwise: the aggregate of its window, or before stream.latest(...) the"
+                    " column, by stream.rename({...})",
                 )
             owners[name] = view.name

@@ -47,14 +47,19 @@ def fits(dtype: pl.DataType, spec: TensorSpec) -> bool:
     return dtype.is_numeric() or isinstance(dtype, pl.Boolean)
 
 
-def tensors_of(frame: pl.DataFrame, signature: Signature, named: Inputs) -> Tensors:
-    """The frame's rows as the signature's inputs, not yet conformed.
+def tensors_of(
+    frame: pl.DataFrame, signature: Signature, named: Inputs, filled: Tensors | None = None
+) -> Tensors:
+    """The frame's rows as the signature's inputs, not yet conformed; `filled` are those that are there already.
 
     Raises `InvalidInput`, naming the column and its row, for nulls where the model has no place for them, and
     for values that the input's type cannot hold.
     """
     tensors: Tensors = {}
     for spec in signature.inputs:
+        if filled is not None and spec.name in filled:
+            tensors[spec.name] = filled[spec.name]
+            continue
         parts = [_tensor(frame.get_column(name), spec) for name in columns_of_input(spec.name, named)]
         matrix = not isinstance(named.get(spec.name, ""), str)
         tensors[spec.name] = np.column_stack(parts) if matrix else parts[0]

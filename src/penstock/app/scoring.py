@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import polars as pl
@@ -21,6 +22,7 @@ from penstock.app.model_declarations import CallableDeclaration, Declaration, Mo
 from penstock.app.objectives import Objective
 from penstock.app.reconciler import Reconciler
 from penstock.app.scored_columns import series_of, tensors_of
+from penstock.app.scored_features import FilledInputs, ScoredFeatures
 from penstock.core.calling import DEFAULT_CRITICALITY
 from penstock.core.clock import Clock
 from penstock.core.errors import (
@@ -37,6 +39,7 @@ from penstock.observe.metrics import MetricSet
 from penstock.serving.batching.outputs import BatchRows
 from penstock.serving.deployment import Deployment, ServedModel
 from penstock.serving.fallback.rungs import Backup
+from penstock.serving.features.filling import filling_of
 from penstock.serving.inference import Inference
 from penstock.serving.plane import DataPlane
 from penstock.streams.scoring import Inputs, Scores
@@ -47,6 +50,7 @@ __all__ = ["ModelScorer", "ScoringModels"]
 log = logging.getLogger(__name__)
 
 CHECK_EVERY_S = 1.0
+NO_FEATURES: Final = FilledInputs({}, {})
 ANSWER_SHARE = 0.5
 """Of the time that a batch may take: then its rows wait, and the engine is not taken for one that hangs."""
 
@@ -64,6 +68,9 @@ class ScoringModels:
         self._loader = _ScoringLoader(scoring, file, settings, clock, self._scored)
         self._reconciler = Reconciler(scoring, self._loader, self._plane, settings, clock)
         self.scorer = ModelScorer(self._plane, metrics, settings, clock)
+        for each in scoring.declarations:
+            if each.features is not None:
+                self.scorer.features[each.name] = ScoredFeatures(each.name, each.features, metrics)
         app.streams.scorer.bind(self.scorer)
         self._following: asyncio.Future[None] | None = None
         self._checking: asyncio.Future[None] | None = None
@@ -138,6 +145,8 @@ class ModelScorer:
         self._metrics = metrics
         self._timeout_s = settings.stream.function_timeout_s * ANSWER_SHARE
         self._monotonic = clock.monotonic
+        self.features: dict[str, ScoredFeatures] = {}
+        """Of models that have some."""
         self._good: dict[str, Tensors] = {}
         """A row of each model that it has answered."""
 
@@ -145,8 +154,12 @@ class ModelScorer:
         """See `Scorer`."""
         deployment = self._deployment(model)
         signature = deployment.signature
-        tensors = tensors_of(frame, signature, inputs)
+        features = self.features.get(model)
+        filled = NO_FEATURES if features is None else features.filled(frame, signature, inputs)
+        tensors = tensors_of(frame, signature, inputs, filled.tensors)
         rows = self._asked(deployment, tensors)
+        if features is not None:
+            features.count(filled.misfits)
         self._good[model] = slice_rows(tensors, 0, 1)
         outputs = rows.outputs
         series = {
@@ -235,11 +248,11 @@ class _ScoringLoader(Loader):
         self._rows_max = 2 * settings.stream.rows_max
 
     def load(self, declared: ModelDeclaration, version: ModelVersion) -> ServedModel:
-        self._check(declared.name, version.signature)
+        self._check(declared, version.signature)
         return self._for_frames(super().load(declared, version))
 
     def load_callable(self, declared: CallableDeclaration) -> ServedModel:
-        self._check(declared.name, declared.signature)
+        self._check(declared, declared.signature)
         return self._for_frames(super().load_callable(declared))
 
     def _for_frames(self, served: ServedModel) -> ServedModel:
@@ -250,10 +263,14 @@ class _ScoringLoader(Loader):
         )
         return replace(served, batching=batching)
 
-    def _check(self, model: str, signature: Signature) -> None:
+    def _check(self, declared: Declaration, signature: Signature) -> None:
         for scored in self._scored:
-            if scored.model == model:
+            if scored.model == declared.name:
                 scored.check(signature)
+        features = declared.features
+        if features is not None and declared.name in {scored.model for scored in self._scored}:
+            # As requests have it; and so that no frame finds out.
+            filling_of(declared.name, signature, features.views, features.keys, features.time)
 
 
 def _without_promises(declared: Declaration, settings: Settings) -> Declaration:

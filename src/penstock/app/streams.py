@@ -8,7 +8,7 @@ import polars as pl
 
 from penstock.app.features import DeclaredFeatures
 from penstock.app.joins import Table, join_streams, join_table
-from penstock.app.late_scorer import ScoredInputs
+from penstock.app.late_scorer import ScoredInputs, scored_name, scored_outputs
 from penstock.app.model_declarations import ModelDeclaration
 from penstock.app.model_features import ModelFeatures
 from penstock.app.stream_parts import (
@@ -288,7 +288,7 @@ class Stream:
         self,
         model: ModelDeclaration | str,
         *,
-        outputs: Mapping[str, object],
+        outputs: Mapping[str, object] | None = None,
         inputs: Mapping[str, str | Sequence[str]] | None = None,
         into: str | Sink | None = None,
     ) -> "Stream":
@@ -304,7 +304,8 @@ class Stream:
         Features of the model that the stream does not have yet are added: of its own windows as of the event
         (`enrich`), of other streams as they are known (`look_up`).
         """
-        name = model if isinstance(model, str) else model.name
+        name = scored_name(model)
+        gives = scored_outputs(name, outputs)
         scorer = self.declared.scorer
         named = dict(inputs or {})
         if isinstance(model, ModelDeclaration) and model.features is not None:
@@ -312,7 +313,6 @@ class Stream:
             if stream is not self:
                 return stream.score(model, outputs=outputs, inputs=inputs, into=into)
         scorer.declared.append(ScoredInputs(model=name, named=named, columns=self.schema))
-        gives = pl.Schema(outputs)  # type: ignore[arg-type]
         config = Score(model=name, inputs=named, outputs=gives, scorer=scorer)
         scored = self._widened(config, set(config.build(self.schema).schema) - set(self.schema))
         if into is not None:

@@ -7,6 +7,7 @@ import pytest
 import penstock as ps
 from penstock.core.errors import ConfigurationError
 from penstock.core.tensors import DataType
+from penstock.streams.feature_views.updates_output import UpdatesSink
 from penstock.streams.topology import topology
 
 SCHEMA = {
@@ -197,3 +198,48 @@ def test_enriched_events_have_the_features_of_expressions_that_take_all_columns(
         *(pl.lit(None, dtype).alias(name) for name, dtype in empty.items()), _time=pl.lit(0), _offset=pl.lit(0)
     )
     assert transform.apply(frame).frame.select("delay", "seats", "n").row(0) == (9.5, 120, 1.0)
+
+
+def test_a_view_over_a_join_is_never_ahead_of_the_side_that_is_behind() -> None:
+    app, departures = app_with_stream()
+    arrivals = app.stream("arrivals", schema={"origin": pl.String, "at": pl.Int64}, time="at", lateness="1m")
+    app.features("both", windowed(departures.join(arrivals, key="origin", before="1h"), "origin"))
+    alone = departures.window(key="origin", over="1h", name="alone").agg(n=ps.count())
+    app.features("one", alone)
+    sinks = [sent.sink for sent in app.streams.graph.outputs.values()]
+    lateness_ms = {sink.view.name: sink.lateness_ms for sink in sinks if isinstance(sink, UpdatesSink)}
+    assert lateness_ms == {"both": 60_000, "one": 7_200_000}
+
+
+def test_two_views_of_equal_names_are_told_apart_by_renaming() -> None:
+    app, departures = app_with_stream()
+    latest = {"key": "origin", "ttl": "1h", "columns": ["seats"]}
+    first = app.features("first", departures.latest(**latest))
+    with pytest.raises(ConfigurationError, match="two steps 'latest origin'") as twice:
+        departures.latest(**latest)
+    assert "name=" in str(twice.value.hint)
+    same = app.features("same", departures.latest(**latest, name="again"))
+    with pytest.raises(ConfigurationError, match="'seats' is a feature of 'first' and of 'same'") as shared:
+        app.model("late", features=[first, same])
+    assert "stream.rename({...})" in str(shared.value.hint)
+    renamed = departures.rename({"seats": "places"})
+    other = app.features(
+        "other", renamed.latest(key="origin", ttl="1h", columns=["places"], name="places of origin")
+    )
+    assert app.model("late", features=[first, other]).features.views == (first.view, other.view)
+
+
+@pytest.mark.parametrize(
+    ("model", "outputs", "said"),
+    [
+        ("late", None, "score\\('late'\\) names no outputs"),
+        ("late", {}, "score\\('late'\\) names no outputs"),
+        ("late", ["y"], "no names with Polars types"),
+        (len, {"y": pl.Float64}, "that is no model"),
+    ],
+)
+def test_what_scores_and_what_it_gives_is_named(model: object, outputs: object, said: str) -> None:
+    _, departures = app_with_stream()
+    with pytest.raises(ConfigurationError, match=said) as refused:
+        departures.score(model, outputs=outputs)
+    assert refused.value.hint

@@ -10,7 +10,7 @@ from penstock.features.reader import Reading
 from penstock.features.view import FeatureView
 from penstock.observe.metrics import Counter, MetricSet
 
-__all__ = ["FeatureCounts"]
+__all__ = ["FeatureCounts", "defaults_counter"]
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class _Counted:
             view=view.name,
         )
         self.missing, self.stale, self.misfit = (
-            [_defaults(metrics, view.name, name, reason) for name in view.feature_names]
+            [defaults_counter(metrics, view.name, name, reason) for name in view.feature_names]
             for reason in ("missing", "stale", "misfit")
         )
         self.as_of_s = 0.0
@@ -97,7 +97,8 @@ class FeatureCounts:
         }
 
 
-def _defaults(metrics: MetricSet, view: str, feature: str, reason: str) -> Counter:
+def defaults_counter(metrics: MetricSet, view: str, feature: str, reason: str) -> Counter:
+    """Of one feature, by why: `missing`, `stale` or `misfit`."""
     return metrics.counter(
         "penstock_feature_defaults_total",
         "Rows that had a feature's default: it was missing, its view stale, or its value did not fit.",

@@ -73,7 +73,8 @@ def filling_of(
             if name in given:
                 raise ConfigurationError(
                     f"model {model!r}: {shown(name)} is a feature of {given[name]!r} and of {view.name!r}",
-                    hint="name one of them otherwise, with an expression of its view",
+                    hint="name one otherwise: the aggregate of its window, or before stream.latest(...) the"
+                    " column, by stream.rename({...})",
                 )
             given[name] = view.name
         uses.append(_use(model, view, inputs, tuple(keys.get(key, key) for key in view.key_names)))
