@@ -18,7 +18,7 @@ from penstock.core.clock import Clock
 from penstock.core.durable_files import make_folder, replace_file
 from penstock.core.errors import ConfigurationError, InvalidInput, StorageFailed
 from penstock.features.history import column_types
-from penstock.features.history_mark import number_of_run
+from penstock.features.history_mark import Replaced, number_of_replacement, number_of_run, put_in_place
 from penstock.features.online import OnlineStore
 from penstock.log.port import Log, TopicInfo
 from penstock.log.records import TopicPartition
@@ -58,9 +58,11 @@ def backfill(
     into: ParquetSink | DeltaSink | None,
     online: OnlineStore | None,
     clock: Clock,
+    replace: bool = False,
 ) -> Backfilled:
     """Computes the view's history of the events, appends it `into` a sink, and puts what is known in the end
-    `online`, where nothing newer is.
+    `online`, where nothing newer is. With `replace` it holds, once it is whole, in the place of all that the
+    history says from the first of its events to the last, also of what the stream told.
 
     Raises `InvalidInput`, `ConfigurationError`, `StorageFailed`.
     """
@@ -70,13 +72,18 @@ def backfill(
     target = None
     if into is not None:
         run = _digest(features, ordered)
-        target = _gathered(into, features, run)
-        computing.run = number_of_run(into.folder, features.view, run)
+        number_of = number_of_replacement if replace else number_of_run
+        computing.run = number_of(into.folder, features.view, run)
+        target = _gathered(into, features, _name_of(run, computing.run, replace=replace))
     rows = written = 0
+    span = _Span()
     for number, file in enumerate(_files(computing.rows(ordered))):
         rows += file.height
+        span.reach(file)
         if target is not None and _write(*target, number, file):
             written += file.height
+    if replace and into is not None:
+        put_in_place(into.folder, span.replaced(computing.run))
     put = 0
     if online is not None:
         writer = online.writer(features.view)
@@ -87,6 +94,32 @@ def backfill(
     return Backfilled(
         events=events.height, rows=rows, written=written, online=put, refused=dict(computing.refused)
     )
+
+
+class _Span:
+    """From the first of the events to the last, by what the history got of them."""
+
+    def __init__(self) -> None:
+        self._ms: list[int] = []
+
+    def reach(self, rows: pl.DataFrame) -> None:
+        times_ms = rows.get_column("event_time").dt.epoch("ms").to_numpy()
+        ends = [*self._ms, int(times_ms.min()), int(times_ms.max())]
+        self._ms = [min(ends), max(ends)]
+
+    def replaced(self, run: int) -> Replaced:
+        """Raises `InvalidInput` where there were none."""
+        if not self._ms:
+            raise InvalidInput(
+                "of these events the history gets nothing, and so nothing is replaced",
+                hint="see what was refused: the events' columns and times are those of the stream",
+            )
+        return Replaced(run=run, from_ms=self._ms[0], to_ms=self._ms[1])
+
+
+def _name_of(run: str, number: int, *, replace: bool) -> str:
+    """Files of a replacement are others than those of the same events that only add."""
+    return f"{run}-{number}" if replace else run
 
 
 def history_sink(folder: Path) -> ParquetSink | DeltaSink:

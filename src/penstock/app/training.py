@@ -10,8 +10,8 @@ import polars as pl
 
 from penstock.app.features import DeclaredFeatures
 from penstock.core.errors import InvalidInput, shown
-from penstock.features.history import Asked, as_of_join, column_types, history_schema
-from penstock.features.history_mark import check_mark
+from penstock.features.history import Asked, as_of_join, column_types, history_schema, holding_rows
+from penstock.features.history_mark import check_mark, replacements_of
 from penstock.features.view import FeatureView
 from penstock.streams.deltas import delta_errors, deltalake
 
@@ -50,7 +50,10 @@ def training_set(
     for each in views:
         folder = Path(given[each.name]) if each.name in given else each.history_folder
         asked = Asked(_keys(labels, each.view, keys or {}), time_ms, until_ms)
-        joined.append(as_of_join(each.view, read_history(each.view, folder), asked, by))
+        # First what holds: what comes to hold meanwhile may have files that are not read any more.
+        replacements = replacements_of(folder)
+        history = holding_rows(read_history(each.view, folder), replacements)
+        joined.append(as_of_join(each.view, history, asked, by))
     return pl.concat(joined, how="horizontal")
 
 

@@ -129,6 +129,13 @@ def backfill(  # noqa: PLR0913, PLR0917 - likewise
     online: Annotated[
         bool, typer.Option("--online", help="Let it be read, too, of keys of which nothing is known.")
     ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="Let it hold in place of all that the history says from its first event to its last.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -143,9 +150,10 @@ def backfill(  # noqa: PLR0913, PLR0917 - likewise
     settings = settings_from(config, overrides).settings
     features = _view(_views(app_file), view)
     sink = _sink(features, into, online=online)
+    _check_replaced(view, sink, replace=replace)
     events = _events(features, source, settings)
     store = EmbeddedOnlineStore(Path(settings.home)) if online else None
-    came = done(features, events, into=sink, online=store, clock=SystemClock())
+    came = done(features, events, into=sink, online=store, clock=SystemClock(), replace=replace)
     if as_json:
         print_json(_shown(came))
         return
@@ -201,6 +209,14 @@ def _shown(came: "Backfilled") -> dict[str, object]:
         "online": came.online,
         "refused": dict(came.refused),
     }
+
+
+def _check_replaced(view: str, sink: object, *, replace: bool) -> None:
+    if replace and sink is None:
+        raise ConfigurationError(
+            f"--replace: features {view!r} keep no history that could be replaced",
+            hint="name its folder by --into, or leave --replace out",
+        )
 
 
 def _sink(features: "DeclaredFeatures", into: Path | None, *, online: bool) -> "ParquetSink | DeltaSink | None":

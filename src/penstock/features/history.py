@@ -4,7 +4,8 @@ It has a row for each row of each update's timeline: the key, how far the stream
 when the update was in the log (`available_at`) and where (`partition`, `offset`), the time from which the row
 holds (`valid_from`), and the features, null where nothing was known. What was computed from older events later
 on is marked by the partition -1, and counts as available when its events were. Of several backfills the one
-that was begun last holds from its first event to its last, whatever others say of any key then.
+that was begun last holds from its first event to its last, whatever others say of any key then; one that
+replaces what there was, whatever the stream said then, too (see `history_mark`).
 
 So what a request was given at a time can be found again: of its key the last update that was available by then,
 and in that the last row that held by then.
@@ -19,6 +20,7 @@ import polars as pl
 
 from penstock.core.errors import CorruptRecords, InvalidInput
 from penstock.core.tensors import DataType
+from penstock.features.history_mark import Replacements
 from penstock.features.online import BACKFILLED
 from penstock.features.timeline import HEAD_WORDS
 from penstock.features.view import Feature, FeatureView, KeyColumn
@@ -34,6 +36,7 @@ __all__ = [
     "column_types",
     "history_rows",
     "history_schema",
+    "holding_rows",
     "placed_rows",
 ]
 
@@ -180,6 +183,17 @@ def as_served(
     if len(sorted_by.update_ms):
         found &= sorted_by.update_ms[np.maximum(update, 0)] == wanted
     return sorted_by.features(update, found, asked.time_ms), found
+
+
+def holding_rows(history: pl.DataFrame, replacements: Replacements) -> pl.DataFrame:
+    """Without what a backfill has replaced of the stream's updates, and without those that are not whole."""
+    backfilled = pl.col("partition") == BACKFILLED
+    dropped = [backfilled & (pl.col("offset") // (1 << RUN_BITS)).is_in(list(replacements.unfinished))]
+    event_ms = pl.col("event_time").dt.epoch("ms")
+    dropped += [~backfilled & event_ms.is_between(each.from_ms, each.to_ms) for each in replacements.holding]
+    if not (replacements.holding or replacements.unfinished):
+        return history
+    return history.filter(~pl.any_horizontal(dropped))
 
 
 def _current(history: pl.DataFrame, by: str) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from penstock.app.training import read_history, training_set
 from penstock.core.clock import SystemClock
 from penstock.core.errors import ConfigurationError, InvalidInput
 from penstock.features.embedded import EmbeddedOnlineStore
-from penstock.features.history import Asked, as_served
+from penstock.features.history import Asked, as_served, history_schema
 from penstock.features.online import OFFSET_BITS, Progress, Update, read_record
 from penstock.features.timeline import read_timelines
 from penstock.features.view import encode_keys
@@ -235,3 +235,100 @@ def test_a_history_goes_on_as_what_it_is(tmp_path: Path) -> None:
     EVENTS.write_delta(str(tmp_path / "table"))
     assert isinstance(history_sink(tmp_path / "table"), DeltaSink)
     assert isinstance(history_sink(tmp_path / "new"), ParquetSink)
+
+
+LIVE_MS = START_MS + 150_000
+AFTER_MS = START_MS + 400_000
+
+
+def tell(kind: type, features: DeclaredFeatures, folder: Path) -> None:
+    """Two updates of the stream itself: one within the time of the events, one after it."""
+    moments = pl.Series([LIVE_MS, AFTER_MS]).cast(pl.Datetime("ms", "UTC"))
+    rows = pl.DataFrame(
+        {
+            "origin": ["JFK", "JFK"], "event_time": moments, "available_at": moments,
+            "partition": [0, 0], "offset": [5, 6], "valid_from": moments, "n": [99, 77], "worst": [99, 77],
+        },
+        schema=history_schema(features.view),
+    )  # fmt: skip
+    if kind is DeltaSink:
+        rows.write_delta(str(folder), mode="append")
+    else:
+        rows.write_parquet(folder / "live.parquet")
+
+
+def windows(events: pl.DataFrame, labels: pl.DataFrame) -> list[tuple[int, int | None]]:
+    """By Polars: what there is of each label's key in the six steps that end with its own."""
+    found = []
+    for key, time_ms in labels.iter_rows():
+        step = pl.col("at") // 10_000
+        within = events.filter(
+            pl.col("origin") == key,
+            pl.col("at") <= time_ms,
+            step <= time_ms // 10_000,
+            step > time_ms // 10_000 - 6,
+        )
+        found.append((within.height, within["delay"].max()))
+    return found  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("kind", [ParquetSink, DeltaSink])
+def test_a_corrected_history_replaces_what_there_was_at_once(
+    kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FILE_ROWS", 100)
+    folder = tmp_path / "history"
+    features, sink = declared(defaults={"worst": -1}), kind(folder=folder)
+    asked = [START_MS + 1000 * second for second in (3, 61, 151, 180, 298)]
+    labels = pl.DataFrame({"origin": ["JFK", "EWR", "JFK", "JFK", "LGA"], "asked": asked})
+
+    def joined(rows: pl.DataFrame) -> list[tuple[int, int]]:
+        made = training_set(rows, features, time="asked", histories={"congestion": folder})
+        return made.select("n", "worst").rows()  # type: ignore[return-value]
+
+    def replacing(events: pl.DataFrame) -> module.Backfilled:
+        return backfill(features, events, into=sink, online=None, clock=SystemClock(), replace=True)
+
+    backfill(features, EVENTS, into=sink, online=None, clock=SystemClock())
+    tell(kind, features, folder)
+    before = joined(labels)
+    assert before[2] == (99, 99), "the stream's own update is the last"
+    corrected = EVENTS.with_columns(pl.col("delay") + 100).filter(pl.col("delay") % 5 != 0)
+    files = module._files
+
+    def stopping(frames: object) -> object:
+        for number, file in enumerate(files(frames)):
+            assert joined(labels) == before, "what is not whole does not count"
+            if number == 1:
+                raise KeyboardInterrupt
+            yield file
+
+    monkeypatch.setattr(module, "_files", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        replacing(corrected)
+    monkeypatch.setattr(module, "_files", files)
+    assert joined(labels) == before
+
+    done = replacing(corrected)
+
+    assert 0 < done.written < done.rows, "it went on where it was"
+    assert joined(labels) == windows(corrected, labels)
+    late = pl.DataFrame({"origin": ["JFK", "LGA"], "asked": [AFTER_MS + 1, START_MS + 299_000]})
+    assert joined(late) == [(77, 77), (20, 6)], "after the last event holds what there was"
+    assert replacing(corrected).written == 0
+    kept = read_history(features.view, folder)
+    place = Asked(pl.DataFrame({"origin": ["JFK"]}), np.array([LIVE_MS]), np.array([LIVE_MS]))
+    served, there = as_served(features.view, kept, place, np.array([0]), np.array([5]))
+    assert there.all(), "what was served is found again"
+    assert served["n"].to_list() == [99]
+    replacing(EVENTS)
+    assert joined(labels) == windows(EVENTS, labels)
+
+
+def test_nothing_replaces_nothing(tmp_path: Path) -> None:
+    features, sink = declared(), ParquetSink(folder=tmp_path / "history")
+    backfill(features, EVENTS, into=sink, online=None, clock=SystemClock())
+    before = read_history(features.view, sink.folder)
+    with pytest.raises(InvalidInput, match="nothing is replaced"):
+        backfill(features, EVENTS[:0], into=sink, online=None, clock=SystemClock(), replace=True)
+    assert read_history(features.view, sink.folder).equals(before)
