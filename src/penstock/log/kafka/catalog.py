@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaException
 from confluent_kafka import TopicPartition as Place
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, ClusterMetadata, OffsetSpec
 
 from penstock.core.errors import NotFound, shown
 from penstock.log.kafka.errors import error_of, fault_of
@@ -48,13 +48,9 @@ class Catalog:
 
     def all(self, topic: str | None = None) -> dict[str, int]:
         """The number of partitions of each topic, or of one, without Kafka's own."""
-        try:
-            metadata = self._client.list_topics(topic, timeout=REQUEST_S_MAX)
-        except KafkaException as error:
-            raise error_of(fault_of(error.args[0]), "topics could not be listed") from error
         found = {
             name: len(each.partitions)
-            for name, each in metadata.topics.items()
+            for name, each in self._metadata(topic).topics.items()
             if each.error is None and not name.startswith("__")
         }
         with self._lock:
@@ -63,8 +59,8 @@ class Catalog:
 
     def copies_of(self, topic: str) -> int:
         """The fewest that one of its partitions has."""
-        metadata = self._client.list_topics(topic, timeout=REQUEST_S_MAX)
-        return min(len(each.replicas) for each in metadata.topics[topic].partitions.values())
+        partitions = self._metadata(topic).topics[topic].partitions
+        return min(len(each.replicas) for each in partitions.values())
 
     def end_of(self, source: TopicPartition) -> int:
         """The offset that comes next, of those who read what is committed."""
@@ -83,6 +79,12 @@ class Catalog:
             source = TopicPartition(place.topic, place.partition)
             found[source] = int(result_of(future, f"the offsets of {source} were not found").offset)
         return found
+
+    def _metadata(self, topic: str | None) -> ClusterMetadata:
+        try:
+            return self._client.list_topics(topic, timeout=REQUEST_S_MAX)
+        except KafkaException as error:
+            raise error_of(fault_of(error.args[0]), "topics could not be listed") from error
 
 
 def result_of(future: "Future[T]", doing: str) -> T:

@@ -1,5 +1,6 @@
 """Appends on their own."""
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Event, Lock, Thread
 
@@ -13,7 +14,7 @@ from penstock.log.kafka.errors import error_of, fault_of
 from penstock.log.kafka.messages import Outgoing, outgoing, size_of
 from penstock.log.records import Records, TopicPartition
 
-__all__ = ["KafkaProducer", "Sending", "checked"]
+__all__ = ["KafkaProducer", "Sending", "checked", "enqueue"]
 
 POLL_S = 0.1
 FULL_WAIT_S = 0.05
@@ -49,7 +50,10 @@ class KafkaProducer:
         # An append's records lie together, whoever else appends.
         with self._order:
             for place, message in enumerate(messages):
-                if not self._send(target, message, sending):
+                try:
+                    enqueue(self._client, target, message, sending.delivered)
+                except KafkaException as error:
+                    sending.failed(error.args[0])
                     sending.left_out(len(messages) - place)
                     break
         return future
@@ -61,27 +65,6 @@ class KafkaProducer:
         self._telling.join()
         # What is not delivered by then has failed, and its futures say so.
         self._client.flush(self._write_s_max + 1)
-
-    def _send(self, target: TopicPartition, message: Outgoing, sending: "Sending") -> bool:
-        """Whether it is on its way; the failure is told otherwise."""
-        while True:
-            try:
-                self._client.produce(
-                    target.topic,
-                    message.value,
-                    message.key,
-                    target.partition,
-                    on_delivery=sending.delivered,
-                    timestamp=message.time_ms,
-                    headers=message.headers,
-                )
-            except BufferError:
-                self._client.poll(FULL_WAIT_S)
-            except KafkaException as error:
-                sending.failed(error.args[0])
-                return False
-            else:
-                return True
 
     def _tell(self) -> None:
         while not self._closing.is_set():
@@ -137,3 +120,27 @@ def checked(records: Records, record_bytes_max: int) -> list[Outgoing]:
                 hint="send less in a record, or raise kafka.record_bytes_max",
             )
     return messages
+
+
+def enqueue(
+    client: Client,
+    target: TopicPartition,
+    message: Outgoing,
+    delivered: Callable[[KafkaError | None, Message], None],
+) -> None:
+    """Hands it to the client, once its queue has room. Raises `KafkaException` where it is not even tried."""
+    while True:
+        try:
+            client.produce(
+                target.topic,
+                message.value,
+                message.key,
+                target.partition,
+                on_delivery=delivered,
+                timestamp=message.time_ms,
+                headers=message.headers,
+            )
+        except BufferError:
+            client.poll(FULL_WAIT_S)
+        else:
+            return

@@ -12,13 +12,12 @@ from penstock.log.kafka.catalog import Catalog
 from penstock.log.kafka.configuration import CLIENT_LOG, ClientConfiguration
 from penstock.log.kafka.errors import Fault, error_of, fault_of
 from penstock.log.kafka.membership import KafkaMembership
-from penstock.log.kafka.producer import checked
+from penstock.log.kafka.producer import checked, enqueue
 from penstock.log.port import Membership
 from penstock.log.records import Records, TopicPartition
 
-__all__ = ["KafkaTransaction", "KafkaTransactionalProducer"]
+__all__ = ["KafkaTransaction", "KafkaTransactionalProducer", "retried"]
 
-FULL_WAIT_S = 0.05
 TRIES_MAX = 5
 NOTHING = "nothing was committed"
 
@@ -47,17 +46,11 @@ class KafkaTransactionalProducer:
             self._open.abort()
 
     def tried(self, call: Callable[[], object], doing: str) -> None:
-        """Does it, again where Kafka says that this may help. Raises the error that it is in the end."""
-        for attempt in range(1, TRIES_MAX + 1):
-            try:
-                call()
-            except KafkaException as error:
-                fault: KafkaError = error.args[0]
-                if fault.retriable() and attempt < TRIES_MAX:
-                    continue
-                raise self.failed(fault, doing) from error
-            else:
-                return
+        """As `retried`. Raises the error that it is in the end."""
+        try:
+            retried(call)
+        except KafkaException as error:
+            raise self.failed(error.args[0], doing) from error
 
     def failed(self, fault: KafkaError, doing: str) -> PenstockError:
         """The error that it is. Where this producer can commit nothing any more, the next transaction is told
@@ -112,26 +105,15 @@ class KafkaTransaction:
         except PenstockError as error:
             self._error = error
             return
-        send = self._producer.client.produce
-        for message in messages:
-            while True:
-                try:
-                    send(
-                        target.topic,
-                        message.value,
-                        message.key,
-                        target.partition,
-                        on_delivery=self._delivered,
-                        timestamp=message.time_ms,
-                        headers=message.headers,
-                    )
-                    break
-                except BufferError:
-                    self._producer.client.poll(FULL_WAIT_S)
-                except KafkaException as error:
-                    self._delivery_error = self._delivery_error or error.args[0]
-                    return
-        self._producer.client.poll(0)
+        client = self._producer.client
+        try:
+            for message in messages:
+                enqueue(client, target, message, self._delivered)
+        except KafkaException as error:
+            # The client would commit the others without it: to it, what was not even tried is not missing.
+            self._error = error_of(fault_of(error.args[0]), NOTHING, where=str(target))
+            return
+        client.poll(0)
 
     def commit_offsets(self, offsets: Mapping[TopicPartition, int], membership: Membership) -> None:
         assert not self.ended, "the transaction has ended"
@@ -170,23 +152,29 @@ class KafkaTransaction:
         return None
 
     def _do(self, call: Callable[[], object]) -> None:
-        producer = self._producer
-        for attempt in range(1, TRIES_MAX + 1):
-            try:
-                call()
-            except KafkaException as error:
-                fault: KafkaError = error.args[0]
-                if fault.retriable() and attempt < TRIES_MAX:
-                    continue
-                # What was wrong with a record says more than that the transaction was wrong for it.
-                first = self._delivery_error if not fault.fatal() else None
-                told = producer.ended_by(fault, NOTHING)
-                raise (error_of(fault_of(first), NOTHING) if first is not None else told) from error
-            else:
-                return
+        try:
+            retried(call)
+        except KafkaException as error:
+            fault: KafkaError = error.args[0]
+            # What was wrong with a record says more than that the transaction was wrong for it.
+            first = self._delivery_error if not fault.fatal() else None
+            told = self._producer.ended_by(fault, NOTHING)
+            raise (error_of(fault_of(first), NOTHING) if first is not None else told) from error
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._delivery_error = self._delivery_error or error
             return
         self._next_offsets[TopicPartition(message.topic(), message.partition())] = message.offset() + 1
+
+
+def retried(call: Callable[[], object]) -> None:
+    """Does it, again where Kafka says that this may help. Raises what it raises in the end."""
+    for attempt in range(1, TRIES_MAX + 1):
+        try:
+            call()
+        except KafkaException as error:
+            if attempt == TRIES_MAX or not error.args[0].retriable():
+                raise
+        else:
+            return
